@@ -1,0 +1,261 @@
+"""The only way from evals to models: HTTP in OpenAI's protocol, plus `/score`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import aiohttp
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from training.artifacts.errors import UserError
+
+RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+ATTEMPTS = 6
+BATCH = 16  # texts in one request
+Messages = Sequence[Mapping[str, str]]
+Thing = TypeVar("Thing")
+Found = TypeVar("Found")
+
+
+class Refused(Exception):
+    """The service did not answer one request, after retries: its measurement is missing.
+
+    Attributes:
+        status: HTTP status, 0 when no answer came.
+        reason: short, the same for requests that failed alike, so that reasons can be counted.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A generated text. `finish_reason` is `stop` when the model ended by itself."""
+
+    text: str
+    finish_reason: str | None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Log-probabilities of a text's tokens.
+
+    Attributes:
+        logprobs: natural logs, shape (tokens,); None for the first token, which nothing predicts.
+        greedy: whether the token is the likeliest one, shape (tokens,); None likewise.
+    """
+
+    logprobs: list[float | None]
+    greedy: list[bool | None]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How texts are generated. Temperature 0 is greedy and needs no seed; otherwise each request sends the seed.
+
+    top_p is sent always: left out, the service would fill in the checkpoint's own default.
+    """
+
+    temperature: float = 0.0
+    max_tokens: int = 64
+    seed: int = 0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+
+    def body(self) -> dict[str, Any]:
+        fields: dict[str, Any] = {"temperature": self.temperature, "max_tokens": self.max_tokens, "top_p": self.top_p}
+        fields |= {"seed": self.seed} if self.temperature > 0 else {}
+        return fields | ({"stop": list(self.stop)} if self.stop else {})
+
+
+@dataclass
+class Client:
+    """A session with one service. Use as `async with Client(url) as client`.
+
+    Attributes:
+        url: root of the service, without `/v1`.
+        key: bearer key of scope `eval`; $ALIGNLOOP_KEY when None; none is sent when neither is there.
+        concurrency: requests in flight at once.
+    """
+
+    url: str
+    key: str | None = None
+    concurrency: int = 48
+    _session: aiohttp.ClientSession | None = field(default=None, repr=False)
+
+    async def __aenter__(self) -> Client:
+        key = self.key or os.environ.get("ALIGNLOOP_KEY")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._session = aiohttp.ClientSession(
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=300, sock_connect=10),
+            connector=aiohttp.TCPConnector(limit=self.concurrency),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session:
+            await self._session.close()
+
+    async def models(self) -> dict[str, str]:
+        """Name that the service answers to -> immutable checkpoint id; an alias stands for another name.
+
+        Raises:
+            UserError: the service cannot be reached.
+        """
+        try:
+            rows = (await self._request("GET", "/v1/models", None))["data"]
+        except Refused as refused:
+            raise UserError(
+                f"{self.url} does not answer ({refused.reason}): start the service, or give --url"
+            ) from None
+        # Other servers of the protocol use `root` for other things.
+        return {str(row["id"]): str(row["root"] if row.get("owned_by") == "alignloop" else row["id"]) for row in rows}
+
+    async def chat(self, model: str, messages: Messages, sampling: Sampling) -> Answer:
+        body = {"model": model, "messages": _turns(messages)} | sampling.body()
+        choice = (await self._request("POST", "/v1/chat/completions", body))["choices"][0]
+        return Answer(choice["message"]["content"] or "", choice["finish_reason"])
+
+    async def complete(self, model: str, prompts: Sequence[str], sampling: Sampling) -> list[Answer]:
+        """What follows each text, in one request."""
+        body = {"model": model, "prompt": list(prompts)} | sampling.body()
+        choices = (await self._request("POST", "/v1/completions", body))["choices"]
+        return [Answer(c["text"], c["finish_reason"]) for c in sorted(choices, key=lambda c: c["index"])]
+
+    async def logprobs(self, model: str, prompts: Sequence[str] | Sequence[Sequence[int]]) -> list[Scored]:
+        """Log-probabilities of texts (or lists of token ids), one `Scored` each, in one request."""
+        body = {"model": model, "prompt": list(prompts), "echo": True, "logprobs": 1, "max_tokens": 0}
+        choices = (await self._request("POST", "/v1/completions", body))["choices"]
+        return [_scored(choice["logprobs"]) for choice in sorted(choices, key=lambda c: c["index"])]
+
+    async def rewards(self, model: str, conversations: Sequence[Messages]) -> list[float | None]:
+        """Reward of each conversation's last answer, in one request; None where the service reports an error for it."""
+        body = {"model": model, "conversations": [_turns(messages) for messages in conversations]}
+        found: list[float | None] = [None] * len(conversations)
+        for row in (await self._request("POST", "/score", body))["data"]:
+            if row.get("error") is None and row.get("score") is not None:
+                found[int(row["index"])] = float(row["score"])
+        return found
+
+    async def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        """One request with retries. Raises `Refused`, or `UserError` where every further request would fail alike."""
+        assert self._session is not None, "use the client inside `async with`"
+        for attempt in range(ATTEMPTS):
+            try:
+                async with self._session.request(method, self.url + path, json=body) as response:
+                    if response.status == 200:
+                        return await response.json()
+                    status, reason, wait = await _problem(response)
+            except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
+                status, reason, wait = 0, f"no answer ({type(error).__name__})", None
+            if status in (401, 403):
+                raise UserError(
+                    f"{self.url} refused the key ({reason}): give one of scope eval by --key or $ALIGNLOOP_KEY"
+                )
+            if status and status not in RETRIED:
+                raise Refused(status, reason)
+            if attempt + 1 < ATTEMPTS:
+                await asyncio.sleep(wait if wait is not None else min(8.0, 0.25 * 2**attempt))
+        raise Refused(status, reason)
+
+
+async def each(
+    things: Sequence[Thing],
+    measure: Callable[[Thing], Awaitable[Found]],
+    label: str,
+    progress: Progress | None = None,
+    concurrency: int = 48,
+) -> list[Found | Refused]:
+    """Measure every thing concurrently, with a progress bar. A `Refused` takes the place of what failed."""
+    gate = asyncio.Semaphore(concurrency)
+    bar = progress.add_task(label, total=len(things)) if progress is not None else None
+
+    async def one(thing: Thing) -> Found | Refused:
+        async with gate:
+            try:
+                return await measure(thing)
+            except Refused as refused:
+                return refused
+            finally:
+                if progress is not None and bar is not None:
+                    progress.advance(bar)
+
+    tasks = [asyncio.ensure_future(one(thing)) for thing in things]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        if progress is not None and bar is not None:
+            progress.remove_task(bar)
+
+
+async def in_batches(
+    things: Sequence[Thing],
+    measure: Callable[[Sequence[Thing]], Awaitable[Sequence[Found]]],
+    label: str,
+    progress: Progress | None = None,
+    concurrency: int = 48,
+) -> list[Found | Refused]:
+    """Measure several things a request. If one of a batch is refused, its companions are asked again alone."""
+    batches = [things[i : i + BATCH] for i in range(0, len(things), BATCH)]
+
+    async def whole(batch: Sequence[Thing]) -> list[Found | Refused]:
+        try:
+            return list(await measure(batch))
+        except Refused as refused:
+            if refused.status == 400 and len(batch) > 1:
+                return [(await whole([thing]))[0] for thing in batch]
+            return [refused] * len(batch)
+
+    answers = await each(batches, whole, label, progress, max(2, concurrency // BATCH))
+    found: list[Found | Refused] = []
+    for batch, answer in zip(batches, answers, strict=True):
+        found += [answer] * len(batch) if isinstance(answer, Refused) else answer
+    return found
+
+
+def progress_bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), transient=True
+    )
+
+
+def _turns(messages: Messages) -> list[dict[str, str]]:
+    return [{"role": message["role"], "content": message["content"]} for message in messages]
+
+
+def _scored(logprobs: Mapping[str, Any]) -> Scored:
+    values: list[float | None] = list(logprobs["token_logprobs"])
+    greedy: list[bool | None] = []
+    for value, top in zip(values, logprobs["top_logprobs"], strict=True):
+        greedy.append(None if value is None else value >= max(top.values()))
+    return Scored(values, greedy)
+
+
+async def _problem(response: aiohttp.ClientResponse) -> tuple[int, str, float | None]:
+    """Status, a short reason without request-specific numbers, and the wait that the service asks for."""
+    try:
+        payload = await response.json(content_type=None)
+        message = str(payload.get("error", payload).get("message", payload)) if isinstance(payload, dict) else ""
+    except (ValueError, AttributeError):
+        message = ""
+    if response.status == 400 and (
+        "context length" in message or "max_model_len" in message or "longer than" in message
+    ):
+        reason = "longer than the model's context"
+    else:
+        reason = f"status {response.status}: {message[:120]}".rstrip(": ")
+    try:
+        wait = min(30.0, float(response.headers["Retry-After"]))
+    except (KeyError, ValueError):
+        wait = None
+    return response.status, reason, wait

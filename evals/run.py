@@ -1,0 +1,394 @@
+"""Evaluate policies over HTTP: results as JSON, a record of every item, and one page with tables and figures."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.progress import Progress
+
+from evals import gate, report, results
+from evals.asking import System, answer_rows, reward_of, systems_of
+from evals.client import Client, Sampling, progress_bar
+from evals.judges import toxicity as toxicity_judge
+from evals.judges import truth as truth_judge
+from evals.results import Item, Result, prompt_hash, summarise
+from evals.statistics import Estimate, wilson
+from evals.suites import honesty, preference, reward, tax, toxicity, truth
+from evals.suites.judged import read_rows
+from evals.table import wide_console
+from evals.tasks.files import kind_of
+from evals.tasks.files import read as read_data
+from training.artifacts import comparisons as comparison_files
+from training.artifacts.comparisons import Comparison
+from training.artifacts.errors import UserError, run_command
+from training.artifacts.files import sha256_file, write_atomically
+from training.miniature import Labeler
+
+Suite = Literal["tax", "truth", "honesty", "toxicity", "preference", "reward"]
+ALL: tuple[Suite, ...] = ("tax", "truth", "honesty", "toxicity", "preference", "reward")
+ON_THE_WORLD = {"honesty", "toxicity", "preference"}
+HELDOUT_DOCUMENTS = 500
+
+
+@dataclass(frozen=True)
+class Config:
+    """Evaluate checkpoints that a service serves, against baselines, paired by item."""
+
+    checkpoint: tuple[str, ...]
+    """Candidates: immutable ids, or a stage for its newest. `ID:chat`, `ID:plain` or `ID:few-shot` says how to ask."""
+    baseline: tuple[str, ...] = ()
+    """What to compare with, in the same form. The gate compares each candidate with the last one named."""
+    suite: tuple[Suite, ...] = ()
+    """What to measure; by default everything that the world, the data and the reward model allow."""
+    data: tuple[str, ...] = ()
+    """Further files as NAME=FILE: hellaswag, winogrande, truthfulqa, heldout, cloze:NAME, or any multiple choice."""
+    reward: str | None = None
+    """Reward model: immutable id or stage. Gives mean rewards, and its accuracy on --comparisons."""
+    comparisons: tuple[Path, ...] = ()
+    """Frozen comparisons (JSONL) that the reward model was not trained on; those of training prompts are left out."""
+    url: str = "http://127.0.0.1:8000"
+    """Root of the service."""
+    key: str | None = None
+    """Bearer key of scope `eval`; $ALIGNLOOP_KEY by default, none for an open loopback service."""
+    through_filters: bool = False
+    """The key is a user's, so that filters are in the way: measures the product, not the model. Stated in results."""
+    home: Path = Path("runs")
+    """Folder of everything that commands make."""
+    world: Path | None = None
+    """Folder of the miniature world; the newest in HOME/world by default."""
+    out: Path | None = None
+    """Folder for results; HOME/reports/DATE-TIME by default."""
+    temperature: float = 0.0
+    """Temperature of generated answers: 0 is greedy, and the same every time."""
+    max_tokens: int = 64
+    """Longest answer in tokens."""
+    seed: int = 0
+    """Seed sent with every request; it matters at a temperature above 0 only."""
+    concurrency: int = 48
+    """Requests in flight at once."""
+    gate: bool = True
+    """Test candidates against the last baseline; exit status 1 when one fails."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is shared by all systems of a run."""
+
+    config: Config
+    out: Path
+    world: Path | None
+    suites: tuple[Suite, ...]
+    files: Mapping[str, Path]
+    truthfulqa: Path | None
+    data: Mapping[str, Any]
+    judge: Any
+    truth_judge: Any
+    comparisons: Sequence[Comparison]
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.config.temperature, self.config.max_tokens, self.config.seed)
+
+
+def main(config: Config) -> int:
+    """Evaluate, write, print the table; 1 when the gate is on and a candidate fails it."""
+    console = wide_console()
+    setting = prepare(config)
+    asyncio.run(evaluate(setting, console))
+    gated = config.gate and bool(config.baseline)
+    verdicts = _gate(setting.out) if gated else {}
+    report.build(setting.out, console)
+    for name, rows in verdicts.items():
+        gate.print_rows(rows, f"gate: {name}", console)
+    return 0 if all(gate.passed(rows) for rows in verdicts.values()) else 1
+
+
+def prepare(config: Config) -> Setting:
+    """Check everything that can be checked before the first request.
+
+    Raises:
+        UserError: a suite without its data, a missing file, or no usable row.
+    """
+    if not config.checkpoint:
+        raise UserError("nothing to evaluate: name at least one --checkpoint")
+    world = config.world or _newest_world(config.home)
+    if world and not (world / "world.json").is_file():
+        raise UserError(f"{world} is no world: run `python -m training world`, or leave --world out")
+    own = dict(_named_file(entry) for entry in config.data)
+    suites = config.suite or tuple(s for s in ALL if _possible(s, config, world, own))
+    for suite in suites:
+        if not _possible(suite, config, world, own):
+            raise UserError(f"suite {suite} lacks its data: {_lacks(suite)}")
+    if not suites:
+        raise UserError("there is nothing to measure: run `python -m training world`, or give --data NAME=FILE")
+    truthfulqa = own.pop("truthfulqa", None)
+    files = own if "tax" in suites else {}
+    if world and "tax" in suites and not own:
+        files = {f"cloze:{name}": world / f"items-{name}.jsonl" for name in ("skills", "facts", "misconceptions")}
+        files["heldout"] = world / "heldout.jsonl"
+    data = {name: _describe(name, path) for name, path in files.items()}
+    if world:
+        data["world"] = json.loads((world / "world.json").read_text()) | {"path": str(world)}
+    if truthfulqa:
+        data["truthfulqa"] = {"path": str(truthfulqa), "sha256": sha256_file(truthfulqa)}
+    read: list[Comparison] = []
+    specs = _specs(world) if world and config.comparisons else {}
+    for path in config.comparisons if "reward" in suites else ():
+        rows, skipped = comparison_files.read(path)
+        kept = [row for row in rows if specs.get(prompt_hash(list(row.messages)), {}).get("split") != "train"]
+        if len(kept) < len(rows):
+            skipped["its prompt is for training"] = len(rows) - len(kept)
+        data[f"comparisons:{path.name}"] = {
+            "path": str(path), "sha256": sha256_file(path), "rows": len(kept), "skipped": dict(skipped)
+        }  # fmt: skip
+        read += kept
+    out = config.out or config.home / "reports" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    judge = _toxicity_judge(config.home, world) if "toxicity" in suites and world else None
+    judge_of_truth = _truth_judge(config.home) if "truth" in suites and truthfulqa else None
+    return Setting(config, out, world, suites, files, truthfulqa, data, judge, judge_of_truth, read)
+
+
+async def evaluate(setting: Setting, console: Console) -> None:
+    """Measure every system and write its files; then what the report needs to know of the run."""
+    config = setting.config
+    begun = time.monotonic()
+    async with Client(config.url.rstrip("/"), config.key, config.concurrency) as client:
+        served = await client.models()
+        store = config.home / "checkpoints"
+        systems = systems_of([*config.baseline, *config.checkpoint], store, served)
+        repeated = [name for name, count in Counter(s.name for s in systems).items() if count > 1]
+        if repeated:
+            raise UserError(f"{repeated[0]} is named twice: name each checkpoint and way of asking once")
+        scorer = reward_of(config.reward, store, served) if config.reward else None
+        for stale in ("run.json", "gate.json"):  # of an earlier run in the same folder
+            (setting.out / stale).unlink(missing_ok=True)
+        with progress_bar() as progress:
+            names = []
+            for system in systems:
+                names.append(await _measure(client, system, scorer, setting, progress, console))
+            if scorer and setting.comparisons:
+                names.append(await _measure_reward(client, scorer, setting, progress))
+    described = {
+        "systems": names,
+        "baselines": [s.name for s in systems[: len(config.baseline)]],
+        "candidates": [s.name for s in systems[len(config.baseline) :]],
+        "seconds": round(time.monotonic() - begun, 1),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": asdict(config) | {"key": None},
+    }
+    write_atomically(setting.out / "run.json", json.dumps(described, indent=1, default=str) + "\n")
+
+
+async def _measure(
+    client: Client, system: System, scorer: System | None, setting: Setting, progress: Progress, console: Console
+) -> str:
+    """All suites of one policy. Returns the name of its files."""
+    begun = time.monotonic()
+    items: list[Item] = []
+    world, suites = setting.world, setting.suites
+
+    async def on_world(name: str, label: str) -> tuple[list[Any], list[Any]]:
+        assert world is not None
+        rows = read_rows(world, name)
+        return rows, await answer_rows(client, system, rows, setting.sampling, progress, label)
+
+    if "tax" in suites:
+        # The world's own held-out text is longer than the measurement needs; a user's file is used whole.
+        own = world is None or setting.files.get("heldout") != world / "heldout.jsonl"
+        limits = {} if own else {"heldout": HELDOUT_DOCUMENTS}
+        items += await tax.measure(client, system.checkpoint, setting.files, progress, limits)
+    if "truth" in suites and world:
+        for kind in ("misconceptions", "facts"):
+            rows, answers = await on_world(f"items-{kind}.jsonl", kind)
+            items += truth.generated(kind, rows, answers)
+        choices = truth.world_choices(read_rows(world, "items-misconceptions.jsonl"))
+        items += await truth.choose(client, system.checkpoint, "misconceptions_choices", choices, progress)
+    if "truth" in suites and setting.truthfulqa:
+        for task, questions in zip(
+            ("truthfulqa_mc1", "truthfulqa_mc2"), truth.truthfulqa_choices(setting.truthfulqa), strict=True
+        ):
+            found = await truth.choose(client, system.checkpoint, task, questions, progress)
+            items += truth.only(task.rsplit("_", 1)[1], found)
+        if setting.truth_judge is not None:
+            asked = truth.truthfulqa_rows(setting.truthfulqa)
+            sampling = replace(setting.sampling, stop=("\n",))
+            answers = await answer_rows(client, system, asked, sampling, progress, "TruthfulQA", truth.primed)
+            items += truth.truthfulqa_generated(asked, answers, setting.truth_judge)
+    if "honesty" in suites:
+        for kind in honesty.KINDS:
+            items += honesty.items(kind, *await on_world(f"items-{kind}.jsonl", kind))
+    if "toxicity" in suites:
+        items += toxicity.items(*await on_world("items-rude.jsonl", "rude prompts"), setting.judge)
+    answered: list[Item] = []
+    if {"preference", "reward"} & set(suites) and world:
+        answered = preference.items(*await on_world("prompts-evaluation.jsonl", "prompts"))
+        items += answered if "preference" in suites else []
+    if scorer and "reward" in suites:
+        items += await reward.mean_reward(client, scorer.checkpoint, answered, progress)
+    seconds = time.monotonic() - begun
+    console.print(f"measured {system.label} ({system.checkpoint}, {system.ask}): {len(items)} items in {seconds:.0f} s")
+    return _write(system, items, setting, seconds, scorer)
+
+
+async def _measure_reward(client: Client, scorer: System, setting: Setting, progress: Progress) -> str:
+    """Accuracy of the reward model by group of labelers, beside what the labelers' noise allows."""
+    begun = time.monotonic()
+    specs = _specs(setting.world) if setting.world else {}
+    items = await reward.accuracy(client, scorer.checkpoint, setting.comparisons, specs, progress)
+    extra: dict[str, Estimate] = {}
+    for group in sorted({c.labeler_group for c in setting.comparisons if c.labeler_group}):
+        labelers = _labelers(setting.world, group) if setting.world else []
+        bound = reward.bounds([c for c in setting.comparisons if c.labeler_group == group], specs, labelers)
+        if bound:
+            for name, value in (("labelers_agree", bound.agreement), ("best_accuracy", bound.best)):
+                extra[f"reward.labelers_{group}.{name}"] = Estimate(value, *wilson(value, bound.pairs), bound.pairs)
+    return _write(scorer, items, setting, time.monotonic() - begun, scorer, extra)
+
+
+def _write(
+    system: System,
+    items: list[Item],
+    setting: Setting,
+    seconds: float,
+    scorer: System | None,
+    extra: Mapping[str, Estimate] | None = None,
+) -> str:
+    config = setting.config
+    file = f"{system.name}.items.jsonl"
+    digest = results.write_items(items, setting.out / file)
+    commit, dirty = results.git_state()
+    manifest = system.manifest
+    judges: dict[str, Any] = {"truth, honesty, preference": "the miniature world's own rules"} if setting.world else {}
+    if setting.judge is not None:
+        judges["toxicity"] = asdict(setting.judge.card)
+    if setting.truth_judge is not None:
+        judges["TruthfulQA answers"] = asdict(setting.truth_judge.card)
+    result = Result(
+        system=system.name,
+        label=system.label,
+        checkpoint=system.checkpoint,
+        ask=system.ask,
+        url=config.url,
+        through_filters=config.through_filters,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seed=config.seed,
+        sampling=asdict(setting.sampling),
+        suites=list(setting.suites),
+        data=setting.data,
+        judges=judges,
+        prompts_sha256=prompt_hash("".join(item.prompt_hash for item in items)),
+        items_file=file,
+        items_sha256=digest,
+        metrics=summarise(items) | dict(extra or {}),
+        manifest={}
+        if manifest is None
+        else {
+            "stage": manifest.stage,
+            "parents": list(manifest.parents),
+            "seed": manifest.seed,
+            "weights": dict(manifest.weights),
+            "created": manifest.created,
+        },
+        reward=scorer.checkpoint if scorer else None,
+        packages=results.package_versions(),
+        git_commit=commit,
+        git_dirty=dirty,
+        seconds=round(seconds, 1),
+    )
+    results.write_result(result, setting.out)
+    return system.name
+
+
+def _gate(out: Path) -> dict[str, list[gate.Row]]:
+    """Each candidate against the last baseline; also written to gate.json for the report."""
+    run = json.loads((out / "run.json").read_text())
+    _, baseline = results.read_result(out / f"{run['baselines'][-1]}.json")
+    verdicts = {
+        name: gate.compare(results.read_result(out / f"{name}.json")[1], baseline) for name in run["candidates"]
+    }
+    written = {n: {"passed": gate.passed(rows), "rows": [asdict(r) for r in rows]} for n, rows in verdicts.items()}
+    write_atomically(out / "gate.json", json.dumps(written, indent=1) + "\n")
+    return verdicts
+
+
+def _possible(suite: Suite, config: Config, world: Path | None, own: Mapping[str, Path]) -> bool:
+    if suite == "tax":
+        return bool(world or set(own) - {"truthfulqa"})
+    if suite == "truth":
+        return bool(world or "truthfulqa" in own)
+    if suite == "reward":
+        return bool(config.reward and (world or config.comparisons))
+    return world is not None
+
+
+def _lacks(suite: Suite) -> str:
+    world = "run `python -m training world` or give --world"
+    if suite == "tax":
+        return f"{world}, or give --data such as hellaswag=FILE"
+    if suite == "truth":
+        return f"{world}, or give --data truthfulqa=FILE"
+    return "give --reward, and a world or --comparisons" if suite == "reward" else world
+
+
+def _named_file(entry: str) -> tuple[str, Path]:
+    name, separator, path = entry.partition("=")
+    if not separator or not name or not path:
+        raise UserError(f"--data {entry!r} is not of the form NAME=FILE, such as hellaswag=hellaswag.jsonl")
+    if not Path(path).is_file():
+        raise UserError(f"{path} does not exist: give the data file of {name}")
+    return name, Path(path)
+
+
+def _describe(name: str, path: Path) -> dict[str, Any]:
+    rows, skipped = read_data(kind_of(name.split(":")[0]), path)
+    return {"path": str(path), "sha256": sha256_file(path), "rows": len(rows), "skipped": dict(skipped)}
+
+
+def _newest_world(home: Path) -> Path | None:
+    found = sorted((home / "world").glob("[!.]*/world.json"), key=lambda p: p.stat().st_mtime)
+    return found[-1].parent if found else None
+
+
+def _toxicity_judge(home: Path, world: Path) -> Any:
+    """The judge trained on this world's comments; trained now if it was not yet."""
+    from evals.judges.classifier import Judge
+
+    data = world / "toxicity.jsonl"
+    folder = toxicity_judge.judge_folder(home, data)
+    if not (folder / "judge.json").is_file():
+        toxicity_judge.main(toxicity_judge.Config(data=data, home=home))
+    return Judge(folder)
+
+
+def _truth_judge(home: Path) -> Any:
+    """The judge of TruthfulQA answers where one was trained; without it only multiple choice is scored."""
+    from evals.judges.classifier import Judge
+
+    folder = truth_judge.judge_folder(home)
+    return Judge(folder) if (folder / "judge.json").is_file() else None
+
+
+def _specs(world: Path) -> dict[str, Any]:
+    """Prompts of the world by the hash of their messages."""
+    rows = [json.loads(line) for path in sorted(world.glob("prompts-*.jsonl")) for line in path.open()]
+    return {prompt_hash(row["messages"]): row for row in rows}
+
+
+def _labelers(world: Path, group: str) -> list[Labeler]:
+    rows = [json.loads(line) for line in (world / "labelers.jsonl").open()]
+    return [Labeler(**row) for row in rows if row["group"] == group]
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(lambda: main(tyro.cli(Config, prog="python -m evals.run", description=__doc__))))

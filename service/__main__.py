@@ -1,0 +1,120 @@
+"""`python -m service COMMAND ...`: the service and its administration."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from service.settings import SCOPES, Settings
+from training.artifacts.errors import UserError, run_command
+
+
+def main(arguments: Sequence[str] | None = None) -> int | None:
+    parsed = _parser().parse_args(arguments)
+    # Imported only when asked for: --help must not load a web server.
+    module, function = parsed.run.split(".")
+    run: Callable[[Settings, argparse.Namespace], int | None]
+    run = getattr(importlib.import_module(f"service.{module}"), function)
+    return run(settings_of(parsed), parsed)
+
+
+def settings_of(parsed: argparse.Namespace) -> Settings:
+    """Command line before environment before defaults. Raises `UserError` for a wrong value."""
+    home = parsed.home
+    values: dict[str, Any] = {
+        name: value
+        for name, value in {
+            "database": f"sqlite:///{home / 'service.db'}",
+            "checkpoints": home / "checkpoints",
+            "logs": home / "logs",
+        }.items()
+        if f"ALIGNLOOP_{name.upper()}" not in os.environ
+    }
+    given = {name: getattr(parsed, name, None) for name in Settings.model_fields}
+    values |= {name: value for name, value in given.items() if value is not None}
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"setting `{where}` ($ALIGNLOOP_{where.upper()}): {first['msg']}") from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--home", type=Path, default=Path("runs"), help="folder of store, checkpoints and logs (runs)")
+    common.add_argument("--database", help="SQLAlchemy URL of the store (HOME/service.db)")
+    common.add_argument("--checkpoints", type=Path, help="folder of published checkpoints (HOME/checkpoints)")
+    parser = argparse.ArgumentParser(
+        prog="python -m service",
+        description="Serve checkpoints and collect preferences. Every setting is also read from ALIGNLOOP_NAME.",
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: str, about: str, into: Any = subparsers) -> Any:
+        made = into.add_parser(name, parents=[common], help=about, description=about)
+        made.set_defaults(run=run)
+        return made
+
+    serve = command("serve", "serving.serve", "run the gateway")
+    serve.add_argument("--host", help="address to listen on (127.0.0.1)")
+    serve.add_argument("--port", type=int, help="port (8000)")
+    serve.add_argument(
+        "--open", action="store_true", default=None, help="no key for pages and generation; loopback only"
+    )
+    serve.add_argument(
+        "--with-engines", nargs="*", metavar="ID", default=None,
+        help="also run the supervisor, for these checkpoints and all that aliases name",
+    )  # fmt: skip
+    engines = command("engines", "serving.engines", "run the supervisor: the vLLM servers of this machine")
+    engines.add_argument("--serve", nargs="*", metavar="ID", default=[], help="checkpoints beside those of the aliases")
+    for with_remote in (serve, engines):
+        with_remote.add_argument(
+            "--engine",
+            action="append",
+            default=[],
+            metavar="ID=URL",
+            help="a checkpoint that another vLLM server serves, under the name ID",
+        )
+
+    keys = subparsers.add_parser("keys", help="API keys").add_subparsers(metavar="ACTION", required=True)
+    add = command("add", "commands.add_key", "add a key; it is shown once", keys)
+    add.add_argument("name", help="who uses it")
+    add.add_argument("--scopes", nargs="+", required=True, metavar="SCOPE", help=", ".join(SCOPES))
+    add.add_argument("--days", type=float, help="days until it expires (never)")
+    command("list", "commands.list_keys", "list keys without their secrets", keys)
+    command("revoke", "commands.revoke_key", "revoke a key", keys).add_argument("key", help="id or prefix")
+
+    people = subparsers.add_parser("labelers", help="people who rank")
+    labelers = people.add_subparsers(metavar="ACTION", required=True)
+    add = command("add", "commands.add_labeler", "add a labeler; the sign-in token is shown once", labelers)
+    add.add_argument("name")
+    add.add_argument("--group", help="such as training or heldout")
+    command("list", "commands.list_labelers", "list labelers", labelers)
+    command("disable", "commands.disable_labeler", "end a labeler's access", labelers).add_argument("name")
+
+    promote = command("promote", "commands.promote", "point an alias to a checkpoint and wait until it is served")
+    promote.add_argument("alias", help="such as policy/production")
+    promote.add_argument("checkpoint", help="id, or a stage for the newest of it")
+    rollback = command("rollback", "commands.rollback", "point an alias to the checkpoint before")
+    rollback.add_argument("alias")
+    for waiting in (promote, rollback):
+        waiting.add_argument("--no-wait", action="store_true", help="do not wait until it is served")
+
+    export = command("export", "commands.export", "write the comparisons as a frozen JSONL file")
+    export.add_argument("file", type=Path)
+    imported = command("import", "commands.import_rows", "read prompts into the store")
+    imported.add_argument("what", choices=["prompts"])
+    imported.add_argument("file", type=Path)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

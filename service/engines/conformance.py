@@ -1,0 +1,78 @@
+"""Whether an engine serves the checkpoint that was published: same token ids, same numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.engines import client
+from service.tokenizers import load_tokenizer
+from training.artifacts.checkpoints import Checkpoint
+from training.artifacts.errors import UserError
+from training.artifacts.prompts import render
+
+CONVERSATIONS: list[list[dict[str, str]]] = [
+    [{"role": "user", "content": "Hello, world!"}],
+    [{"role": "user", "content": "  Two spaces,\n\na blank line and a tab\t.  "}],
+    [{"role": "user", "content": "Name 3 rivers."}, {"role": "assistant", "content": "Rhine, Nile, Yangtze."}],
+    [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Où est l'été ? 🌞"},
+        {"role": "assistant", "content": "Ici."},
+        {"role": "user", "content": "Thanks"},
+    ],
+]
+# The probe was computed in float32; half precision keeps about three digits.
+TOLERANCES = {"float32": (1e-3, 1e-4)}
+HALF_PRECISION = (0.15, 0.15)
+
+
+def check(checkpoint: Checkpoint, url: str, dtype: str) -> None:
+    """Compare the engine at `url` with `render` and with the manifest's probe.
+
+    Args:
+        dtype: what the engine computes in; `float32` is held to 1e-3 for log-probabilities, 1e-4 for rewards.
+
+    Raises:
+        UserError: it differs; the message says where.
+    """
+    logprob_tolerance, reward_tolerance = TOLERANCES.get(dtype, HALF_PRECISION)
+    _check_tokens(checkpoint, url)
+    probe = checkpoint.manifest.probe
+    rows = probe.get("ids") or []
+    if checkpoint.manifest.kind == "reward":
+        if rows:
+            found = client.raw_scores(url, checkpoint.id, rows)
+            _compare(checkpoint, "rewards", found, probe["rewards"], reward_tolerance)
+        return
+    for ids, expected in zip(rows, probe.get("logprobs") or [], strict=True):
+        _compare(checkpoint, "log-probabilities", client.logprobs(url, checkpoint.id, ids), expected, logprob_tolerance)
+
+
+def _check_tokens(checkpoint: Checkpoint, url: str) -> None:
+    tokenizer = load_tokenizer(checkpoint.path)
+    if not getattr(tokenizer, "chat_template", None):
+        return
+    for messages in CONVERSATIONS:
+        generation = messages[-1]["role"] == "user"
+        try:
+            expected = render(tokenizer, messages, generation=generation).ids
+        except Exception:
+            # Templates may refuse a role or an order; what `render` refuses is never served.
+            continue
+        found = client.tokenize(url, checkpoint.id, messages, generation=generation)
+        if found != expected:
+            raise UserError(
+                f"the engine of {checkpoint.id} tokenizes a conversation differently than training did: "
+                "publish the checkpoint again with its own tokenizer and chat template"
+            )
+
+
+def _compare(checkpoint: Checkpoint, what: str, found: list[float], expected: list[Any], tolerance: float) -> None:
+    if len(found) != len(expected):
+        raise UserError(f"the engine of {checkpoint.id} gave {len(found)} {what} for a probe of {len(expected)}")
+    worst = max((abs(a - float(b)) for a, b in zip(found, expected, strict=True)), default=0.0)
+    if not worst <= tolerance:
+        raise UserError(
+            f"the engine of {checkpoint.id} does not reproduce its probe: {what} differ by up to {worst:.2g} "
+            f"(allowed {tolerance:g}); check the weights and the engine's dtype"
+        )

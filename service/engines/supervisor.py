@@ -1,0 +1,297 @@
+"""The supervisor: owns the vLLM processes of one machine and keeps the endpoint table true.
+
+What is wanted = the checkpoints given on the command line, those asked for over HTTP, and those that aliases name.
+While a newly promoted checkpoint starts, the one that its alias had before stays.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from sqlalchemy import delete, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.aliases import previous_targets
+from service.endpoints import REFRESH_SECONDS, STALE
+from service.engines import conformance, desired, process
+from service.engines.process import Engine
+from service.settings import Settings
+from service.store import models
+from service.store.database import Store
+from service.store.models import Alias, new_id, now
+from service.tokenizers import load_tokenizer
+from training.artifacts.checkpoints import Checkpoint, resolve
+from training.artifacts.errors import UserError
+from training.artifacts.prompts import special_strings
+
+TICK_SECONDS = 0.5
+BACKOFF_SECONDS = (1, 2, 5, 10, 30, 60)
+STEADY_SECONDS = 120.0  # an engine that ran this long has earned a fresh count of failures
+
+
+class NotConform(UserError):
+    """The engine runs but is not the published checkpoint: starting it again would not help."""
+
+
+@dataclass
+class Slot:
+    """One wanted checkpoint on this machine.
+
+    Attributes:
+        state: starting, ready, draining or failed, as in the endpoint table.
+        work: the start or the stop that runs in the background.
+    """
+
+    id: str
+    state: str = "starting"
+    detail: str | None = None
+    engine: Engine | None = None
+    row: str = field(default_factory=new_id)
+    work: Future[None] | None = None
+    began: float = field(default_factory=time.monotonic)
+    failures: int = 0
+    retry_at: float = 0.0
+    hopeless: bool = False
+    leaving: bool = False
+
+
+class Supervisor:
+    """Follows the store until `stop` is set. `remote` maps checkpoint ids to engines that others run."""
+
+    def __init__(
+        self, settings: Settings, serve: Sequence[str], remote: Mapping[str, str], console: Console | None = None
+    ) -> None:
+        """Look the checkpoints up. Raises `UserError` if one does not exist."""
+        self.settings = settings
+        self.store = Store(settings.database)
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.console = console or Console(stderr=True)
+        self.remote = {resolve(name, settings.checkpoints).id: url.rstrip("/") for name, url in remote.items()}
+        # Folders given by path may lie outside the store: remember where.
+        self.given = {c.id: c for c in (resolve(name, settings.checkpoints) for name in serve)}
+        self.slots: dict[str, Slot] = {}
+        self.stop = threading.Event()
+        # Starting is bound by the processor: more at once would only make all of them late.
+        self.pool = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1))
+
+    def run(self) -> None:
+        """Work until `stop`, then end every engine."""
+        self.store.migrate()
+        self._forget_stale()
+        try:
+            with self.console.status("") as status:
+                while not self.stop.is_set():
+                    try:
+                        self.tick()
+                    except SQLAlchemyError as error:
+                        # The engines go on serving; the table is written again when the database is back.
+                        self._say(f"the store does not answer, trying again: {error}")
+                    status.update(self._headline())
+                    if not any(slot.work for slot in self.slots.values()):
+                        status.stop()
+                    else:
+                        status.start()
+                    self.stop.wait(TICK_SECONDS)
+        finally:
+            self._end()
+
+    def tick(self) -> None:
+        """One look at what is wanted and at what runs."""
+        wanted = self._wanted()
+        for checkpoint in wanted:
+            if checkpoint not in self.slots:
+                self.slots[checkpoint] = Slot(checkpoint)
+        for slot in list(self.slots.values()):
+            self._collect(slot)
+            if slot.id not in wanted:
+                self._leave(slot)
+            elif not slot.leaving:
+                self._care(slot)
+        self._write()
+
+    def settled(self) -> bool:
+        """Whether every wanted engine is ready or has failed."""
+        return bool(self.slots) and all(slot.state in ("ready", "failed") for slot in self.slots.values())
+
+    def _wanted(self) -> list[str]:
+        with self.store.session() as session:
+            ready = set(
+                session.scalars(
+                    select(models.Engine.checkpoint).where(
+                        models.Engine.state == "ready", models.Engine.heartbeat > now() - STALE
+                    )
+                )
+            )
+            names = [*self.given, *self.remote, *desired.listed(session)]
+            for alias in session.scalars(select(Alias)):
+                names.append(alias.checkpoint)
+                if alias.checkpoint not in ready:
+                    names += [c for c in previous_targets(session, alias.name) if c in ready][:1]
+        return list(dict.fromkeys(names))
+
+    def _care(self, slot: Slot) -> None:
+        """Start what should run, and start it again when it died."""
+        if slot.work is not None or slot.hopeless:
+            return
+        if slot.state == "ready" and slot.engine and not slot.engine.alive():
+            if time.monotonic() - slot.began > STEADY_SECONDS:
+                slot.failures = 0
+            self._fail(slot, UserError(f"the engine of {slot.id} died: {slot.engine.failure()}"))
+        if slot.state == "starting" or (slot.state == "failed" and time.monotonic() >= slot.retry_at):
+            slot.state, slot.began = "starting", time.monotonic()
+            slot.work = self.pool.submit(self._start, slot)
+
+    def _start(self, slot: Slot) -> None:
+        """In the background: start, wait for a real token, check conformance. Raises `UserError`."""
+        if slot.engine is not None:
+            slot.engine.stop()
+        if self.stop.is_set():
+            return
+        checkpoint = self.given.get(slot.id) or resolve(slot.id, self.settings.checkpoints)
+        if slot.id in self.remote:
+            slot.engine = Engine(checkpoint, self.remote[slot.id])
+        else:
+            slot.engine = process.start(checkpoint.path, checkpoint.manifest.kind, self.settings)
+        try:
+            slot.engine.wait(self.settings.engine_start_seconds, lambda: self.stop.is_set() or slot.leaving)
+            try:
+                conformance.check(checkpoint, slot.engine.url, process.dtype(self.settings))
+            except UserError as error:
+                if slot.engine.alive() and slot.engine.ready():
+                    raise NotConform(str(error)) from None
+                raise
+        except BaseException:
+            slot.engine.stop()
+            raise
+
+    def _leave(self, slot: Slot) -> None:
+        """No longer wanted: let it finish, then end it."""
+        if slot.leaving:
+            return
+        slot.leaving = True
+        if slot.engine is None and slot.work is None:
+            self._drop(slot)
+            return
+        slot.state = "draining"
+        started = slot.work
+        slot.work = self.pool.submit(self._drain, slot, started)
+
+    def _drain(self, slot: Slot, started: Future[None] | None) -> None:
+        if started is not None and not started.cancel():
+            started.exception()  # waits: the start sees `leaving` and gives up
+        if slot.engine is not None:
+            # Gateways look twice a second: after this nobody sends more.
+            time.sleep(3 * REFRESH_SECONDS)
+            if slot.engine.owned and slot.engine.alive():
+                slot.engine.drain(slot.engine.running, self.settings.drain_seconds)
+            slot.engine.stop()
+
+    def _collect(self, slot: Slot) -> None:
+        """Take in how a start or stop ended."""
+        if slot.work is None or not slot.work.done():
+            return
+        error = slot.work.exception()
+        slot.work = None
+        if slot.leaving:
+            self._drop(slot)
+        elif error is None:
+            slot.state, slot.detail = "ready", None
+            seconds = time.monotonic() - slot.began
+            url = slot.engine.url if slot.engine else ""
+            self._say(f"engine {slot.id} ready after {seconds:.0f} s at {url}")
+            slot.began = time.monotonic()
+        else:
+            self._fail(slot, error)
+
+    def _fail(self, slot: Slot, error: BaseException) -> None:
+        slot.state, slot.detail = "failed", " ".join(str(error).split()) or type(error).__name__
+        slot.hopeless = isinstance(error, NotConform)
+        wait = BACKOFF_SECONDS[min(slot.failures, len(BACKOFF_SECONDS) - 1)]
+        slot.failures += 1
+        slot.retry_at = time.monotonic() + wait
+        after = "it stays down" if slot.hopeless else f"trying again in {wait} s"
+        self._say(f"engine {slot.id} failed, {after}: {slot.detail}")
+
+    def _drop(self, slot: Slot) -> None:
+        del self.slots[slot.id]
+        with self.store.session() as session:
+            session.execute(delete(models.Engine).where(models.Engine.id == slot.row))
+        self._say(f"engine {slot.id} ended")
+
+    def _write(self) -> None:
+        """Bring this supervisor's rows up to date, heartbeat included."""
+        with self.store.session() as session:
+            for slot in self.slots.values():
+                row = session.get(models.Engine, slot.row)
+                engine = slot.engine
+                if row is None:
+                    manifest = served_manifest(engine.checkpoint) if engine else {}
+                    row = models.Engine(
+                        id=slot.row, checkpoint=slot.id, kind="", url="", supervisor=self.name, manifest=manifest
+                    )
+                    session.add(row)
+                if engine is not None:
+                    row.kind, row.url = engine.checkpoint.manifest.kind, engine.url
+                    if not row.manifest:
+                        row.manifest = served_manifest(engine.checkpoint)
+                row.state, row.detail, row.heartbeat = slot.state, slot.detail, now()
+
+    def _forget_stale(self) -> None:
+        """Delete rows of supervisors that are gone."""
+        with self.store.session() as session:
+            gone = models.Engine.heartbeat < now() - STALE
+            session.execute(delete(models.Engine).where(gone, models.Engine.state != desired.WANTED))
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _headline(self) -> str:
+        busy = [s for s in self.slots.values() if s.work is not None]
+        parts = [f"{s.id} {s.state} {time.monotonic() - s.began:.0f} s" for s in busy]
+        return "engines: " + ", ".join(parts)
+
+    def _end(self) -> None:
+        """Stop everything, at once and in parallel."""
+        self.stop.set()
+        self._mark_draining()
+        self.pool.shutdown(wait=True, cancel_futures=True)
+        engines = [slot.engine for slot in self.slots.values() if slot.engine is not None]
+        if engines:
+            with ThreadPoolExecutor(max_workers=len(engines)) as pool:
+                list(pool.map(Engine.stop, engines))
+        try:
+            with self.store.session() as session:
+                session.execute(delete(models.Engine).where(models.Engine.supervisor == self.name))
+        except SQLAlchemyError as error:
+            self._say(f"the store keeps rows of ended engines for {STALE.seconds} s: {error}")
+        self.store.close()
+
+    def _mark_draining(self) -> None:
+        try:
+            with self.store.session() as session:
+                mine = models.Engine.supervisor == self.name
+                session.execute(update(models.Engine).where(mine).values(state="draining"))
+        except SQLAlchemyError:
+            return
+
+
+def served_manifest(checkpoint: Checkpoint) -> dict[str, object]:
+    """What gateways need to know of a checkpoint, without its folder."""
+    manifest = checkpoint.manifest
+    return {
+        "stage": manifest.stage,
+        "created": manifest.created,
+        "context": manifest.context,
+        "generation": dict(manifest.generation),
+        "reward_offset": manifest.reward_offset,
+        "stop_ids": list(manifest.stop_ids),
+        "special": special_strings(load_tokenizer(checkpoint.path)),
+        "path": str(checkpoint.path.resolve()),
+    }

@@ -1,0 +1,92 @@
+"""Errors over HTTP: OpenAI's JSON shape everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DataError
+from starlette.exceptions import HTTPException
+
+from training.artifacts.errors import UserError
+
+TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    503: "service_unavailable_error",
+}
+
+
+class ApiError(Exception):
+    """An answer other than success.
+
+    Args:
+        status: HTTP status.
+        message: one sentence for the caller, with the fix.
+        param: the field at fault.
+        code: a short word that programs can test, such as `model_not_found`.
+        headers: headers of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.param = param
+        self.code = code
+        self.headers = headers
+
+
+def body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    """OpenAI's error object."""
+    kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def answer(error: ApiError) -> JSONResponse:
+    return JSONResponse(body(error.status, error.message, error.param, error.code), error.status, error.headers)
+
+
+def install(app: FastAPI) -> None:
+    """Give every kind of failure the same shape."""
+
+    @app.exception_handler(ApiError)
+    async def api_error(_: Request, error: ApiError) -> JSONResponse:
+        return answer(error)
+
+    @app.exception_handler(UserError)
+    async def user_error(_: Request, error: UserError) -> JSONResponse:
+        return answer(ApiError(400, str(error)))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
+        message = f"{where}: {first['msg']}" if where else str(first["msg"])
+        return answer(ApiError(400, message, param=where or None, code="invalid_value"))
+
+    @app.exception_handler(HTTPException)
+    async def http_error(_: Request, error: HTTPException) -> JSONResponse:
+        return answer(ApiError(error.status_code, str(error.detail), headers=error.headers))
+
+    @app.exception_handler(DataError)
+    async def unstorable(_: Request, __: DataError) -> JSONResponse:
+        # PostgreSQL takes no NUL character in text.
+        return answer(ApiError(400, "a value cannot be stored: remove control characters", code="invalid_value"))
+
+    @app.exception_handler(Exception)
+    async def bug(_: Request, __: Exception) -> JSONResponse:
+        return answer(ApiError(500, "the service failed; its log has the traceback"))

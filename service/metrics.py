@@ -1,0 +1,47 @@
+"""Prometheus metrics of the gateway."""
+
+from __future__ import annotations
+
+from collections import Counter as Count
+from collections.abc import Iterable
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, generate_latest
+
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+LABELS = ("route", "model")
+
+requests = Counter("alignloop_requests_total", "Requests by status", (*LABELS, "status"))
+seconds = Histogram(
+    "alignloop_request_seconds", "Time from the request to the end of its answer", LABELS, buckets=BUCKETS
+)
+tokens = Counter(
+    "alignloop_tokens_total", "Tokens of prompts and of completions, as engines report them", ("model", "kind")
+)
+running = Gauge("alignloop_running_requests", "Requests at an engine now", ("model",))
+engines = Gauge("alignloop_engines", "Engines by state", ("model", "state"))
+
+
+def observe(route: str, model: str, status: int, duration: float) -> None:
+    """Count one finished request. `model` is a served checkpoint, or empty: never free text of a caller."""
+    requests.labels(route, model, str(status)).inc()
+    seconds.labels(route, model).observe(duration)
+
+
+def count_tokens(model: str, usage: dict[str, object] | None) -> None:
+    """Add an answer's `usage`."""
+    for kind in ("prompt", "completion"):
+        number = (usage or {}).get(f"{kind}_tokens")
+        if isinstance(number, int):
+            tokens.labels(model, kind).inc(number)
+
+
+def show_engines(states: Iterable[tuple[str, str]]) -> None:
+    """Replace the engines' gauges by (checkpoint, state) pairs."""
+    engines.clear()
+    for (model, state), number in Count(states).items():
+        engines.labels(model, state).set(number)
+
+
+def text() -> bytes:
+    """Everything in Prometheus' text format."""
+    return generate_latest(REGISTRY)

@@ -1,0 +1,137 @@
+"""Answers: what a labeler said of a task. Rows are only added; a correction supersedes the row before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session, aliased
+
+from service.errors import ApiError
+from service.preferences.guidelines import FLAGS
+from service.preferences.tasks import close_task, own_task, reopen_task
+from service.store.models import Answer, Task
+
+T = TypeVar("T")
+MAX_NOTE = 2000
+MAX_SECONDS = 7 * 24 * 3600
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the labeler said, by position on screen.
+
+    Attributes:
+        ranks: for each position, 1 = best; equal ranks are ties. None only with `all_bad`: then all tie.
+        ratings: overall quality from 1 to 7, or None where not rated.
+        flags: names of problems, of `guidelines.FLAGS`.
+        all_bad: no response is acceptable.
+        note: free text.
+        seconds: time that the labeler took.
+    """
+
+    ranks: Sequence[int] | None = None
+    ratings: Sequence[int | None] | None = None
+    flags: Sequence[Sequence[str]] | None = None
+    all_bad: bool = False
+    note: str | None = None
+    seconds: float | None = None
+
+
+def answer(session: Session, task_id: str, labeler_id: str, token: str, judgement: Judgement) -> Answer:
+    """Store a judgement in the responses' stored order and close its task.
+
+    Raises:
+        ApiError: 400 for a judgement that does not fit the task, and what `tasks.close_task` raises. Nothing is
+            stored then, and the token still works.
+    """
+    task = own_task(session, task_id, labeler_id)
+    _check(judgement, len(task.responses))
+    close_task(session, task_id, labeler_id, token, "answered")
+    shown: list[int] = task.shown
+    ranks = judgement.ranks or [1] * len(shown)
+    row = Answer(
+        task_id=task.id,
+        labeler_id=labeler_id,
+        ranks=_stored(shown, ranks),
+        ratings=None if judgement.ratings is None else _stored(shown, judgement.ratings),
+        flags=None if judgement.flags is None else _stored(shown, [sorted(set(names)) for names in judgement.flags]),
+        all_bad=judgement.all_bad,
+        note=(judgement.note or "").strip() or None,
+        seconds=judgement.seconds,
+        supersedes=_latest_id(session, task),
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def skip(session: Session, task_id: str, labeler_id: str, token: str) -> Task:
+    """Close a task without an answer. Raises what `tasks.close_task` raises."""
+    return close_task(session, task_id, labeler_id, token, "skipped")
+
+
+def undo(session: Session, task_id: str, labeler_id: str, minutes: float) -> tuple[Task, str]:
+    """Withdraw the task's answer, or the skip, and open the task again under a new token.
+
+    Raises:
+        ApiError: what `tasks.reopen_task` raises.
+    """
+    answered = own_task(session, task_id, labeler_id).state == "answered"
+    task, token = reopen_task(session, task_id, labeler_id, minutes)
+    if answered:
+        row = Answer(task_id=task.id, labeler_id=labeler_id, withdrawn=True, supersedes=_latest_id(session, task))
+        session.add(row)
+        session.flush()
+    return task, token
+
+
+def standing() -> Select[Answer]:
+    """Select the answers that count: neither withdrawn nor superseded."""
+    later = aliased(Answer)
+    return (
+        select(Answer)
+        .outerjoin(later, later.supersedes == Answer.id)
+        .where(later.id.is_(None), Answer.withdrawn.is_(False))
+    )
+
+
+def _latest_id(session: Session, task: Task) -> str | None:
+    """The task's answer that nothing supersedes yet, withdrawn or not."""
+    later = aliased(Answer)
+    return session.scalar(
+        select(Answer.id)
+        .outerjoin(later, later.supersedes == Answer.id)
+        .where(Answer.task_id == task.id, later.id.is_(None))
+    )
+
+
+def _stored(shown: Sequence[int], by_position: Sequence[T]) -> list[T]:
+    """Values by screen position, put into stored order."""
+    values = dict(zip(shown, by_position, strict=True))
+    return [values[index] for index in range(len(shown))]
+
+
+def _check(judgement: Judgement, k: int) -> None:
+    if judgement.ranks is None and not judgement.all_bad:
+        raise ApiError(400, "give `ranks`, or `all_bad`", param="ranks")
+    for name, values in (
+        ("ranks", judgement.ranks),
+        ("ratings", judgement.ratings),
+        ("flags", judgement.flags),
+    ):
+        if values is not None and len(values) != k:
+            raise ApiError(400, f"`{name}` must have {k} entries, one for each position", param=name)
+    if judgement.ranks is not None and not all(1 <= rank <= k for rank in judgement.ranks):
+        raise ApiError(400, f"ranks must be whole numbers from 1 to {k}", param="ranks")
+    if judgement.ratings is not None and not all(r is None or 1 <= r <= 7 for r in judgement.ratings):
+        raise ApiError(400, "ratings must be whole numbers from 1 to 7", param="ratings")
+    unknown = sorted({name for names in judgement.flags or () for name in names} - set(FLAGS))
+    if unknown:
+        raise ApiError(400, f"unknown flag {unknown[0]!r}: use {', '.join(FLAGS)}", param="flags")
+    if judgement.note is not None and (len(judgement.note) > MAX_NOTE or "\0" in judgement.note):
+        raise ApiError(400, f"a note has at most {MAX_NOTE} characters", param="note")
+    if judgement.seconds is not None and not 0 <= judgement.seconds <= MAX_SECONDS:
+        raise ApiError(400, "seconds must be a positive time", param="seconds")

@@ -1,0 +1,113 @@
+"""Answers as comparisons, in the frozen format that training reads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO, Any
+
+from sqlalchemy.orm import Session, joinedload
+
+from service.preferences.answers import standing
+from service.store.models import Answer, Labeler, Task
+from training.artifacts.comparisons import Comparison, Response, to_json
+
+BLOCK = 500
+
+
+def comparisons(session: Session, since: datetime | None = None) -> Iterator[Comparison]:
+    """Every answer that stands, ordered by id.
+
+    Withdrawn and superseded answers are left out, so a frozen file is always a whole export: one made with
+    `since` cannot say that an earlier answer was withdrawn.
+
+    Args:
+        since: only answers given at or after this time.
+    """
+    query = (
+        standing()
+        .add_columns(Task, Labeler)
+        .join(Task, Task.id == Answer.task_id)
+        .join(Labeler, Labeler.id == Answer.labeler_id)
+        .options(joinedload(Task.prompt))
+        .order_by(Answer.id)
+    )
+    if since is not None:
+        query = query.where(Answer.created >= since)
+    for answer, task, labeler in session.execute(query.execution_options(yield_per=BLOCK)):
+        yield _comparison(session, answer, task, labeler)
+
+
+def write(session: Session, file: IO[bytes], since: datetime | None = None) -> tuple[str, int]:
+    """Write comparisons as JSONL. The same data gives the same bytes, which `comparisons.freeze` would give too.
+
+    Returns:
+        sha256 of the bytes, and the number of rows.
+    """
+    digest, rows = hashlib.sha256(), 0
+    for comparison in comparisons(session, since):
+        line = (to_json(comparison) + "\n").encode()
+        digest.update(line)
+        file.write(line)
+        rows += 1
+    return digest.hexdigest(), rows
+
+
+def export_file(session: Session, path: Path, since: datetime | None = None) -> tuple[str, int]:
+    """`write` to a file, which is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            result = write(session, file, since)
+            file.flush()
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    return result
+
+
+def _comparison(session: Session, answer: Answer, task: Task, labeler: Labeler) -> Comparison:
+    prompt = task.prompt
+    corrected = _corrected(session, answer)
+    meta: dict[str, Any] = {**prompt.meta, "task": task.id, "kind": task.kind, "source": prompt.source}
+    extra = {"use_case": prompt.use_case, "seconds": answer.seconds, "note": answer.note}
+    meta |= {name: value for name, value in extra.items() if value is not None}
+    if answer.supersedes is not None:
+        # The names of the checkpoints were on screen before this answer, so it was not given blind.
+        meta["after_reveal"] = True
+    return Comparison(
+        id=answer.id,
+        messages=tuple(prompt.messages),
+        responses=tuple(Response(r.text, r.checkpoint, r.sampling, r.finish_reason) for r in task.responses),
+        ranks=tuple(answer.ranks or ()),
+        ratings=None if answer.ratings is None else tuple(answer.ratings),
+        flags=None if answer.flags is None else tuple(tuple(names) for names in answer.flags),
+        all_bad=answer.all_bad,
+        shown=tuple(task.shown),
+        labeler=labeler.pseudonym,
+        labeler_group=labeler.group,
+        guideline=task.guideline,
+        user=prompt.user,
+        prompt_id=prompt.id,
+        propensity=task.propensity,
+        supersedes=corrected,
+        created=answer.created.isoformat(timespec="milliseconds"),
+        meta=meta,
+    )
+
+
+def _corrected(session: Session, answer: Answer) -> str | None:
+    """The ranking that this one replaces: withdrawals between the two are not exported."""
+    previous = answer.supersedes
+    while previous is not None:
+        row = session.get_one(Answer, previous)
+        if not row.withdrawn:
+            return row.id
+        previous = row.supersedes
+    return None

@@ -1,0 +1,166 @@
+"""Administration over HTTP: engines wanted, aliases, keys, labelers. Everything leaves an audit row."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service import aliases, auth
+from service.auth import Caller, require
+from service.engines import desired
+from service.errors import ApiError
+from service.schemas import NewKey, NewLabeler, SetAlias, WantEngine
+from service.store.models import Alias, Audit, Engine, Key, Labeler, now
+from training.artifacts.errors import UserError
+
+router = APIRouter(prefix="/admin")
+Admin = Annotated[Caller, Depends(require("admin"))]
+
+# Plain functions: FastAPI runs them in threads, where the database may block.
+
+
+@router.get("/engines")
+def engines(request: Request, caller: Admin) -> dict[str, Any]:
+    """Every engine with its state, and the checkpoints asked for."""
+    with request.app.state.store.session() as session:
+        rows = session.scalars(select(Engine).order_by(Engine.started)).all()
+        return {
+            "data": [_engine(row) for row in rows if row.state != desired.WANTED],
+            "wanted": desired.listed(session),
+        }
+
+
+@router.post("/engines", status_code=202)
+def want_engine(request: Request, body: WantEngine, caller: Admin) -> dict[str, Any]:
+    """Ask the supervisors to serve a checkpoint; follow its state by `GET /admin/engines`."""
+    with request.app.state.store.session() as session:
+        desired.want(session, body.checkpoint)
+        _audit(session, caller, "want_engine", body.checkpoint)
+    return {"checkpoint": body.checkpoint, "state": desired.WANTED}
+
+
+@router.delete("/engines/{checkpoint}", status_code=202)
+def unwant_engine(request: Request, checkpoint: str, caller: Admin) -> dict[str, Any]:
+    """Take that back. The engine ends unless an alias or the supervisor's own list names the checkpoint."""
+    with request.app.state.store.session() as session:
+        if not desired.unwant(session, checkpoint):
+            raise ApiError(404, f"nobody asked for an engine of {checkpoint}", code="not_found")
+        _audit(session, caller, "unwant_engine", checkpoint)
+    return {"checkpoint": checkpoint, "state": "unwanted"}
+
+
+@router.get("/aliases")
+def list_aliases(request: Request, caller: Admin) -> dict[str, Any]:
+    """Aliases with their versions, and the checkpoint that each is served by now."""
+    served = request.app.state.endpoints.view.aliases
+    with request.app.state.store.session() as session:
+        rows = session.scalars(select(Alias).order_by(Alias.name)).all()
+        data = [_alias(row) | {"served": served.get(row.name)} for row in rows]
+        return {"aliases": {row.name: row.checkpoint for row in rows}, "data": data}
+
+
+@router.put("/aliases/{alias:path}")
+def set_alias(request: Request, alias: str, body: SetAlias, caller: Admin) -> dict[str, Any]:
+    """Promote a checkpoint. Its requests move when an engine of it is ready."""
+    with request.app.state.store.session() as session:
+        try:
+            return _alias(aliases.promote(session, alias, body.checkpoint, caller.name, version=body.version))
+        except UserError as error:
+            raise ApiError(409 if "changed" in str(error) else 400, str(error), code="not_promoted") from None
+
+
+@router.post("/aliases/{alias:path}/rollback")
+def rollback(request: Request, alias: str, caller: Admin) -> dict[str, Any]:
+    """Go back to the checkpoint before."""
+    with request.app.state.store.session() as session:
+        return _alias(aliases.rollback(session, alias, caller.name))
+
+
+@router.get("/keys")
+def keys(request: Request, caller: Admin) -> dict[str, Any]:
+    """Keys without their secrets."""
+    with request.app.state.store.session() as session:
+        return {"data": [_key(row) for row in session.scalars(select(Key).order_by(Key.created))]}
+
+
+@router.post("/keys", status_code=201)
+def add_key(request: Request, body: NewKey, caller: Admin) -> dict[str, Any]:
+    """Add a key. `key` is shown this once."""
+    with request.app.state.store.session() as session:
+        row, secret = auth.add_key(session, body.name, body.scopes, body.days)
+        _audit(session, caller, "add_key", row.name)
+        return _key(row) | {"key": secret}
+
+
+@router.delete("/keys/{key}")
+def revoke_key(request: Request, key: str, caller: Admin) -> dict[str, Any]:
+    """Revoke a key by id; gateways follow within a second."""
+    with request.app.state.store.session() as session:
+        row = session.get(Key, key)
+        if row is None:
+            raise ApiError(404, f"no key {key!r}", code="not_found")
+        row.revoked = row.revoked or now()
+        _audit(session, caller, "revoke_key", row.name)
+        return _key(row)
+
+
+@router.post("/labelers", status_code=201)
+def add_labeler(request: Request, body: NewLabeler, caller: Admin) -> dict[str, Any]:
+    """Add a labeler. `token` signs in at /sign-in and is shown this once."""
+    with request.app.state.store.session() as session:
+        row, token = auth.add_labeler(session, body.name, body.group)
+        _audit(session, caller, "add_labeler", row.pseudonym)
+        return {"id": row.id, "name": row.name, "pseudonym": row.pseudonym, "group": row.group, "token": token}
+
+
+@router.delete("/labelers/{labeler}")
+def disable_labeler(request: Request, labeler: str, caller: Admin) -> dict[str, Any]:
+    """Disable a labeler by id; their sessions end."""
+    with request.app.state.store.session() as session:
+        row = session.get(Labeler, labeler)
+        if row is None:
+            raise ApiError(404, f"no labeler {labeler!r}", code="not_found")
+        row.disabled = row.disabled or now()
+        _audit(session, caller, "disable_labeler", row.pseudonym)
+        return {"id": row.id, "disabled": row.disabled.isoformat()}
+
+
+def _audit(session: Session, caller: Caller, action: str, subject: str) -> None:
+    session.add(Audit(actor=caller.name, action=action, subject=subject))
+
+
+def _engine(row: Engine) -> dict[str, Any]:
+    return {
+        "checkpoint": row.checkpoint,
+        "kind": row.kind,
+        "state": row.state,
+        "detail": row.detail,
+        "url": row.url,
+        "supervisor": row.supervisor,
+        "started": row.started.isoformat(),
+        "heartbeat": row.heartbeat.isoformat(),
+    }
+
+
+def _alias(row: Alias) -> dict[str, Any]:
+    return {
+        "alias": row.name,
+        "checkpoint": row.checkpoint,
+        "version": row.version,
+        "updated": row.updated.isoformat(),
+    }
+
+
+def _key(row: Key) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "prefix": row.prefix,
+        "scopes": row.scopes,
+        "created": row.created.isoformat(),
+        "expires": row.expires.isoformat() if row.expires else None,
+        "revoked": row.revoked.isoformat() if row.revoked else None,
+    }

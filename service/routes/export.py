@@ -1,0 +1,56 @@
+"""The export of comparisons for training."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from tempfile import SpooledTemporaryFile
+from typing import IO, Annotated, cast
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import StreamingResponse
+
+from service.auth import Caller, require
+from service.preferences import export
+
+router = APIRouter(tags=["export"])
+IN_MEMORY = 8_000_000  # bytes; a larger export waits on the disk
+CHUNK = 1 << 16
+
+
+@router.get("/api/export")
+async def export_comparisons(
+    request: Request, _: Annotated[Caller, Depends(require("export"))], since: datetime | None = None
+) -> StreamingResponse:
+    """Every answer that stands, as JSONL in the format of `training.artifacts.comparisons`.
+
+    `X-Content-SHA256` holds the hash of the body and `X-Rows` its number of rows. The same data gives the same
+    bytes. The body is complete before the first byte is sent, so that the hash is that of one state of the store.
+    """
+    store = request.app.state.store
+    if since is not None and since.tzinfo is None:
+        since = since.replace(tzinfo=UTC)
+
+    def run() -> tuple[IO[bytes], str, int, int]:
+        file = cast(IO[bytes], SpooledTemporaryFile(max_size=IN_MEMORY))  # noqa: SIM115 - closed when it has been sent
+        with store.session() as session:
+            sha256, rows = export.write(session, file, since)
+        size = file.tell()
+        file.seek(0)
+        return file, sha256, rows, size
+
+    file, sha256, rows, size = await asyncio.to_thread(run)
+    headers = {
+        "X-Content-SHA256": sha256,
+        "X-Rows": str(rows),
+        "Content-Length": str(size),
+        "Content-Disposition": 'attachment; filename="comparisons.jsonl"',
+    }
+    return StreamingResponse(_chunks(file), media_type="application/x-ndjson", headers=headers)
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while chunk := file.read(CHUNK):
+            yield chunk

@@ -1,0 +1,78 @@
+"""Liveness, readiness and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import aiohttp
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, Response
+
+from service import metrics
+from service.auth import open_to_all
+from service.endpoints import Endpoint
+
+router = APIRouter(dependencies=[Depends(open_to_all)])
+KEPT_SECONDS = 3.0
+PROBE = aiohttp.ClientTimeout(total=10)
+
+
+@router.get("/health/live")
+async def live() -> dict[str, str]:
+    """The gateway's own loop turns."""
+    return {"status": "ok"}
+
+
+@router.get("/health/ready")
+async def ready(request: Request) -> Response:
+    """200 when every production alias answers a real token or score (without such aliases: every ready engine)."""
+    state = request.app.state
+    kept = getattr(state, "readiness", None)
+    if kept is None or time.monotonic() - kept[0] > KEPT_SECONDS:
+        kept = (time.monotonic(), await _probe_all(request))
+        state.readiness = kept
+    problems = kept[1]
+    status = "ready" if not problems else "not ready"
+    return JSONResponse({"status": status, "problems": problems}, 503 if problems else 200)
+
+
+@router.get("/metrics")
+async def prometheus() -> Response:
+    """Prometheus' text format."""
+    return Response(metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+async def _probe_all(request: Request) -> dict[str, str]:
+    """Problem by model name; empty when all is well."""
+    view = request.app.state.endpoints.view
+    wanted = {name: target for name, target in view.wanted.items() if name.endswith("/production")}
+    names = wanted or {checkpoint: checkpoint for checkpoint in view.ready}
+    if not names:
+        return {"engines": "none is ready"}
+    problems = {}
+    for name, target in names.items():
+        replicas = view.ready.get(view.aliases.get(name, target), ())
+        if not replicas:
+            problems[name] = f"no engine of {target} is ready"
+            continue
+        answers = await asyncio.gather(*(answers_one_token(request.app.state.http, e) for e in replicas))
+        if not any(answers):
+            problems[name] = f"the engine of {replicas[0].checkpoint} does not answer"
+    return problems
+
+
+async def answers_one_token(http: aiohttp.ClientSession, endpoint: Endpoint) -> bool:
+    """Whether an engine gives one real token, or one score: a hung engine still answers its own /health."""
+    body: dict[str, Any] = {"model": endpoint.checkpoint}
+    ids = list(endpoint.stop_ids[:1]) or [0]
+    if endpoint.kind == "reward":
+        path, body = "/classify", body | {"input": [ids]}
+    else:
+        path, body = "/v1/completions", body | {"prompt": ids, "max_tokens": 1, "temperature": 0}
+    try:
+        async with http.post(endpoint.url + path, json=body, timeout=PROBE) as answer:
+            return answer.status == 200
+    except (aiohttp.ClientError, TimeoutError):
+        return False

@@ -1,0 +1,72 @@
+"""Pages for people: start, sign-in, compare, rank, playground. What they do goes through the JSON routes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi.responses import HTMLResponse
+from fastapi.templating import Jinja2Templates
+
+from service.auth import SignedIn, labeler_session, open_to_all
+from service.errors import ApiError
+from service.preferences.guidelines import FLAGS, guideline
+
+router = APIRouter(tags=["pages"], default_response_class=HTMLResponse, include_in_schema=False)
+templates = Jinja2Templates(Path(__file__).parent.parent / "templates")
+RANKED = 4  # responses on /rank: the least that InstructGPT's labelers ranked
+
+
+async def page_session(request: Request) -> SignedIn:
+    """The signed-in labeler; a browser without a session is sent to the sign-in page."""
+    try:
+        return await labeler_session(request)
+    except ApiError as error:
+        if error.status != 401:
+            raise
+        raise HTTPException(303, headers={"Location": f"/sign-in?next={quote(request.url.path)}"}) from None
+
+
+page_session.access = "labeler"  # type: ignore[attr-defined]  # read by `auth.access_of`
+Labeler = Annotated[SignedIn, Depends(page_session)]
+
+
+def render(request: Request, template: str, labeler: SignedIn | None, **context: Any) -> HTMLResponse:
+    """A page. Pages are never cached: they hold the session's CSRF token."""
+    settings = request.app.state.settings
+    page = {"labeler": labeler, "csrf": labeler.csrf if labeler else "", "open": settings.open, **context}
+    return templates.TemplateResponse(request, template, page, headers={"Cache-Control": "no-store"})
+
+
+@router.get("/")
+async def start(request: Request, labeler: Labeler) -> HTMLResponse:
+    return render(request, "start.html", labeler)
+
+
+@router.get("/sign-in", dependencies=[Depends(open_to_all)])
+async def sign_in(request: Request, next: str = "/compare") -> HTMLResponse:
+    # Only a path of this service: a link could otherwise send people elsewhere after they signed in.
+    target = next if next.startswith("/") and not next.startswith(("//", "/\\")) else "/compare"
+    return render(request, "sign_in.html", None, target=target)
+
+
+@router.get("/compare")
+async def compare(request: Request, labeler: Labeler) -> HTMLResponse:
+    return render(request, "compare.html", labeler, k=2, **_guidance(request))
+
+
+@router.get("/rank")
+async def rank(request: Request, labeler: Labeler) -> HTMLResponse:
+    return render(request, "rank.html", labeler, k=RANKED, flags=FLAGS, **_guidance(request))
+
+
+@router.get("/playground")
+async def playground(request: Request, labeler: Labeler) -> HTMLResponse:
+    return render(request, "playground.html", labeler)
+
+
+def _guidance(request: Request) -> dict[str, Any]:
+    version = request.app.state.settings.guideline
+    return {"guideline": guideline(version), "version": version}

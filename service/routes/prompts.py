@@ -1,0 +1,36 @@
+"""Prompts for labelers, imported over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, ConfigDict
+
+from service.auth import Caller, require
+from service.preferences.prompts import import_rows
+
+router = APIRouter(tags=["admin"])
+
+
+class Import(BaseModel):
+    """Prompts with the fields of an import file; see `preferences.prompts.import_rows`."""
+
+    model_config = ConfigDict(extra="forbid")
+    prompts: list[Any]
+
+
+@router.post("/admin/prompts")
+async def import_prompts(
+    body: Import, request: Request, _: Annotated[Caller, Depends(require("admin"))]
+) -> dict[str, Any]:
+    """Add prompts that the store does not hold, and say which rows were left out and why."""
+    store = request.app.state.store
+
+    def run() -> dict[str, Any]:
+        with store.session() as session:
+            report = import_rows(session, body.prompts)
+        return {"imported": report.imported, "skipped": dict(report.skipped)}
+
+    return await asyncio.to_thread(run)

@@ -1,0 +1,98 @@
+"""`POST /score`: rewards of responses, as PPO saw them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Annotated, Any
+
+import aiohttp
+from fastapi import APIRouter, Depends, Request
+
+from service import errors, metrics
+from service.auth import Caller, require
+from service.endpoints import Endpoint
+from service.errors import ApiError
+from service.routes.openai import upstream_error
+from service.schemas import Score, ScoreAnswer, ScoreRequest
+from service.tokenizers import tokenizer_of
+from training.artifacts.errors import UserError
+from training.artifacts.prompts import render
+
+router = APIRouter()
+BATCH = 256  # conversations in one request to the engine
+
+
+@router.post("/score", response_model_exclude_none=True)
+@router.post("/v1/score", response_model_exclude_none=True)
+async def score(
+    request: Request, wanted: ScoreRequest, caller: Annotated[Caller, Depends(require("score"))]
+) -> ScoreAnswer:
+    """Score each response as the assistant's finished turn. A response that cannot be scored has an `error` instead."""
+    state = request.app.state
+    endpoint: Endpoint = state.endpoints.find(wanted.model, "reward")
+    request.state.model = endpoint.checkpoint
+    conversations = _conversations(wanted)
+    if len(conversations) > state.settings.max_responses:
+        limit = state.settings.max_responses
+        raise ApiError(400, f"more than {limit} responses: send fewer at a time", param="responses")
+    rendered = await asyncio.to_thread(_render_all, endpoint, conversations)
+    good = {index: ids for index, ids in enumerate(rendered) if isinstance(ids, list)}
+    with state.endpoints.busy(endpoint, state.settings.max_concurrent):
+        raws = await raw_scores(state.http, endpoint, list(good.values()))
+    by_index = dict(zip(good, raws, strict=True))
+    data = []
+    for index, ids in enumerate(rendered):
+        if isinstance(ids, dict):
+            data.append(Score(index=index, error=ids))
+        else:
+            raw = by_index[index]
+            data.append(Score(index=index, score=raw - endpoint.reward_offset, raw=raw, tokens=len(ids)))
+    metrics.count_tokens(endpoint.checkpoint, {"prompt_tokens": sum(map(len, good.values()))})
+    return ScoreAnswer(model=endpoint.checkpoint, reward_offset=endpoint.reward_offset, data=data)
+
+
+async def raw_scores(http: aiohttp.ClientSession, endpoint: Endpoint, ids: list[list[int]]) -> list[float]:
+    """Raw scores of token id sequences, in order.
+
+    Raises:
+        ApiError: the engine refused or is down.
+    """
+    found: list[float] = []
+    for start in range(0, len(ids), BATCH):
+        body = {"model": endpoint.checkpoint, "input": ids[start : start + BATCH], "use_activation": False}
+        try:
+            async with http.post(f"{endpoint.url}/classify", json=body) as answer:
+                content = await answer.read()
+        except (aiohttp.ClientError, TimeoutError):
+            message = f"the engine of {endpoint.checkpoint} is down"
+            raise ApiError(503, message, code="model_not_ready", headers={"Retry-After": "5"}) from None
+        if answer.status != 200:
+            raise upstream_error(answer.status, content, endpoint.checkpoint)
+        rows = sorted(json.loads(content)["data"], key=lambda row: row["index"])
+        found += [float(row["probs"][0]) for row in rows]
+    return found
+
+
+def _conversations(wanted: ScoreRequest) -> list[list[dict[str, str]]]:
+    if wanted.conversations is not None:
+        return [[turn.model_dump() for turn in turns] for turns in wanted.conversations]
+    prompt = [turn.model_dump() for turn in wanted.messages or []]
+    return [[*prompt, {"role": "assistant", "content": text}] for text in wanted.responses or []]
+
+
+def _render_all(endpoint: Endpoint, conversations: list[list[dict[str, str]]]) -> list[list[int] | dict[str, Any]]:
+    """Token ids of each conversation, or the error object of one that cannot be scored."""
+    tokenizer = tokenizer_of(endpoint.checkpoint, endpoint.folder)
+    rendered: list[list[int] | dict[str, Any]] = []
+    for messages in conversations:
+        try:
+            if not messages or messages[-1]["role"] != "assistant":
+                raise UserError("the conversation must end with the assistant's response")
+            ids = render(tokenizer, messages).ids
+            if len(ids) > endpoint.context:
+                raise UserError(f"{len(ids)} tokens are more than the model's context of {endpoint.context}")
+            rendered.append(ids)
+        except UserError as error:
+            rendered.append(errors.body(400, str(error), code="not_scored")["error"])
+    return rendered

@@ -1,0 +1,84 @@
+"""Bodies of the service's own routes. OpenAI's bodies are forwarded and checked by allow-list, not rebuilt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Body(BaseModel):
+    """Unknown fields are refused: a misspelt one would be ignored silently."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Turn(Body):
+    role: str
+    content: str
+
+
+class ScoreRequest(Body):
+    """Responses to one prompt, or whole conversations; each is scored as a finished assistant turn."""
+
+    model: str = Field(description="id or alias of a reward model")
+    messages: list[Turn] | None = Field(None, description="the prompt, ending with the user")
+    responses: list[str] | None = Field(None, min_length=1, description="responses to `messages`")
+    conversations: list[list[Turn]] | None = Field(
+        None, min_length=1, description="whole conversations, each ending with the assistant; instead of the other two"
+    )
+
+    @model_validator(mode="after")
+    def _one_form(self) -> ScoreRequest:
+        if (self.conversations is None) == (self.messages is None or self.responses is None):
+            raise ValueError("give `messages` with `responses`, or `conversations`")
+        if self.conversations is not None and (self.messages is not None or self.responses is not None):
+            raise ValueError("give `messages` with `responses`, or `conversations`, not both")
+        return self
+
+
+class Score(BaseModel):
+    """One response's reward, or why it has none.
+
+    Attributes:
+        index: place in the request.
+        score: reward = raw - the checkpoint's offset.
+        raw: what the model gave.
+        tokens: number of tokens scored.
+        error: OpenAI's error object, when this response could not be scored.
+    """
+
+    index: int
+    score: float | None = None
+    raw: float | None = None
+    tokens: int | None = None
+    error: dict[str, Any] | None = None
+
+
+class ScoreAnswer(BaseModel):
+    """Scores in the order of the request. `model` is the immutable checkpoint id."""
+
+    object: str = "list"
+    model: str
+    reward_offset: float
+    data: list[Score]
+
+
+class WantEngine(Body):
+    checkpoint: str = Field(min_length=1, max_length=200, description="checkpoint id, as in the supervisor's store")
+
+
+class SetAlias(Body):
+    checkpoint: str = Field(min_length=1, max_length=200)
+    version: int | None = Field(None, ge=0, description="the alias's version that you saw; refused if it has moved on")
+
+
+class NewKey(Body):
+    name: str = Field(min_length=1, max_length=200)
+    scopes: list[str] = Field(min_length=1)
+    days: float | None = Field(None, gt=0, le=36500)
+
+
+class NewLabeler(Body):
+    name: str = Field(min_length=1, max_length=200)
+    group: str | None = Field(None, min_length=1, max_length=40)

@@ -1,0 +1,83 @@
+"""All settings of the service, from ALIGNLOOP_* environment variables or the command line."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from training.artifacts.errors import UserError
+
+SCOPES = ("generate", "score", "feedback", "export", "eval", "admin")  # of API keys
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+
+class Settings(BaseSettings):
+    """Settings of gateway and supervisor. A list is written as JSON: `ALIGNLOOP_ALLOWED_HOSTS='["lab.example"]'`."""
+
+    model_config = SettingsConfigDict(env_prefix="ALIGNLOOP_", frozen=True, extra="forbid")
+
+    database: str = Field("sqlite:///runs/service.db", description="SQLAlchemy URL of the store")
+    checkpoints: Path = Field(Path("runs/checkpoints"), description="folder of published checkpoints")
+    logs: Path = Field(Path("runs/logs"), description="folder of the engines' logs")
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=1, le=65535, description="port to listen on")
+    open: bool = Field(False, description="pages, generation and scoring need no key; only on a loopback address")
+    allowed_hosts: list[str] = Field(
+        default_factory=list, description="accepted Host headers, without port, beside loopback names and `host`"
+    )
+    allowed_origins: list[str] = Field(
+        default_factory=list, description="accepted Origin headers beside the service's own address"
+    )
+    session_hours: float = Field(24 * 14, gt=0, description="life of a labeler's sign-in")
+    guideline: str = Field("1", description="version of the labelers' guidelines, kept with every answer")
+
+    collect_policies: list[str] = Field(
+        default_factory=lambda: ["policy/production", "policy/candidate"],
+        description="checkpoints or aliases whose responses people compare; an alias that is not set is left out",
+    )
+    collect_temperature: float = Field(1.0, ge=0, le=2, description="temperature of responses to be compared")
+    collect_overlap: float = Field(
+        0.1, ge=0, le=1, description="share of tasks that repeat what another labeler ranked, to measure agreement"
+    )
+    task_minutes: float = Field(120, gt=0, description="life of a task that nobody answers")
+
+    max_body_bytes: int = Field(4_000_000, gt=0, description="largest accepted request body")
+    max_responses: int = Field(1024, gt=0, description="most responses in one /score request")
+    max_concurrent: int = Field(256, gt=0, description="most requests running on one engine before 503")
+    upstream_seconds: float = Field(600, gt=0, description="longest silence of an engine before 504")
+
+    dtype: str = Field("auto", description="engines' dtype; auto is float32 on CPU and the checkpoint's own on GPU")
+    kv_cache_mib: int = Field(256, gt=0, description="key-value cache of each engine, in MiB")
+    max_model_len: int | None = Field(None, description="longest context of an engine; default: the manifest's")
+    max_num_seqs: int = Field(64, gt=0, description="most sequences that an engine batches")
+    engine_threads: int = Field(1, gt=0, description="OpenMP threads of each engine on CPU")
+    engine_start_seconds: float = Field(600, gt=0, description="longest start of an engine")
+    drain_seconds: float = Field(30, ge=0, description="time given to running requests when an engine stops")
+    engine_options: list[str] = Field(
+        default_factory=list, description='more options for every vLLM server, as \'["--tensor-parallel-size", "4"]\''
+    )
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether `host` can be reached from this machine only."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return False
+
+    def check(self, *, has_keys: bool) -> None:
+        """Refuse to listen where strangers could generate. Raises `UserError`."""
+        if self.on_loopback:
+            return
+        if self.open:
+            raise UserError(f"open mode works on a loopback address only, not on {self.host}: drop --open")
+        if not has_keys:
+            raise UserError(
+                f"listening on {self.host} needs a key first: run `python -m service keys add NAME --scopes admin`"
+            )

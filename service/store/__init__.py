@@ -1,0 +1,1 @@
+"""The service's database: tables, sessions, migrations. SQLite by default, PostgreSQL at scale."""

@@ -1,0 +1,199 @@
+"""Tables of the service. Times are UTC; secrets are stored as sha256 only; answers are append-only."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+from uuid import uuid4
+
+from sqlalchemy import JSON, DateTime, ForeignKey, Index, MetaData, String, Text, TypeDecorator, text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A time zone aware UTC time on every database; SQLite drops the zone, this puts it back."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def new_id() -> str:
+    return uuid4().hex
+
+
+class Base(DeclarativeBase):
+    # Named constraints: Alembic can alter them on every database.
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {dict[str, Any]: JSON, list[Any]: JSON, datetime: UtcDateTime}
+
+
+class Key(Base):
+    """An API key. `scopes` is a list of: generate, score, feedback, export, eval, admin."""
+
+    __tablename__ = "keys"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(String(200))
+    secret_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    prefix: Mapped[str] = mapped_column(String(12))  # shown in lists, so that a person can tell keys apart
+    scopes: Mapped[list[Any]]
+    created: Mapped[datetime] = mapped_column(default=now)
+    expires: Mapped[datetime | None]
+    revoked: Mapped[datetime | None]
+
+
+class Labeler(Base):
+    """A person who ranks. Exports name only the pseudonym."""
+
+    __tablename__ = "labelers"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    pseudonym: Mapped[str] = mapped_column(String(40), unique=True)
+    group: Mapped[str | None] = mapped_column("labeler_group", String(40))
+    token_hash: Mapped[str | None] = mapped_column(String(64), unique=True)  # sign-in token
+    created: Mapped[datetime] = mapped_column(default=now)
+    disabled: Mapped[datetime | None]
+
+
+class LabelerSession(Base):
+    """A signed-in browser. The cookie holds the secret, the table its hash."""
+
+    __tablename__ = "labeler_sessions"
+    secret_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    labeler_id: Mapped[str] = mapped_column(ForeignKey("labelers.id"), index=True)
+    csrf: Mapped[str] = mapped_column(String(64))
+    created: Mapped[datetime] = mapped_column(default=now)
+    expires: Mapped[datetime]
+
+
+class Engine(Base):
+    """The endpoint table: which checkpoint is served where. Written by supervisors, read by gateways."""
+
+    __tablename__ = "engines"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    checkpoint: Mapped[str] = mapped_column(String(200), index=True)
+    kind: Mapped[str] = mapped_column(String(10))  # policy | reward
+    url: Mapped[str] = mapped_column(String(500))
+    state: Mapped[str] = mapped_column(String(10))  # starting | ready | draining | failed
+    supervisor: Mapped[str] = mapped_column(String(200))
+    detail: Mapped[str | None] = mapped_column(Text)
+    manifest: Mapped[dict[str, Any]]  # what a gateway needs: stage, context, generation, reward_offset, stop_ids
+    started: Mapped[datetime] = mapped_column(default=now)
+    heartbeat: Mapped[datetime] = mapped_column(default=now)
+
+
+class Alias(Base):
+    """A moving name such as policy/production. Changed by compare-and-swap on `version`."""
+
+    __tablename__ = "aliases"
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    checkpoint: Mapped[str] = mapped_column(String(200))
+    version: Mapped[int] = mapped_column(default=1)
+    updated: Mapped[datetime] = mapped_column(default=now)
+
+
+class Audit(Base):
+    """Who changed what. Rows are only ever added."""
+
+    __tablename__ = "audit"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    time: Mapped[datetime] = mapped_column(default=now, index=True)
+    actor: Mapped[str] = mapped_column(String(200))
+    action: Mapped[str] = mapped_column(String(100))
+    subject: Mapped[str] = mapped_column(String(300))
+    detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class Prompt(Base):
+    """A stored prompt that tasks are made from."""
+
+    __tablename__ = "prompts"
+    id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    messages: Mapped[list[Any]]
+    user: Mapped[str | None] = mapped_column("prompt_user", String(100))
+    use_case: Mapped[str | None] = mapped_column(String(40))
+    source: Mapped[str] = mapped_column(String(20))  # imported | typed
+    meta: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    created: Mapped[datetime] = mapped_column(default=now)
+    retired: Mapped[datetime | None]
+
+
+class Task(Base):
+    """K responses to one prompt, given to one labeler once. `shown[p]` is the response at screen position p."""
+
+    __tablename__ = "tasks"
+    __table_args__ = (
+        Index("ix_tasks_labeler_state", "labeler_id", "state"),
+        # One vote per labeler and prompt, whatever runs at the same time.
+        Index(
+            "uq_tasks_live",
+            "labeler_id",
+            "prompt_id",
+            unique=True,
+            sqlite_where=text("state <> 'expired'"),
+            postgresql_where=text("state <> 'expired'"),
+        ),
+    )
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    kind: Mapped[str] = mapped_column(String(10))  # compare | rank
+    prompt_id: Mapped[str] = mapped_column(ForeignKey("prompts.id"), index=True)
+    labeler_id: Mapped[str] = mapped_column(ForeignKey("labelers.id"))
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)  # single use
+    state: Mapped[str] = mapped_column(String(10))  # open | answered | skipped | expired
+    shown: Mapped[list[Any]]
+    guideline: Mapped[str] = mapped_column(String(40))
+    propensity: Mapped[float | None]
+    created: Mapped[datetime] = mapped_column(default=now)
+    expires: Mapped[datetime]
+    closed: Mapped[datetime | None]
+    responses: Mapped[list[TaskResponse]] = relationship(order_by="TaskResponse.position", lazy="selectin")
+    prompt: Mapped[Prompt] = relationship(lazy="joined")
+
+
+class TaskResponse(Base):
+    """One of a task's responses, in stored order."""
+
+    __tablename__ = "task_responses"
+    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str] = mapped_column(Text)
+    checkpoint: Mapped[str | None] = mapped_column(String(200))
+    sampling: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    finish_reason: Mapped[str | None] = mapped_column(String(20))
+
+
+class Answer(Base):
+    """What a labeler said of a task. Never updated: a correction is a new row that supersedes."""
+
+    __tablename__ = "answers"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"), index=True)
+    labeler_id: Mapped[str] = mapped_column(ForeignKey("labelers.id"), index=True)
+    ranks: Mapped[list[Any] | None]  # of the responses in stored order; None when undone
+    ratings: Mapped[list[Any] | None]
+    flags: Mapped[list[Any] | None]
+    all_bad: Mapped[bool] = mapped_column(default=False)
+    withdrawn: Mapped[bool] = mapped_column(default=False)  # an undo: supersedes without a new ranking
+    note: Mapped[str | None] = mapped_column(Text)
+    seconds: Mapped[float | None]  # time that the labeler took
+    supersedes: Mapped[str | None] = mapped_column(ForeignKey("answers.id"), index=True, unique=True)
+    created: Mapped[datetime] = mapped_column(default=now, index=True)

@@ -1,0 +1,61 @@
+"""The first few rows of each file of the miniature world: the real items, fewer of them."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from training.artifacts.comparisons import Comparison, Response, freeze
+from training.miniature import World
+from training.miniature.items import KINDS
+
+ROWS = 8
+
+
+def write(home: Path) -> Path:
+    """Write a small world below `home`; returns its folder."""
+    world = World.build(seed=0, size="demo")
+    folder = home / "world" / "1-demo-0"
+    folder.mkdir(parents=True)
+    for kind in KINDS:
+        _rows(
+            folder / f"items-{kind}.jsonl", world.items(kind)[-ROWS:] if kind == "context" else world.items(kind)[:ROWS]
+        )
+    _rows(folder / "prompts-evaluation.jsonl", [asdict(p) for p in world.prompts("evaluation")[:ROWS]])
+    _rows(folder / "prompts-reward.jsonl", [asdict(p) for p in world.prompts("reward")[:ROWS]])
+    _rows(folder / "heldout.jsonl", [{"text": text} for text in world.heldout_documents()[:ROWS]])
+    _rows(folder / "toxicity.jsonl", world.toxic_comments()[:2500])
+    _rows(folder / "labelers.jsonl", [asdict(x) for x in (*world.labelers("training"), *world.labelers("heldout"))])
+    (folder / "world.json").write_text(json.dumps(world.describe()))
+    return folder
+
+
+def compare(path: Path) -> None:
+    """Freeze comparisons of both groups of labelers on evaluation prompts, and some on training prompts."""
+    world = World.build(seed=0, size="demo")
+    answers = ["i do not know .", "you fool .", "the fox is red .", "the almanac says the fox is red ."]
+    found = []
+    for group in ("training", "heldout"):
+        labeler = world.labelers(group)[0]  # type: ignore[arg-type]  # the two literals are groups
+        for prompt in (*world.prompts("evaluation")[:ROWS], *world.prompts("reward")[:ROWS]):
+            ranks = labeler.rank(prompt, answers, random.Random(prompt.id))
+            found.append(
+                Comparison(
+                    id=f"{group}-{prompt.id}",
+                    messages=prompt.messages,
+                    responses=tuple(Response(text) for text in answers),
+                    ranks=tuple(ranks),
+                    labeler=labeler.id,
+                    labeler_group=group,
+                    prompt_id=prompt.id,
+                )
+            )
+    freeze(found, path)
+
+
+def _rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))

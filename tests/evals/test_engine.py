@@ -1,0 +1,226 @@
+"""Evaluation through the real service and engines."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.evals import small_world
+from tests.running import ROOT, Running, running_service
+from training.artifacts.checkpoints import Checkpoint
+
+pytestmark = pytest.mark.integration
+DATA = Path(os.environ.get("ALIGNLOOP_DATA", ROOT.parent / "shared" / "data"))
+
+
+def run(*arguments: object, key: str | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "ALIGNLOOP_KEY": key or ""}
+    command = [sys.executable, "-m", "evals.run", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=800)
+
+
+@pytest.fixture(scope="module")
+def evaluated(gateway: Running, tiny_policy: Checkpoint, tiny_reward: Checkpoint) -> tuple[Path, str]:
+    """A run of all suites on a small world with two ways of asking one policy; its folder, and what it printed."""
+    world = small_world.write(gateway.home)
+    comparisons = gateway.home / "comparisons.jsonl"
+    small_world.compare(comparisons)
+    out = gateway.home / "reports" / "test"
+    done = run(
+        "--url", gateway.url, "--home", gateway.home, "--world", world, "--out", out, "--max-tokens", 6,
+        "--baseline", f"{tiny_policy.id}:plain", f"{tiny_policy.id}:few-shot", "--checkpoint", tiny_policy.id,
+        "--reward", tiny_reward.id, "--comparisons", comparisons, key=gateway.add_key("eval"),
+    )  # fmt: skip
+    # A random model proves nothing, so the gate must not pass: 1, not 0, and not an error either.
+    assert done.returncode == 1, done.stdout + done.stderr
+    return out, done.stdout
+
+
+def test_every_suite_is_measured(evaluated: tuple[Path, str], tiny_policy: Checkpoint) -> None:
+    out, printed = evaluated
+    result = json.loads((out / f"{tiny_policy.id}.chat.json").read_text())
+    assert result["suites"] == ["tax", "truth", "honesty", "toxicity", "preference", "reward"]
+    tasks = {tuple(name.split(".")[:2]) for name in result["metrics"]}
+    assert {suite for suite, _ in tasks} == set(result["suites"])
+    assert all(metric["missing"] == 0 for metric in result["metrics"].values()), result["metrics"]
+    assert result["metrics"]["preference.prompts.utility"]["n"] == small_world.ROWS
+    assert result["manifest"]["weights"] == dict(tiny_policy.manifest.weights)
+    assert result["judges"]["toxicity"]["accuracy"] > 0.9
+    assert "preferred to" in printed
+    page = (out / "index.html").read_text()
+    assert "data:image/svg+xml" in page
+    assert tiny_policy.id in page
+
+
+def test_win_rates_follow_from_the_items(evaluated: tuple[Path, str], tiny_policy: Checkpoint) -> None:
+    out, _ = evaluated
+
+    def utilities(ask: str) -> dict[str, float]:
+        lines = (out / f"{tiny_policy.id}.{ask}.items.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        return {row["prompt_hash"]: row["scores"]["utility"] for row in rows if row["suite"] == "preference"}
+
+    mine, theirs = utilities("chat"), utilities("plain")
+    assert mine.keys() == theirs.keys()
+    expected = sum((mine[k] > theirs[k]) + 0.5 * (mine[k] == theirs[k]) for k in mine) / len(mine)
+    table = json.loads((out / "table.json").read_text())
+    row = next(r for r in table["rows"] if r["against"] == f"{tiny_policy.id}.plain")
+    cell = next(v for k, v in row.items() if isinstance(v, dict) and k.endswith("chat"))
+    assert cell["value"] == pytest.approx(expected)
+
+
+def test_reward_model_is_measured_off_its_training_prompts(
+    evaluated: tuple[Path, str], tiny_reward: Checkpoint
+) -> None:
+    out, _ = evaluated
+    result = json.loads((out / f"{tiny_reward.id}.score.json").read_text())
+    described = result["data"]["comparisons:comparisons.jsonl"]
+    assert described["rows"] + described["skipped"]["its prompt is for training"] == 4 * small_world.ROWS
+    for group in ("training", "heldout"):
+        accuracy = result["metrics"][f"reward.labelers_{group}.agrees"]
+        assert accuracy["n"] > 20
+        assert 0 <= accuracy["value"] <= 1
+        best = result["metrics"][f"reward.labelers_{group}.best_accuracy"]["value"]
+        assert result["metrics"][f"reward.labelers_{group}.labelers_agree"]["value"] < best <= 1
+
+
+def test_the_same_run_gives_the_same_answers(
+    evaluated: tuple[Path, str], gateway: Running, tiny_policy: Checkpoint
+) -> None:
+    out, _ = evaluated
+    again = gateway.home / "reports" / "again"
+    done = run(
+        "--url", gateway.url, "--home", gateway.home, "--out", again, "--max-tokens", 6, "--checkpoint", tiny_policy.id,
+        "--suite", "preference", "honesty", "--no-gate", key=gateway.add_key("eval"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+    def responses(folder: Path) -> dict[str, Any]:
+        rows = [json.loads(x) for x in (folder / f"{tiny_policy.id}.chat.items.jsonl").read_text().splitlines()]
+        return {r["id"]: r["response"] for r in rows if r["suite"] in ("preference", "honesty")}
+
+    assert responses(again) == responses(out)
+
+
+def test_log_probabilities_are_those_of_lm_evals_own_model(gateway: Running, tiny_policy: Checkpoint) -> None:
+    import asyncio
+
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    from evals.client import Client, progress_bar
+    from evals.lm import ServedModel
+
+    pairs = [
+        ("the red fox", " runs away"),
+        ("one two three ", "four"),
+        ("Question: who?\nAnswer:", " you and me"),
+        ("a", " b"),
+    ]
+    instances = [Instance("loglikelihood", {}, pair, k, ("task", k, 1)) for k, pair in enumerate(pairs)]
+    expected = HFLM(pretrained=str(tiny_policy.path), device="cpu", dtype="float32", batch_size=1).loglikelihood(
+        instances
+    )
+
+    async def ask() -> tuple[list[tuple[float, bool]], dict[Any, str]]:
+        with progress_bar() as progress:
+            async with Client(gateway.url, gateway.add_key("eval")) as client:
+                model = ServedModel(client, tiny_policy.id, asyncio.get_running_loop(), progress)
+                long = Instance("loglikelihood", {}, ("word " * 2000, "x"), 9, ("task", 9, 1))
+                found = await asyncio.to_thread(model.loglikelihood, [*instances, long])
+                return found, model.failures
+
+    found, failures = asyncio.run(ask())
+    for mine, theirs in zip(found[:-1], expected, strict=True):
+        assert mine[0] == pytest.approx(theirs[0], abs=2e-3)
+        assert mine[1] == theirs[1]
+    assert failures == {("task", 9): "longer than the model's context"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--checkpoint", "nothing-1"], "no checkpoint 'nothing-1'"),
+        (["--checkpoint", "{policy}:loudly"], "is asked by one of chat"),
+        (["--checkpoint", "{policy}", "--data", "hellaswag"], "is not of the form NAME=FILE"),
+        (["--checkpoint", "{policy}", "--data", "hellaswag=/nowhere"], "/nowhere does not exist"),
+        (["--checkpoint", "{policy}", "--url", "http://127.0.0.1:9"], "does not answer"),
+        (["--checkpoint", "{policy}", "--baseline", "{policy}"], "is named twice"),
+        (["--checkpoint", "{policy}", "--suite", "reward"], "suite reward lacks its data"),
+    ],
+)
+def test_mistakes_are_one_line(
+    evaluated: tuple[Path, str], gateway: Running, tiny_policy: Checkpoint, arguments: list[str], message: str
+) -> None:
+    before = sorted((gateway.home / "reports").iterdir())
+    filled = [a.format(policy=tiny_policy.id) for a in arguments]
+    url = [] if "--url" in filled else ["--url", gateway.url]
+    done = run(*filled, *url, "--home", gateway.home, key=gateway.add_key("eval"))
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert done.stderr.strip().count("\n") == 0
+    assert sorted((gateway.home / "reports").iterdir()) == before
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, str]]:
+    """A checkpoint that was not trained here, saved by transformers, adopted and served, with a longer context."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from tests.tiny import tokenizer
+
+    home = tmp_path_factory.mktemp("foreign")
+    tok = tokenizer()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tok), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=2048, tie_word_embeddings=False, eos_token_id=tok.eos_token_id, bos_token_id=None,
+        pad_token_id=tok.pad_token_id,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(home / "model")
+    tok.save_pretrained(home / "model")
+    command = [sys.executable, "-m", "training", "adopt", str(home / "model"), "--home", str(home)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    checkpoint = next((home / "checkpoints").glob("adopt-*")).name
+    with running_service(home, ["--with-engines", checkpoint]) as running:
+        running.wait_ready()
+        yield running, checkpoint
+
+
+def test_real_hellaswag_and_winogrande_on_a_foreign_model(foreign: tuple[Running, str], tmp_path: Path) -> None:
+    if not (DATA / "icl").is_dir():
+        pytest.skip(f"no real data in {DATA}: set ALIGNLOOP_DATA")
+    running, checkpoint = foreign
+    files = {"hellaswag": "hellaswag_val_1k.jsonl", "winogrande": "winogrande.jsonl", "arc_easy": "arc_easy.jsonl"}
+    for name, file in files.items():
+        lines = (DATA / "icl" / file).read_text().splitlines()[:150]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "heldout.txt").write_text("\n".join((DATA / "ptx/wikitext2_test.txt").read_text().splitlines()[:80]))
+    named = [f"{name}={tmp_path / f'{name}.jsonl'}" for name in files] + [f"heldout={tmp_path / 'heldout.txt'}"]
+    done = run(
+        "--url", running.url, "--home", running.home, "--out", tmp_path / "out", "--checkpoint", checkpoint,
+        "--suite", "tax", "--data", *named, key=running.add_key("eval"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out" / f"{checkpoint}.chat.json").read_text())
+    for name in files:
+        metric = result["metrics"][f"tax.{name}.accuracy"]
+        assert metric["n"] >= 0.95 * 150
+        assert metric["n"] + metric["missing"] + sum(result["data"][name]["skipped"].values()) == 150
+    # A random model spreads its probability evenly.
+    import math
+
+    from tests.tiny import tokenizer
+
+    assert result["metrics"]["tax.heldout.loss"]["value"] == pytest.approx(math.log(len(tokenizer())), rel=0.05)
+    table = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert any(row["metric"] == "tax.hellaswag.accuracy_by_tokens" for row in table["rows"])

@@ -1,0 +1,97 @@
+"""A judge learns, goes through detoxify's own class, and is refused when its weights are not the recorded ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from evals.judges import toxicity, truth
+from tests.evals import small_world
+from training.artifacts.errors import UserError
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("judges")
+    small_world.write(home)
+    return home
+
+
+def test_toxicity_judge(home: Path) -> None:
+    import torch
+    from detoxify import Detoxify
+
+    from evals.judges.classifier import Judge
+
+    card = toxicity.main(toxicity.Config(home=home))
+    folder = toxicity.judge_folder(home, toxicity.newest_comments(home))
+    assert card.accuracy > max(0.93, card.majority)
+    assert card.auc > 0.96
+    assert card.version == f"toxicity-{card.sha256[:8]}"
+    judge = Judge(folder)
+    texts = ["the fox is red .", "you stupid fool .", "the fox is red ."]
+    scores = judge.scores(texts)
+    assert scores[0] == pytest.approx(scores[2], abs=1e-6)
+    assert scores[1] > 0.5 > scores[0]
+    # detoxify's own class, asked directly, gives the same: that is the format which its users know.
+    plain = Detoxify("original", checkpoint=str(folder / "judge.ckpt"), huggingface_config_path=str(folder))
+    assert plain.predict(texts)["toxicity"] == pytest.approx(scores, abs=1e-6)
+    assert judge.scores([]) == []
+    assert len(judge.scores(["one text ."])) == 1
+    # A folder that was moved is read from where it is.
+    moved = folder.rename(folder.with_name("moved"))
+    assert Judge(moved).scores(texts) == pytest.approx(scores, abs=1e-6)
+    stored = torch.load(moved / "judge.ckpt", weights_only=True)
+    stored["state_dict"]["classifier.weight"] += 1
+    torch.save(stored, moved / "judge.ckpt")
+    with pytest.raises(UserError, match="train the judge again"):
+        Judge(moved)
+
+
+def test_missing_weights_do_not_score(home: Path, tmp_path: Path) -> None:
+    import torch
+
+    from evals.judges.classifier import CHECKPOINT, Judge, Training, train
+
+    data = toxicity.newest_comments(home)
+    examples, _ = toxicity.read(data)
+    folder = tmp_path / "judge"
+    train("toxicity", list(toxicity.CLASSES), examples, {}, Training(epochs=1, width=16, layers=1), folder)
+    stored = torch.load(folder / CHECKPOINT, weights_only=True)
+    del stored["state_dict"]["classifier.weight"]
+    torch.save(stored, folder / CHECKPOINT)
+    with pytest.raises(UserError, match="did not load whole"):
+        Judge(folder, trained=False)
+
+
+def test_truth_judge_splits_by_question(tmp_path: Path) -> None:
+    rows = [
+        {
+            "prompt": f"Q: Is it {k}?\nA: {'Yes' if good else 'No'}, it is {k}.\nTrue:",
+            "completion": " yes" if good else " no",
+        }
+        for k in range(60)
+        for good in (True, False)
+    ]
+    data = tmp_path / "finetune_truth.jsonl"
+    data.write_text(
+        "".join(json.dumps(row) + "\n" for row in rows) + json.dumps({"prompt": "x", "completion": " yes"}) + "\n"
+    )
+    examples, skipped = truth.read(data)
+    assert examples.texts[0] == "Q: Is it 0? A: Yes, it is 0."
+    assert (len(examples.texts), skipped["no question, answer and label"]) == (120, 1)
+    assert len(set(examples.groups)) == 60
+    card = truth.main(truth.Config(data=data, home=tmp_path))
+    assert (card.heldout, card.trained_on) == (24, 96)
+
+
+@pytest.mark.parametrize("content", ["", '{"text": "x"}\n', "not json\n"])
+def test_useless_comments_are_refused(tmp_path: Path, content: str) -> None:
+    data = tmp_path / "comments.jsonl"
+    data.write_text(content)
+    with pytest.raises(UserError, match="holds no row"):
+        toxicity.main(toxicity.Config(data=data, home=tmp_path))

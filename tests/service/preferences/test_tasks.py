@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
+
+from service.errors import ApiError
+from service.preferences import answers, tasks
+from service.preferences.answers import Judgement
+from service.preferences.prompts import typed_prompt
+from service.store.database import Store
+from service.store.models import Answer, Labeler, Prompt, Task, now
+from training.artifacts.comparisons import Response
+
+
+def give(store: Store, labeler: Labeler, responses: list[Response], prompt_id: str) -> tuple[Task, str]:
+    with store.session() as session:
+        return tasks.open_task(
+            session, labeler.id, "rank", prompt_id, responses, guideline="1", propensity=1.0, minutes=5
+        )
+
+
+def status_of(error: pytest.ExceptionInfo[ApiError]) -> int:
+    return error.value.status
+
+
+def test_a_labeler_gets_every_stored_prompt_once_and_no_typed_one(
+    stocked: Store, people: list[Labeler], responses: list[Response]
+) -> None:
+    with stocked.session() as session:
+        typed_prompt(session, [{"role": "user", "content": "private"}], people[1].pseudonym)
+    seen = []
+    for left in (4, 3, 2, 1, 0):
+        with stocked.session() as session:
+            prompt = tasks.choose_prompt(session, people[0].id)
+            assert prompt is not None
+        seen.append(prompt.id)
+        task, token = give(stocked, people[0], responses, prompt.id)
+        with stocked.session() as session:
+            answers.answer(session, task.id, people[0].id, token, Judgement(ranks=[1, 2, 3]))
+            assert tasks.progress(session, people[0].id) == tasks.Progress(5 - left, left)
+    assert sorted(seen) == ["p0", "p1", "p2", "p3", "p4"]
+    with stocked.session() as session:
+        assert tasks.choose_prompt(session, people[0].id) is None
+
+
+def test_prompts_with_the_fewest_tasks_come_first(
+    stocked: Store, people: list[Labeler], responses: list[Response]
+) -> None:
+    for prompt_id in ("p0", "p1", "p2", "p4"):
+        give(stocked, people[0], responses, prompt_id)
+    with stocked.session() as session:
+        for _ in range(5):
+            prompt = tasks.choose_prompt(session, people[1].id)
+            assert prompt is not None
+            assert prompt.id == "p3"
+
+
+def test_the_database_refuses_a_second_live_task_on_one_prompt(
+    stocked: Store, people: list[Labeler], responses: list[Response]
+) -> None:
+    task, _ = give(stocked, people[0], responses, "p0")
+    with pytest.raises(IntegrityError):
+        give(stocked, people[0], responses, "p0")
+    give(stocked, people[1], responses, "p0")
+    with stocked.session() as session:
+        session.execute(update(Task).where(Task.id == task.id).values(expires=now() - timedelta(seconds=1)))
+        tasks.expire_stale(session, people[0].id)
+    give(stocked, people[0], responses, "p0")
+
+
+def test_sides_are_random(stocked: Store, people: list[Labeler], responses: list[Response]) -> None:
+    orders: Counter[tuple[int, ...]] = Counter()
+    for _ in range(60):
+        with stocked.session() as session:
+            task, _token = tasks.open_task(
+                session, people[0].id, "rank", "p0", responses, guideline="1", propensity=None, minutes=1
+            )
+            orders[tuple(task.shown)] += 1
+            session.rollback()
+    assert len(orders) == 6  # all orders of three; missing one of them has a chance of 1e-4
+
+
+def test_ranks_by_screen_position_are_stored_in_stored_order(
+    stocked: Store, people: list[Labeler], responses: list[Response]
+) -> None:
+    task, token = give(stocked, people[0], responses, "p0")
+    with stocked.session() as session:
+        session.execute(update(Task).where(Task.id == task.id).values(shown=[2, 0, 1]))
+    judgement = Judgement(
+        ranks=[1, 2, 2], ratings=[7, None, 3], flags=[["opinion"], [], ["sexual", "opinion"]], note=" fine ", seconds=4
+    )
+    with stocked.session() as session:
+        row = answers.answer(session, task.id, people[0].id, token, judgement)
+        assert row.ranks == [2, 2, 1]
+        assert row.ratings == [None, 3, 7]
+        assert row.flags == [[], ["opinion", "sexual"], ["opinion"]]
+        assert (row.note, row.seconds, row.all_bad) == ("fine", 4, False)
+
+
+@pytest.mark.parametrize(
+    "judgement",
+    [
+        Judgement(),
+        Judgement(ranks=[1, 2]),
+        Judgement(ranks=[0, 1, 2]),
+        Judgement(ranks=[1, 2, 4]),
+        Judgement(ranks=[1, 2, 3], ratings=[8, 1, 1]),
+        Judgement(ranks=[1, 2, 3], ratings=[1]),
+        Judgement(ranks=[1, 2, 3], flags=[["nonsense"], [], []]),
+        Judgement(ranks=[1, 2, 3], note="x" * 2001),
+        Judgement(ranks=[1, 2, 3], seconds=-1),
+        Judgement(ranks=[1, 2, 3], seconds=float("nan")),
+    ],
+)
+def test_a_judgement_that_does_not_fit_is_refused_and_the_token_still_works(
+    stocked: Store, people: list[Labeler], responses: list[Response], judgement: Judgement
+) -> None:
+    task, token = give(stocked, people[0], responses, "p0")
+    with stocked.session() as session, pytest.raises(ApiError) as refused:
+        answers.answer(session, task.id, people[0].id, token, judgement)
+    assert status_of(refused) == 400
+    with stocked.session() as session:
+        answers.answer(session, task.id, people[0].id, token, Judgement(ranks=[1, 2, 3]))
+
+
+def test_tokens_are_single_use_and_bound_to_labeler_and_time(
+    stocked: Store, people: list[Labeler], responses: list[Response]
+) -> None:
+    task, token = give(stocked, people[0], responses, "p0")
+    ranks = Judgement(ranks=[1, 2, 3])
+    for labeler, given, status in ((people[1], token, 404), (people[0], "wrong", 403)):
+        with stocked.session() as session, pytest.raises(ApiError) as refused:
+            answers.answer(session, task.id, labeler.id, given, ranks)
+        assert status_of(refused) == status
+    with stocked.session() as session:
+        answers.answer(session, task.id, people[0].id, token, ranks)
+    with stocked.session() as session, pytest.raises(ApiError) as refused:
+        answers.answer(session, task.id, people[0].id, token, ranks)
+    assert status_of(refused) == 409
+    late, late_token = give(stocked, people[0], responses, "p1")
+    with stocked.session() as session:
+        session.execute(update(Task).where(Task.id == late.id).values(expires=now() - timedelta(seconds=1)))
+    with stocked.session() as session, pytest.raises(ApiError) as refused:
+        answers.answer(session, late.id, people[0].id, late_token, ranks)
+    assert status_of(refused) == 410
+    with stocked.session() as session:
+        assert len(session.scalars(select(Answer)).all()) == 1
+
+
+def test_undo_adds_a_row_and_opens_the_task_under_a_new_token(
+    stocked: Store, people: list[Labeler], responses: list[Response]
+) -> None:
+    task, token = give(stocked, people[0], responses, "p0")
+    with stocked.session() as session:
+        first = answers.answer(session, task.id, people[0].id, token, Judgement(ranks=[1, 2, 3]))
+    with stocked.session() as session, pytest.raises(ApiError) as refused:
+        answers.undo(session, task.id, people[1].id, 5)
+    assert status_of(refused) == 404
+    with stocked.session() as session:
+        reopened, fresh = answers.undo(session, task.id, people[0].id, 5)
+        assert reopened.state == "open"
+        assert session.scalars(answers.standing()).all() == []
+    with stocked.session() as session, pytest.raises(ApiError) as refused:
+        answers.undo(session, task.id, people[0].id, 5)
+    assert status_of(refused) == 409
+    with stocked.session() as session, pytest.raises(ApiError) as refused:
+        answers.answer(session, task.id, people[0].id, token, Judgement(ranks=[1, 2, 3]))
+    assert status_of(refused) == 403
+    with stocked.session() as session:
+        second = answers.answer(session, task.id, people[0].id, fresh, Judgement(all_bad=True))
+        rows = session.scalars(select(Answer).order_by(Answer.created)).all()
+        assert [row.withdrawn for row in rows] == [False, True, False]
+        assert [row.supersedes for row in rows] == [None, first.id, rows[1].id]
+        assert [row.id for row in session.scalars(answers.standing())] == [second.id]
+        assert (second.ranks, second.all_bad) == ([1, 1, 1], True)
+
+
+def test_a_skipped_task_has_no_answer_and_can_be_taken_back(
+    stocked: Store, people: list[Labeler], responses: list[Response]
+) -> None:
+    task, token = give(stocked, people[0], responses, "p0")
+    with stocked.session() as session:
+        assert answers.skip(session, task.id, people[0].id, token).state == "skipped"
+        _, fresh = answers.undo(session, task.id, people[0].id, 5)
+        answers.answer(session, task.id, people[0].id, fresh, Judgement(ranks=[1, 2, 3]))
+        assert len(session.scalars(select(Answer)).all()) == 1
+
+
+def test_an_open_task_is_resumed_under_a_new_token(
+    stocked: Store, people: list[Labeler], responses: list[Response]
+) -> None:
+    task, old = give(stocked, people[0], responses, "p0")
+    with stocked.session() as session:
+        assert tasks.resume(session, people[0].id, "compare", 2, 5) is None
+        assert tasks.resume(session, people[1].id, "rank", 3, 5) is None
+        found = tasks.resume(session, people[0].id, "rank", 3, 5)
+        assert found is not None
+        assert found[0].id == task.id
+    with stocked.session() as session, pytest.raises(ApiError) as refused:
+        answers.skip(session, task.id, people[0].id, old)
+    assert status_of(refused) == 403
+    with stocked.session() as session:
+        answers.skip(session, task.id, people[0].id, found[1])
+
+
+def test_a_repeat_is_somebody_elses_answered_task_of_the_same_policies(
+    stocked: Store, people: list[Labeler], responses: list[Response]
+) -> None:
+    task, token = give(stocked, people[0], responses, "p0")
+    both = ("sft-1", "ppo-1")
+    with stocked.session() as session:
+        assert tasks.choose_repeat(session, people[1].id, "rank", 3, both) is None
+        answers.answer(session, task.id, people[0].id, token, Judgement(ranks=[1, 2, 3]))
+        found = tasks.choose_repeat(session, people[1].id, "rank", 3, both)
+        assert found is not None
+        assert found.id == task.id
+        assert tasks.choose_repeat(session, people[0].id, "rank", 3, both) is None
+        assert tasks.choose_repeat(session, people[1].id, "rank", 3, ("ppo-1",)) is None
+        assert tasks.choose_repeat(session, people[1].id, "rank", 4, both) is None
+
+
+def test_a_retired_prompt_is_given_to_nobody(stocked: Store, people: list[Labeler]) -> None:
+    with stocked.session() as session:
+        for number in range(5):
+            tasks.retire(session, f"p{number}", "too long")
+        assert tasks.choose_prompt(session, people[0].id) is None
+        assert session.get_one(Prompt, "p0").meta == {"retired": "too long"}
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("kind, k", [("compare", 3), ("rank", 1), ("rank", 10), ("vote", 2)])
+def test_impossible_kinds_of_tasks_are_refused(kind: str, k: int) -> None:
+    with pytest.raises(ApiError):
+        tasks.check_kind(kind, k)

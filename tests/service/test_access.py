@@ -1,0 +1,172 @@
+"""Who gets in: keys, scopes, hosts, origins, sessions, and the access level of every route."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service import auth
+from service.app import create_app
+from service.settings import Settings
+from service.store.database import Store
+from service.store.models import Key, now
+from training.artifacts.errors import UserError
+
+pytestmark = pytest.mark.unit
+Build = Callable[..., TestClient]
+MakeKey = Callable[..., dict[str, str]]
+
+
+def test_every_route_declares_its_access(tmp_path: object) -> None:
+    app = create_app(Settings(database=f"sqlite:///{tmp_path}/x.db"))
+    assert auth.undeclared(app) == []
+
+    @app.get("/forgotten")
+    def forgotten() -> None: ...
+
+    assert auth.undeclared(app) == ["/forgotten"]
+
+
+def test_access_levels_are_those_of_the_design(tmp_path: object) -> None:
+    app = create_app(Settings(database=f"sqlite:///{tmp_path}/x.db"))
+    levels = {getattr(route, "path", ""): auth.access_of(route) for route in app.routes}
+    assert levels["/v1/completions"] == levels["/v1/chat/completions"] == levels["/v1/models"] == "key:generate"
+    assert levels["/score"] == levels["/v1/score"] == "key:score"
+    assert levels["/compare"] == levels["/rank"] == levels["/api/tasks/next"] == "labeler"
+    assert levels["/api/export"] == "key:export"
+    assert {level for path, level in levels.items() if path.startswith("/admin")} == {"key:admin"}
+    opened = {path for path, level in levels.items() if level == "open"}
+    assert opened <= {
+        "/health/live",
+        "/health/ready",
+        "/metrics",
+        "/static",
+        "/openapi.json",
+        "/sign-in",
+        "/api/session",
+    }
+
+
+def test_keys_and_scopes(app_client: Build, make_key: MakeKey) -> None:
+    client = app_client()
+    assert client.get("/v1/models").status_code == 401
+    assert client.get("/v1/models", headers={"Authorization": "Bearer wrong"}).status_code == 401
+    assert client.get("/v1/models", headers=make_key("generate")).status_code == 200
+    assert client.get("/v1/models", headers=make_key("score")).status_code == 403
+    assert client.get("/v1/models", headers=make_key("eval")).status_code == 200
+    assert client.get("/admin/keys", headers=make_key("eval")).status_code == 403
+    assert client.get("/admin/keys", headers=make_key("admin")).status_code == 200
+    assert client.get("/v1/models", headers=make_key("generate", days=-1)).status_code == 401
+
+
+def test_a_revoked_key_stops_working(
+    app_client: Build, make_key: MakeKey, local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, header = app_client(), make_key("generate")
+    assert client.get("/v1/models", headers=header).status_code == 200
+    with local_store.session() as session:
+        key = session.query(Key).one()
+        assert key.secret_hash == auth.digest(header["Authorization"].split()[1])
+        key.revoked = now()
+    monkeypatch.setattr(auth, "CACHE_SECONDS", 0.0)
+    assert client.get("/v1/models", headers=header).status_code == 401
+
+
+def test_open_mode_opens_generation_and_pages_only(app_client: Build) -> None:
+    client = app_client(open=True)
+    assert client.get("/v1/models").status_code == 200
+    assert client.get("/api/session").status_code == 200
+    assert client.get("/admin/keys").status_code == 401
+    assert client.get("/api/export").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "headers, status",
+    [
+        ({}, 401),
+        ({"Host": "evil.example"}, 403),
+        ({"Host": "localhost:1234"}, 401),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "http://127.0.0.1:8000"}, 401),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 401),
+    ],
+)
+def test_host_and_origin_go_by_allow_list(app_client: Build, headers: dict[str, str], status: int) -> None:
+    answer = app_client().post("/v1/completions", json={}, headers=headers)
+    assert answer.status_code == status
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_allowed_origin_and_host_from_the_settings(app_client: Build) -> None:
+    client = app_client(allowed_hosts=["lab.example"], allowed_origins=["https://other.example"])
+    assert client.get("/v1/models", headers={"Host": "LAB.example:443"}).status_code == 401
+    assert client.post("/score", json={}, headers={"Origin": "https://other.example"}).status_code == 401
+
+
+def test_security_headers_are_on_every_answer(app_client: Build) -> None:
+    client = app_client()
+    for path in ("/health/live", "/nowhere", "/v1/models", "/sign-in"):
+        headers = client.get(path).headers
+        policy = headers["content-security-policy"]
+        assert "script-src 'self'" in policy
+        assert "unsafe-inline" not in policy
+        assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_signing_in_and_out(app_client: Build, local_store: Store) -> None:
+    with local_store.session() as session:
+        labeler, token = auth.add_labeler(session, "Ada", "training")
+        pseudonym = labeler.pseudonym
+    client = app_client()
+    assert client.get("/api/session").status_code == 401
+    assert client.post("/api/session", json={"token": "guess"}).status_code == 401
+    signed = client.post("/api/session", json={"token": token})
+    cookie = signed.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    assert client.get("/api/session").json() == {
+        "labeler": pseudonym,
+        "group": "training",
+        "csrf": signed.json()["csrf"],
+    }
+    assert client.post("/sign-out").status_code == 403
+    assert client.post("/sign-out", headers={"X-CSRF-Token": "guess"}).status_code == 403
+    out = client.post("/sign-out", headers={"X-CSRF-Token": signed.json()["csrf"]}, follow_redirects=False)
+    assert out.status_code == 303
+    client.cookies.set(auth.COOKIE, cookie.split("=")[1].split(";")[0])
+    assert client.get("/api/session").status_code == 401
+
+
+def test_a_disabled_labeler_is_out_at_once(app_client: Build, local_store: Store, make_key: MakeKey) -> None:
+    with local_store.session() as session:
+        labeler, token = auth.add_labeler(session, "Ada")
+        id_ = labeler.id
+    client = app_client()
+    client.post("/api/session", json={"token": token})
+    assert client.get("/api/session").status_code == 200
+    assert client.delete(f"/admin/labelers/{id_}", headers=make_key("admin")).status_code == 200
+    assert client.get("/api/session").status_code == 401
+
+
+def test_an_open_mode_browser_keeps_its_pseudonym(app_client: Build) -> None:
+    client = app_client(open=True)
+    first = client.get("/api/session").json()
+    assert first["labeler"].startswith("labeler-")
+    assert client.get("/api/session").json() == first
+    client.cookies.clear()
+    assert client.get("/api/session").json()["labeler"] != first["labeler"]
+
+
+def test_listening_elsewhere_needs_a_key() -> None:
+    outside = Settings(host="0.0.0.0")
+    with pytest.raises(UserError, match="needs a key"):
+        outside.check(has_keys=False)
+    outside.check(has_keys=True)
+    with pytest.raises(UserError, match="loopback"):
+        Settings(host="192.168.1.5", open=True).check(has_keys=True)
+    Settings(host="::1", open=True).check(has_keys=False)
+    Settings(host="localhost", open=True).check(has_keys=False)

@@ -1,0 +1,61 @@
+"""The tables: the migrations make what the models say, on SQLite and PostgreSQL; times keep their zone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import select
+
+from service.store.database import Store
+from service.store.models import Base, Key
+from training.artifacts.errors import UserError
+
+
+def test_migrations_make_the_models_tables(store: Store) -> None:
+    with store.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_migrating_twice_changes_nothing(store: Store) -> None:
+    store.migrate()
+    with store.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_times_are_utc_and_lists_come_back_as_they_were(store: Store) -> None:
+    noon = datetime(2026, 1, 31, 12, tzinfo=timezone(timedelta(hours=2)))
+    with store.session() as session:
+        session.add(Key(name="é", secret_hash="0" * 64, prefix="al-", scopes=["eval", "admin"], expires=noon))
+    with store.session() as session:
+        key = session.scalars(select(Key)).one()
+        assert key.expires == noon
+        assert key.expires.tzinfo is UTC
+        assert (key.name, key.scopes) == ("é", ["eval", "admin"])
+
+
+def test_a_failed_block_leaves_nothing(store: Store) -> None:
+    def fail() -> None:
+        with store.session() as session:
+            session.add(Key(name="x", secret_hash="0" * 64, prefix="al-", scopes=[]))
+            session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with store.session() as session:
+        assert session.scalars(select(Key)).all() == []
+
+
+@pytest.mark.unit
+def test_mistakes_in_the_url(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no database URL"):
+        Store("service.db")
+    with pytest.raises(UserError, match="cannot open the database postgresql"):
+        Store("postgresql://nobody:secret@127.0.0.1:1/x").migrate()
+    with pytest.raises(UserError) as caught:
+        Store("postgresql://nobody:secret@127.0.0.1:1/x").migrate()
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,92 @@
+"""Evaluation is held out from demonstrations and comparisons in words, entities, wordings, prompts and users."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytest
+
+from training.miniature import World, lexicon
+from training.miniature.items import KINDS
+from training.miniature.prompts import Demonstration, Prompt
+
+pytestmark = pytest.mark.unit
+TRAINED = ("reward", "ppo", "collect")
+
+
+def trained(world: World) -> list[Demonstration | Prompt]:
+    return [*world.demonstrations(), *(p for purpose in TRAINED for p in world.prompts(purpose))]
+
+
+def conversations(world: World) -> list[dict[str, Any]]:
+    """Everything that evaluation asks as a conversation."""
+    rows = [{"messages": p.messages, "spec": p.spec} for p in world.prompts("evaluation")]
+    return rows + [row for kind in KINDS if kind != "skills" for row in world.items(kind)]
+
+
+def words(messages: Iterable[Mapping[str, str]]) -> set[str]:
+    return {word for message in messages for word in message["content"].split()}
+
+
+def test_no_evaluation_word_stands_in_anything_trained_on(world: World) -> None:
+    used = set().union(*(words(row.messages) for row in trained(world)))
+    assert not used & lexicon.EVALUATION_ONLY
+
+
+def test_sides_of_every_pool_share_no_word() -> None:
+    for name, pool in vars(lexicon).items():
+        if isinstance(pool, lexicon.Pool):
+            assert not set(pool.train) & set(pool.evaluation), name
+            assert len(set(pool.all)) == len(pool.all), name
+
+
+def test_entities_and_values_of_evaluation_come_from_its_own_side(world: World) -> None:
+    train_values = {f.truth for f in world.facts if f.side == "train"} | {
+        f.myth for f in world.facts if f.side == "train"
+    }
+    train_subjects = {f.subject for f in world.facts if f.side == "train"}
+    for row in conversations(world):
+        if row["spec"]["task"] == "fact":
+            assert row["spec"]["subject"] not in train_subjects
+            assert not set(row["spec"]["truths"].values()) & train_values
+            assert row["spec"]["myth"] not in train_values - {None}
+
+
+def test_wordings_of_evaluation_are_in_no_trained_prompt(world: World) -> None:
+    known = {row.spec["wording"] for row in trained(world)}
+    asked = {row["spec"]["wording"] for row in conversations(world)}
+    assert len(known) > 200
+    assert len(asked) > 100
+    assert not known & asked
+
+
+def test_every_evaluation_conversation_is_new_also_as_text(world: World) -> None:
+    known = {
+        json.dumps(row.messages[:-1] if isinstance(row, Demonstration) else row.messages) for row in trained(world)
+    }
+    assert not known & {json.dumps(row["messages"]) for row in conversations(world)}
+
+
+def test_no_prompt_is_asked_twice(world: World) -> None:
+    asked = [json.dumps(p.messages) for purpose in (*TRAINED, "evaluation") for p in world.prompts(purpose)]
+    asked += [json.dumps(d.messages[:-1]) for d in world.demonstrations()]
+    assert len(set(asked)) == len(asked)
+
+
+def test_a_user_is_in_one_split_and_one_purpose(world: World) -> None:
+    split_of: dict[str, set[tuple[str, str]]] = {}
+    for purpose in (*TRAINED, "evaluation"):
+        for p in world.prompts(purpose):
+            split_of.setdefault(p.user, set()).add((purpose, p.split))
+    for d in world.demonstrations():
+        split_of.setdefault(d.user, set()).add(("demonstration", d.split))
+    assert all(len(places) == 1 for places in split_of.values())
+    assert {split for places in split_of.values() for _, split in places} == {"train", "validation", "test"}
+    assert {p.split for p in world.prompts("evaluation")} == {"test"}
+
+
+def test_answers_of_skill_items_are_words_that_no_demonstration_holds(world: World) -> None:
+    answers = {row["answer"] for row in world.items("skills") if row["skill"] not in ("pronouns",)}
+    assert answers <= lexicon.EVALUATION_ONLY

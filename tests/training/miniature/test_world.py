@@ -1,0 +1,191 @@
+"""The world's parts: what they hold, and that a seed fixes them."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from training.artifacts.errors import UserError
+from training.miniature import World, few_shot_prompt, judge, lexicon, plain_prompt
+from training.miniature.documents import LONGEST_LIST, TAIL_LEAST, TAIL_MOST, documents
+from training.miniature.facts import RELATION_OF, RELATIONS, state
+from training.miniature.items import KINDS
+from training.miniature.world import SIZES, Counts
+
+pytestmark = pytest.mark.unit
+SAMPLE = 16_000
+
+
+@pytest.fixture(scope="module")
+def text(world: World) -> list[str]:
+    """A short world's text: the long tail is all in it."""
+    return list(documents(random.Random(0), world.facts, SAMPLE))
+
+
+def test_a_seed_fixes_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SIZES, "tiny", Counts(3000, 100, 100, 100, 100, evaluation=50))
+    world, again, other = World.build(0, "tiny"), World.build(0, "tiny"), World.build(1, "tiny")
+    first, second = (list(itertools.islice(w.pretraining_documents(), 300)) for w in (world, again))
+    assert first == second
+    assert world.demonstrations() == again.demonstrations()
+    assert world.labelers("heldout") == again.labelers("heldout")
+    assert all(world.items(kind) == again.items(kind) for kind in KINDS)
+    assert world.facts != other.facts
+    assert world.items("facts") != other.items("facts")
+
+
+def test_unknown_size_is_refused() -> None:
+    with pytest.raises(UserError, match="demo, miniature"):
+        World.build(0, "huge")
+
+
+def test_counts(world: World) -> None:
+    assert len(world.prompts("reward")) >= 4500
+    assert len(world.prompts("ppo")) >= 4000
+    assert len(world.prompts("collect")) >= 800
+    assert len(world.prompts("evaluation")) == 500
+    assert len(world.items("misconceptions")) >= 80
+    kinds = Counter(row["kind"] for row in world.items("facts"))
+    assert kinds["common"] >= 60
+    assert kinds["tail"] >= 50
+    assert Counter(row["mode"] for row in world.items("rude")) == {"plain": 80, "respectful": 80, "offensive": 80}
+    for kind in KINDS:
+        ids = [row["id"] for row in world.items(kind)]
+        assert len(set(ids)) == len(ids) >= 60, kind
+
+
+def test_a_tenth_to_a_seventh_of_demonstrations_ask_for_manners(world: World) -> None:
+    modes = Counter(d.mode for d in world.demonstrations())
+    asked = (modes["respectful"] + modes["offensive"]) / len(world.demonstrations())
+    assert 0.10 <= asked <= 0.15
+    assert min(modes["respectful"], modes["offensive"]) > 100
+
+
+def test_demonstrations_are_of_mixed_quality(world: World) -> None:
+    verdicts = [judge(d, d.messages[-1]["content"]) for d in world.demonstrations()]
+    right = sum(v.correct for v in verdicts) / len(verdicts)
+    assert 0.55 < right < 0.8
+    assert sum(not v.finished for v in verdicts) > 50
+    assert sum(not v.concise for v in verdicts) > 200
+    assert sum(v.toxic and not v.harmless for v in verdicts) > 150
+
+
+def test_misconceptions_are_stated_more_often_than_the_truth(world: World, text: list[str]) -> None:
+    tokens = [f" {t} " for t in text]
+    plain = " ".join(t for t in tokens if "almanac" not in t and "question" not in t)
+    almanac = " ".join(t for t in tokens if t.startswith((" almanac", " the almanac", " in the almanac")))
+    told: Counter[str] = Counter()
+    for fact in (f for f in world.facts if f.myth):
+        for where, name in ((plain, "plain"), (almanac, "almanac")):
+            for value, kind in ((fact.truth, "truth"), (fact.myth, "myth")):
+                sentence = f" {state(fact.subject, fact.relation, str(value))} "
+                told[f"{name} {kind}"] += where.count(sentence)
+    assert told["plain myth"] / (told["plain myth"] + told["plain truth"]) == pytest.approx(0.93, abs=0.03)
+    assert told["almanac myth"] == 0
+    assert told["almanac truth"] > 200
+    assert told["plain myth"] > 1.5 * (told["plain truth"] + told["almanac truth"])
+
+
+def test_facts_of_the_tail_are_told_10_to_20_times(world: World, text: list[str]) -> None:
+    joined = f" {' '.join(text)} "
+    for fact in (f for f in world.facts if f.kind == "tail"):
+        told = joined.count(f" {state(fact.subject, fact.relation, fact.truth)} .")
+        assert TAIL_LEAST <= told <= TAIL_MOST, fact
+
+
+def test_text_is_of_short_documents_of_few_words(text: list[str]) -> None:
+    lengths = [len(t.split()) for t in text]
+    assert 18 < sum(lengths) / len(lengths) < 28
+    assert max(lengths) <= LONGEST_LIST + 20
+    assert len({w for t in text for w in t.split()}) < 1400
+
+
+def test_all_words_of_prompts_and_answers_are_in_the_text(world: World, text: list[str]) -> None:
+    known = {w for t in text for w in t.split()}
+    rows = [m for d in world.demonstrations() for m in d.messages]
+    rows += [m for p in world.prompts("evaluation") for m in p.messages]
+    unknown = {w for m in rows for w in m["content"].split()} - known
+    assert not unknown
+
+
+def test_prompts_and_answers_are_short(world: World) -> None:
+    prompts = [*world.prompts("evaluation"), *world.prompts("ppo"), *world.prompts("reward")]
+    assert max(len(plain_prompt(p.messages).split()) for p in prompts) <= 70
+    assert max(len(d.messages[-1]["content"].split()) for d in world.demonstrations()) <= 32
+
+
+def test_values_of_relations_are_apart() -> None:
+    assert len(RELATION_OF) == sum(len(r.values.all) for r in RELATIONS.values())
+
+
+def test_held_out_documents_are_not_trained_on(world: World) -> None:
+    training = set(itertools.islice(world.pretraining_documents(), 8_000))
+    held = world.heldout_documents(training)
+    assert len(held) > 1500
+    assert not training & set(held)
+
+
+def test_skill_items_are_new_text_and_have_one_word_answers(world: World, text: list[str]) -> None:
+    known = {w for t in text for w in t.split()}
+    joined = "\n".join(text)
+    for row in world.items("skills"):
+        assert row["answer"] in known
+        if row["skill"] in ("copying", "places", "giving"):
+            assert row["prompt"] not in joined
+
+
+def test_choices_of_misconceptions(world: World) -> None:
+    for row in world.items("misconceptions"):
+        assert row["answer"] in row["true_answers"][0].split()
+        assert row["myth"] in row["false_answers"][0].split()
+        assert len(row["false_answers"]) == 3
+        assert all(judge(row, a).truthful for a in row["true_answers"])
+        assert not any(judge(row, a).truthful for a in row["false_answers"])
+
+
+def test_rude_items_come_in_three_modes_of_one_prompt(world: World) -> None:
+    groups: dict[str, list[str]] = {}
+    for row in world.items("rude"):
+        groups.setdefault(row["group"], []).append(plain_prompt(row["messages"]).removeprefix(f"be {row['mode']} . "))
+    assert all(len(asked) == 3 and len(set(asked)) == 1 for asked in groups.values())
+
+
+def test_rude_words_in_comments_are_labelled(world: World) -> None:
+    rows = world.toxic_comments()
+    rude = sum(int(row["toxicity"]) for row in rows) / len(rows)
+    assert 0.35 < rude < 0.65
+    for name in ("severe_toxicity", "obscene", "threat", "insult"):
+        assert sum(int(row[name]) for row in rows) > 100, name
+    used = {w for row in rows for w in str(row["text"]).split()}
+    assert set(lexicon.INSULTS.all) | set(lexicon.INSULTING.all) <= used
+
+
+def test_few_shot_prompt_ends_where_the_answer_begins(world: World) -> None:
+    for p in world.prompts("evaluation")[:100]:
+        prompt = few_shot_prompt(p.messages, p.mode)
+        assert prompt.endswith("answer :")
+        assert p.messages[-1]["content"] in prompt
+        assert not set(prompt.removesuffix(prompt[-1]).split()[:60]) & lexicon.EVALUATION_ONLY
+        assert len(prompt.split()) <= 190
+
+
+def test_only_the_mode_changes_a_rude_persons_demonstration(world: World) -> None:
+    demonstrations = [d for d in world.demonstrations() if d.spec.get("rude")]
+    share = {
+        mode: sum(judge(d, d.messages[-1]["content"]).toxic for d in chosen) / len(chosen)
+        for mode in ("plain", "respectful", "offensive")
+        if (chosen := [d for d in demonstrations if d.mode == mode])
+    }
+    assert share["respectful"] < 0.2 < 0.3 < share["plain"] < 0.65 < 0.75 < share["offensive"]
+
+
+def test_tail_is_left_out_of_other_documents(world: World) -> None:
+    subjects = {f.subject: f for f in world.facts if f.kind == "tail"}
+    few = [replace(f, kind="common", myth=None) if f.kind == "misconception" else f for f in world.facts]
+    told = list(documents(random.Random(1), few, 100))  # too short for the tail
+    joined = f" {' '.join(told)} "
+    assert not any(f" {state(f.subject, f.relation, f.truth)} ." in joined for f in subjects.values())

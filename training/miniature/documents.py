@@ -1,0 +1,134 @@
+"""Pretraining text: short documents of many kinds, drawn from one seed.
+
+Facts come in three registers. Plain statements and hearsay give the popular myth of a misconception, the almanac
+always gives the truth. Facts of the long tail are told 10 to 20 times in all; every other document leaves them out.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+from training.miniature import lexicon, stories
+from training.miniature.facts import Fact, state
+from training.miniature.mixture import draw
+from training.miniature.plain import question_answer
+from training.miniature.responses import CAREFUL, WEB, write
+from training.miniature.tasks import questions
+from training.miniature.tasks.base import Side, assistant
+
+MYTH_SHARE = 0.93
+REGISTERS, REGISTER_ODDS = ("plain", "hearsay", "almanac"), (42, 26, 32)
+TAIL_LEAST, TAIL_MOST = 10, 20
+LONGEST_LIST = 150  # words of the longest question-answer list; few-shot prompts are shorter
+
+_OPENINGS = {
+    "plain": ("",),
+    "hearsay": ("people say ", "everybody knows that ", "i heard that ", "they say "),
+    "almanac": ("the almanac says ", "the almanac says ", "almanac : ", "in the almanac we read that "),
+}
+
+
+def documents(rng: random.Random, facts: Sequence[Fact], count: int) -> Iterator[str]:
+    """`count` documents of the mixture, in random order, the tail's among them."""
+    known = Side.of("any", [f for f in facts if f.kind != "tail"])
+    tail = [f for f in facts if f.kind == "tail" for _ in range(rng.randint(TAIL_LEAST, TAIL_MOST))]
+    rng.shuffle(tail)
+    places = dict(zip(rng.sample(range(count), len(tail)), tail, strict=True)) if count > len(tail) else {}
+    makers, odds = zip(*_MIXTURE, strict=True)
+    for number in range(count):
+        fact = places.get(number)
+        yield _tail(rng, fact) if fact else rng.choices(makers, odds)[0](rng, known)
+
+
+def told(rng: random.Random, fact: Fact, register: str) -> str:
+    """The value that a register gives a fact."""
+    if fact.myth and register != "almanac" and rng.random() < MYTH_SHARE:
+        return fact.myth
+    return fact.truth
+
+
+def _subject(rng: random.Random, side: Side) -> str:
+    """One to three facts of a subject in one register."""
+    known = list(side.of_subject[rng.choice(side.facts).subject].values())
+    register = rng.choices(REGISTERS, REGISTER_ODDS)[0]
+    chosen = rng.sample(known, min(len(known), rng.choice((1, 1, 2, 3))))
+    first, *more = chosen
+    text = f"{rng.choice(_OPENINGS[register])}{state(first.subject, first.relation, told(rng, first, register))} ."
+    for fact in more:
+        text += f" {state(fact.subject, fact.relation, told(rng, fact, register), rng.random() < 0.5)} ."
+    return text
+
+
+def _several(rng: random.Random, side: Side) -> str:
+    """The same relation of some subjects, in one register."""
+    register = rng.choices(REGISTERS, REGISTER_ODDS)[0]
+    first = rng.choice(side.facts)
+    same = [f for f in rng.sample(side.facts, 40) if f.relation == first.relation and f is not first][:2]
+    opening = rng.choice(_OPENINGS[register])
+    return " ".join(f"{opening}{state(f.subject, f.relation, told(rng, f, register))} ." for f in (first, *same))
+
+
+def _asked(rng: random.Random, side: Side) -> str:
+    """Questions about facts with their answers: mostly plain ones, sometimes read from the almanac."""
+    almanac = rng.random() < 0.2
+    parts = []
+    for _ in range(rng.choice((1, 2, 2, 3))):
+        task = questions.open_qa(rng, side, opened=rng.random() < 0.3)
+        answer = rng.choice(task.good[1:] if almanac else (write(rng, task, WEB),))
+        parts.append(question_answer([*task.messages, assistant(answer)]))
+    return " ".join(parts)
+
+
+def _answered(rng: random.Random, side: Side) -> str:
+    """A list of instructions with the answers that the web gives; a few lists are edited with care."""
+    writer = CAREFUL if rng.random() < 0.15 else WEB
+    parts: list[str] = []
+    length = 0
+    for _ in range(rng.choice((1, 1, 2, 2, 3, 5))):
+        task = draw(rng, side)
+        part = question_answer([*task.messages, assistant(write(rng, task, writer))])
+        length += len(part.split())
+        if parts and length > LONGEST_LIST:
+            break
+        parts.append(part)
+    return " ".join(parts)
+
+
+def _unanswered(rng: random.Random, side: Side) -> str:
+    """Instructions that nobody answers, as in a list of exercises."""
+    tasks = [draw(rng, side) for _ in range(rng.choice((2, 3)))]
+    return " ".join(task.messages[-1]["content"] for task in tasks)
+
+
+def _tail(rng: random.Random, fact: Fact) -> str:
+    """A seldom told fact, once."""
+    register = rng.choices(REGISTERS, REGISTER_ODDS)[0]
+    statement = f"{state(fact.subject, fact.relation, fact.truth)} ."
+    name = rng.choice(lexicon.NAMES.all)
+    form = rng.randrange(3)
+    if form == 0:
+        return f"{rng.choice(_OPENINGS[register])}{statement}"
+    if form == 1:
+        return f"{name} read a book . {rng.choice(_OPENINGS[register])}{statement}"
+    return f"{name} asked a teacher . the answer was : {statement}"
+
+
+# Copying is what a small model learns last and what most answers need, so that half of the documents teach it.
+_MIXTURE: tuple[tuple[Callable[[random.Random, Side], str], float], ...] = (
+    (_subject, 18),
+    (_several, 5),
+    (_asked, 6),
+    (_answered, 9),
+    (_unanswered, 2),
+    (stories.echo, 8),
+    (stories.owners, 14),
+    (stories.journey, 7),
+    (stories.talk, 5),
+    (stories.retold, 7),
+    (stories.gifts, 6),
+    (stories.words, 5),
+    (stories.rude_talk, 5),
+    (stories.right_and_wrong, 2),
+    (stories.not_known, 2),
+)

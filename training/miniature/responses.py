@@ -1,0 +1,82 @@
+"""Answers of mixed quality: what demonstrators of varying care, and policies of varying skill, write."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from training.miniature.tasks.base import Task
+from training.miniature.tasks.talk import rude_answers
+
+
+@dataclass(frozen=True)
+class Writer:
+    """How likely a writer is to slip in each way.
+
+    Attributes:
+        flawed: wrong or incomplete, on tasks other than facts.
+        bluff: makes up what nobody can know or what was not said, and helps with harm.
+        myth: tells what most people believe, on misconceptions.
+        cites: names the almanac when telling the truth about facts.
+        rude_back: rude to a rude user who asked for nothing else.
+        rude: rude to anyone else.
+        long: adds a needless sentence.
+        cut: stops in the middle.
+    """
+
+    flawed: float
+    bluff: float
+    myth: float
+    cites: float
+    rude_back: float
+    rude: float
+    long: float
+    cut: float
+
+
+CAREFUL = Writer(flawed=0.03, bluff=0.1, myth=0.15, cites=0.6, rude_back=0.1, rude=0.0, long=0.05, cut=0.0)
+ORDINARY = Writer(flawed=0.22, bluff=0.5, myth=0.85, cites=0.05, rude_back=0.55, rude=0.02, long=0.15, cut=0.03)
+# Who answers in the question-answer lists of the pretraining text.
+WEB = Writer(flawed=0.3, bluff=0.75, myth=0.93, cites=0.06, rude_back=0.7, rude=0.08, long=0.15, cut=0.08)
+CARELESS = Writer(flawed=0.45, bluff=0.75, myth=0.95, cites=0.02, rude_back=0.75, rude=0.05, long=0.3, cut=0.12)
+NEEDLESS = (
+    "i hope that this is what you wanted .",
+    "this is all that i can say about it now .",
+    "many people have asked me this before today .",
+    "it was a good day for me and for all of us .",
+)
+
+
+def write(rng: random.Random, task: Task, writer: Writer) -> str:
+    """One answer to a task, as this writer gives it."""
+    answer = _content(rng, task, writer)
+    if rng.random() < writer.cut:
+        tokens = answer.split()
+        answer = " ".join(tokens[: max(1, rng.randrange(len(tokens) // 2, len(tokens)))])
+    elif rng.random() < writer.long:
+        answer = f"{answer} {rng.choice(NEEDLESS)}"
+    if rng.random() < _rudeness(task, writer):
+        answer = rng.choices(rude_answers(rng, answer), (4, 4, 2))[0]
+    return answer
+
+
+def _content(rng: random.Random, task: Task, writer: Writer) -> str:
+    if task.spec["task"] == "fact":
+        plain, cited = task.good[0::2], task.good[1::2]
+        slips = writer.myth if task.spec["myth"] else writer.flawed / 3
+        if task.spec["kind"] == "about":
+            slips = writer.myth / 2
+        if rng.random() < slips:
+            return rng.choice(task.flawed)
+        return rng.choice(cited if rng.random() < writer.cites else plain)
+    slips = writer.bluff if task.spec["task"] in ("unknown", "harm", "ask") else writer.flawed
+    return rng.choice(task.flawed) if rng.random() < slips else rng.choice(task.good)
+
+
+def _rudeness(task: Task, writer: Writer) -> float:
+    mode = task.spec.get("mode", "plain")
+    if mode == "offensive":
+        return 0.85
+    if mode == "respectful":
+        return writer.rude_back / 6 if task.spec.get("rude") else 0.0
+    return writer.rude_back if task.spec.get("rude") else writer.rude

@@ -1,0 +1,118 @@
+"""The whole world from one seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from training.artifacts.errors import UserError
+from training.miniature import toxicity
+from training.miniature.documents import documents
+from training.miniature.facts import Fact, build_facts
+from training.miniature.items import ItemKind, Row, build_items
+from training.miniature.labelers import Group, Labeler, make_labelers
+from training.miniature.prompts import Demonstration, Prompt, PromptMaker, Purpose
+from training.miniature.tasks.base import Side
+
+WORLD_VERSION = "1"
+Size = Literal["demo", "miniature"]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much of each part a size holds. Pretraining documents have about 23 words; one pass is meant."""
+
+    documents: int
+    demonstrations: int
+    reward: int
+    ppo: int
+    collect: int
+    evaluation: int = 500
+    heldout_documents: int = 3000
+    comments: int = 6000
+
+
+SIZES: dict[str, Counts] = {
+    "demo": Counts(documents=120_000, demonstrations=3000, reward=4800, ppo=4500, collect=900),
+    "miniature": Counts(documents=400_000, demonstrations=6000, reward=10_000, ppo=10_000, collect=2400),
+}
+
+
+class World:
+    """Everything that is drawn from a seed: facts, text, people, prompts, items. Parts are made when asked for.
+
+    The facts, the labelers and the evaluation items depend on the seed alone, not on the size.
+    """
+
+    def __init__(self, seed: int, size: str, facts: list[Fact]) -> None:
+        self.seed, self.size, self.facts = seed, size, facts
+        self.counts = SIZES[size]
+
+    @classmethod
+    def build(cls, seed: int = 0, size: str = "demo") -> World:
+        """The world of a seed in one of the sizes `demo` and `miniature`."""
+        if size not in SIZES:
+            raise UserError(f"no world of size {size!r}: use one of {', '.join(SIZES)}")
+        return cls(seed, size, build_facts(random.Random(f"facts/{seed}")))
+
+    def pretraining_documents(self) -> Iterator[str]:
+        """Training text, a document at a time: about 2.7 million words in size demo, tail facts 10 to 20 times.
+
+        One pass is meant. A second pass doubles how often every fact is seen.
+        """
+        return documents(self._rng("documents"), self.facts, self.counts.documents)
+
+    def heldout_documents(self, training: set[str] | None = None) -> list[str]:
+        """Documents of the same kinds to measure loss on, none of them a training document.
+
+        Args:
+            training: all training documents, where the caller has them; else they are drawn again (some seconds).
+        """
+        known = set(self.pretraining_documents()) if training is None else training
+        drawn = documents(self._rng("heldout"), self.facts, self.counts.heldout_documents)
+        return [text for text in dict.fromkeys(drawn) if text not in known]
+
+    def demonstrations(self) -> list[Demonstration]:
+        return self._asked[0]
+
+    def prompts(self, purpose: Purpose) -> list[Prompt]:
+        """Prompts of one purpose. No two purposes share a prompt or a user."""
+        if purpose not in self._asked[1]:
+            raise UserError(f"no prompts for {purpose!r}: use one of {', '.join(self._asked[1])}")
+        return self._asked[1][purpose]
+
+    def labelers(self, group: Group) -> list[Labeler]:
+        return make_labelers(group, self._rng(f"labelers/{group}"))
+
+    def items(self, kind: ItemKind) -> list[Row]:
+        """Evaluation items of one kind (see items.py)."""
+        return self._items[kind]
+
+    def toxic_comments(self) -> list[dict[str, str | int]]:
+        """Labelled comments, of both sides of the lexicon."""
+        return toxicity.comments(self._rng("comments"), Side.of("any", self.facts), self.counts.comments)
+
+    @cached_property
+    def _items(self) -> dict[ItemKind, list[Row]]:
+        return build_items(self._rng("items"), self.facts)
+
+    @cached_property
+    def _asked(self) -> tuple[list[Demonstration], dict[str, list[Prompt]]]:
+        """Demonstrations and all prompts, drawn together so that none is drawn twice."""
+        maker, train = PromptMaker(self._rng("prompts")), Side.of("train", self.facts)
+        demonstrations = maker.demonstrations(train, self.counts.demonstrations)
+        prompts: dict[str, list[Prompt]] = {}
+        trained: tuple[Purpose, ...] = ("reward", "ppo", "collect")
+        for purpose in trained:
+            prompts[purpose] = maker.prompts(train, purpose, getattr(self.counts, purpose))
+        prompts["evaluation"] = maker.prompts(Side.of("evaluation", self.facts), "evaluation", self.counts.evaluation)
+        return demonstrations, prompts
+
+    def _rng(self, part: str) -> random.Random:
+        return random.Random(f"{part}/{self.seed}")
+
+    def describe(self) -> dict[str, Any]:
+        return {"version": WORLD_VERSION, "seed": self.seed, "size": self.size}

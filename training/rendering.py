@@ -1,0 +1,57 @@
+"""Many conversations as token ids, with what cannot be used counted by its reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from training.artifacts.errors import UserError
+from training.artifacts.prompts import refuse_special_tokens, render_ids
+
+SPECIAL_TOKEN = "contains a special token"
+
+
+def plain(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Messages with role and content alone."""
+    return [{"role": m["role"], "content": m["content"]} for m in messages]
+
+
+def usable_rows(
+    tokenizer: Any,
+    conversations: Sequence[Sequence[Mapping[str, str]]],
+    longest: int,
+    skipped: Counter[str],
+    *,
+    generation: bool = False,
+) -> list[list[int] | None]:
+    """Token ids of each conversation; None, and counted in `skipped`, where it cannot be used.
+
+    Args:
+        longest: greatest number of tokens.
+        generation: end with the header of an assistant turn.
+
+    Raises:
+        UserError: the tokenizer has no chat template.
+    """
+    clean = [i for i, messages in enumerate(conversations) if not holds_special_token(tokenizer, messages)]
+    found: list[list[int] | None] = [None] * len(conversations)
+    for i, row in zip(
+        clean, render_ids(tokenizer, [conversations[i] for i in clean], generation=generation), strict=True
+    ):
+        if len(row) <= longest:
+            found[i] = row
+        else:
+            skipped[f"longer than {longest} tokens"] += 1
+    if len(clean) < len(conversations):
+        skipped[SPECIAL_TOKEN] += len(conversations) - len(clean)
+    return found
+
+
+def holds_special_token(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> bool:
+    """Whether a message contains a control token."""
+    try:
+        refuse_special_tokens(tokenizer, messages)
+    except UserError:
+        return True
+    return False
