@@ -52,7 +52,7 @@ def serve(settings: Settings, parsed: argparse.Namespace) -> None:
             server_header=False,
         )
     )
-    with exit_on_sigterm(), _running(supervisor), _printed_key(settings, store):
+    with exit_on_sigterm(), _running(supervisor, server), _printed_key(settings, store):
         say(f"gateway at {address} (pages: {address}/compare, models: {address}/v1/models)")
         if not keys and not settings.open:
             say("there is no key yet: `python -m service keys add NAME --scopes generate score`, or serve with --open")
@@ -122,17 +122,29 @@ def exit_on_sigterm() -> Iterator[None]:
 
 
 @contextmanager
-def _running(supervisor: Supervisor | None) -> Iterator[None]:
+def _running(supervisor: Supervisor | None, server: uvicorn.Server) -> Iterator[None]:
+    """The supervisor in a thread. A gateway whose supervisor failed ends with that failure: a manager restarts it."""
     if supervisor is None:
         yield
         return
-    thread = threading.Thread(target=supervisor.run, name="supervisor")
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            supervisor.run()
+        except BaseException as error:
+            failures.append(error)
+            server.should_exit = True
+
+    thread = threading.Thread(target=run, name="supervisor")
     thread.start()
     try:
         yield
     finally:
         supervisor.stop.set()
         thread.join()
+    if failures:
+        raise failures[0]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,18 @@ from typing import Any
 from service.errors import ApiError
 from training.artifacts.checkpoints import MANIFEST
 
+# transformers fills itself lazily, and not safely from two threads at once.
+_importing = threading.Lock()
+
 
 @lru_cache(maxsize=32)
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a checkpoint's folder."""
-    # transformers takes seconds to import: only those who render pay for it.
-    from transformers import AutoTokenizer
+    with _importing:
+        # transformers takes seconds to import: only those who render pay for it.
+        from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def tokenizer_of(checkpoint: str, folder: Path) -> Any:

@@ -94,7 +94,8 @@ def test_promotion_and_rollback_of_a_running_service(
         gateway.wait_for(lambda: answers() == other.id)
         # Nothing names the first engine any more: it is drained and ends.
         gateway.wait_for(lambda: [e["checkpoint"] for e in engines(client)].count(tiny_policy.id) == 0)
-        assert client.post("/v1/completions", json={**body, "model": tiny_policy.id}).status_code == 404
+        gone_model = {**body, "model": tiny_policy.id}
+        gateway.wait_for(lambda: client.post("/v1/completions", json=gone_model).status_code == 404, 5)
 
         # Asked for by id, it is served beside the other.
         assert client.post("/admin/engines", json={"checkpoint": tiny_policy.id}).status_code == 202
