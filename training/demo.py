@@ -28,6 +28,7 @@ SERVED = ("ppo-ptx", "reward", "sft", "ppo", "pretrain")
 ALIASES = {"policy/production": "ppo-ptx", "policy/baseline": "sft", "reward/production": "reward"}
 COLLECTED = ("policy/production", "policy/candidate", "policy/baseline")
 SCOPES = ("generate", "score", "eval", "export", "admin")
+TEMPERATURE = "0.8"  # sampled, as people would meet the models; a model this small rambles at 1
 RANKED, LABELERS = 420, 10  # prompts and simulated labelers of the second turn: at least as many labelers
 
 
@@ -176,7 +177,8 @@ def _measure(steps: Steps, service: Service) -> Path:
     _show(
         [
             "evals.run", "--url", service.url, "--home", str(home), "--out", str(out), "--no-gate",
-            "--baseline", base, f"{base}:few-shot", made["sft"], "--checkpoint", made["ppo"], made["ppo-ptx"],
+            "--temperature", TEMPERATURE, "--baseline", base, f"{base}:few-shot", made["sft"],
+            "--checkpoint", made["ppo"], made["ppo-ptx"],
             "--reward", reward, "--comparisons", str(rankings.with_stem(f"{rankings.stem}-validation")),
         ]
     )  # fmt: skip
@@ -188,7 +190,7 @@ def _second_turn(config: Config, service: Service) -> None:
     _show(
         [
             "training", "loop", "--url", service.url, "--preset", config.preset, "--home", str(config.home),
-            "--labelers", "miniature", "--limit", str(RANKED), "--control",
+            "--labelers", "miniature", "--limit", str(RANKED), "--control", "--temperature", TEMPERATURE,
         ],
         {"ALIGNLOOP_KEY": service.key},
     )  # fmt: skip

@@ -56,6 +56,8 @@ class Config:
     """Responses that a simulated labeler ranks at once."""
     suites: tuple[str, ...] = ("preference",)
     """What to measure; see `python -m evals.run --help`."""
+    temperature: float = 0.8
+    """Sampling temperature when policies are measured; 0 is greedy."""
     control: bool = False
     """Also train reward model and policy on shuffled rankings: they must do worse."""
     seed: int = 0
@@ -182,6 +184,7 @@ def _measure(config: Config, service: Service, policies: Mapping[str, str], base
         [
             "evals.run", "--url", service.url, "--home", str(config.home), "--out", str(out), "--no-gate",
             "--baseline", baseline, "--checkpoint", *policies.values(), "--suite", *config.suites,
+            "--temperature", str(config.temperature),
         ],
         environment={"ALIGNLOOP_KEY": service.key},
     )  # fmt: skip

@@ -80,7 +80,7 @@ class PromptMaker:
         tasks = self.tasks(side, count)
         made = []
         for number, (task, (user, split)) in enumerate(zip(tasks, self._writers(side, count), strict=True)):
-            writer: Writer = self._rng.choices((CAREFUL, ORDINARY, CARELESS), (3, 5, 2))[0]
+            writer: Writer = self._rng.choices((CAREFUL, ORDINARY, CARELESS), (4, 5, 1))[0]
             messages = (*task.messages, assistant(write(self._rng, task, writer)))
             made.append(
                 Demonstration(f"demo-{number:05d}", messages, user, task.use_case, _mode(task), split, task.spec)

@@ -35,7 +35,7 @@ class Writer:
 
 
 CAREFUL = Writer(flawed=0.03, bluff=0.1, myth=0.15, cites=0.6, rude_back=0.1, rude=0.0, long=0.05, cut=0.0)
-ORDINARY = Writer(flawed=0.22, bluff=0.5, myth=0.85, cites=0.05, rude_back=0.55, rude=0.02, long=0.15, cut=0.03)
+ORDINARY = Writer(flawed=0.15, bluff=0.4, myth=0.85, cites=0.05, rude_back=0.4, rude=0.01, long=0.1, cut=0.02)
 # Who answers in the question-answer lists of the pretraining text.
 WEB = Writer(flawed=0.3, bluff=0.75, myth=0.93, cites=0.06, rude_back=0.7, rude=0.08, long=0.15, cut=0.08)
 CARELESS = Writer(flawed=0.45, bluff=0.75, myth=0.95, cites=0.02, rude_back=0.75, rude=0.05, long=0.3, cut=0.12)

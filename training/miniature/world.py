@@ -36,7 +36,7 @@ class Counts:
 
 
 SIZES: dict[str, Counts] = {
-    "demo": Counts(documents=120_000, demonstrations=3000, reward=4800, ppo=4500, collect=900),
+    "demo": Counts(documents=135_000, demonstrations=3000, reward=4800, ppo=4500, collect=900),
     "miniature": Counts(documents=400_000, demonstrations=6000, reward=10_000, ppo=10_000, collect=2400),
 }
 
