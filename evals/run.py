@@ -33,6 +33,7 @@ from training.artifacts import comparisons as comparison_files
 from training.artifacts.comparisons import Comparison
 from training.artifacts.errors import UserError, run_command
 from training.artifacts.files import sha256_file, write_atomically
+from training.artifacts.provenance import git_state, package_versions
 from training.miniature import Labeler
 
 Suite = Literal["tax", "truth", "honesty", "toxicity", "preference", "reward"]
@@ -267,7 +268,7 @@ def _write(
     config = setting.config
     file = f"{system.name}.items.jsonl"
     digest = results.write_items(items, setting.out / file)
-    commit, dirty = results.git_state()
+    commit, dirty = git_state()
     manifest = system.manifest
     judges: dict[str, Any] = {"truth, honesty, preference": "the miniature world's own rules"} if setting.world else {}
     if setting.judge is not None:
@@ -301,7 +302,7 @@ def _write(
             "created": manifest.created,
         },
         reward=scorer.checkpoint if scorer else None,
-        packages=results.package_versions(),
+        packages=package_versions(),
         git_commit=commit,
         git_dirty=dirty,
         seconds=round(seconds, 1),

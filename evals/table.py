@@ -82,11 +82,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """The systems' labels and the lines; and for each group of labelers the reward model's figures."""
+    """The systems' labels and the lines; for each group of labelers the reward model's figures; how texts came."""
 
     labels: tuple[str, ...]
     rows: tuple[Row, ...]
     reward: tuple[tuple[str, tuple[Estimate | None, ...]], ...]
+    sampling: str
 
 
 def make(run: Run, baselines: Sequence[str]) -> Table:
@@ -97,7 +98,8 @@ def make(run: Run, baselines: Sequence[str]) -> Table:
         added = _tax_rows([result for result, _ in policies]) if section == "Alignment tax" else ()
         rows += [_row(section, words, metric, policies) for words, metric in (*lines, *added)]
     kept = tuple(row for row in rows if any(cell is not None and cell.n for cell in row.cells))
-    return Table(tuple(r.label for r, _ in policies), kept, _reward_rows([r for r, _ in run if r.ask == "score"]))
+    scorers = [result for result, _ in run if result.ask == "score"]
+    return Table(tuple(r.label for r, _ in policies), kept, _reward_rows(scorers), _sampling(policies))
 
 
 def as_json(table: Table) -> dict[str, object]:
@@ -116,7 +118,7 @@ def as_json(table: Table) -> dict[str, object]:
     ]
     names = [name for name, _ in REWARD_COLUMNS]
     reward = [{"labelers": group, **dict(zip(names, map(cell, cells), strict=True))} for group, cells in table.reward]
-    return {"systems": list(table.labels), "rows": rows, "reward_model": reward}
+    return {"systems": list(table.labels), "rows": rows, "reward_model": reward, "sampling": table.sampling}
 
 
 def as_markdown(table: Table) -> str:
@@ -134,7 +136,7 @@ def as_markdown(table: Table) -> str:
     note = (
         "Shares in %, with 95 % intervals over items in brackets, the seed being given. Wins against itself are empty."
     )
-    return "\n".join([*lines, "", note, ""])
+    return "\n".join([*lines, "", f"{note} {table.sampling}", ""])
 
 
 def wide_console() -> Console:
@@ -163,6 +165,7 @@ def print_table(table: Table, console: Console) -> None:
         for group, cells in table.reward:
             shown.add_row(group, *(text(cell, True) for cell in cells))
         console.print(shown)
+    console.print(table.sampling, highlight=False)
 
 
 def text(estimate: Estimate | None, share: bool) -> str:
@@ -176,6 +179,16 @@ def text(estimate: Estimate | None, share: bool) -> str:
     if share:
         return f"{100 * value:.0f} [{100 * low:.0f}, {100 * high:.0f}]{missing}"
     return f"{value:.2f} [{low:.2f}, {high:.2f}]{missing}"
+
+
+def _sampling(policies: Run) -> str:
+    """How the answers were generated, in a sentence; empty without any policy."""
+    kinds = {(r.sampling["temperature"], r.sampling["max_tokens"], r.seed) for r, _ in policies}
+    told = [
+        f"{'greedily' if t == 0 else f'at temperature {t:g} with seed {seed}'}, at most {tokens} tokens"
+        for t, tokens, seed in sorted(kinds)
+    ]
+    return f"Answers were generated {'; '.join(told)}." if told else ""
 
 
 def _win_row(policies: Run, baseline: Result, against: list[Item]) -> Row:

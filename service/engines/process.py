@@ -26,6 +26,7 @@ from training.artifacts.errors import UserError
 
 GUARD = Path(__file__).parent / "guard.py"
 POLL_SECONDS = 0.2
+BATCHED_TOKENS = 4096  # prompt tokens that a CPU engine takes in a step
 FINISH_SECONDS = 10  # what SIGTERM leaves to running requests
 STOP_SECONDS = FINISH_SECONDS + 5.0
 WATCH_SECONDS = 5.0
@@ -212,6 +213,10 @@ def command_line(checkpoint: Checkpoint, port: int, settings: Settings) -> list[
     if on_cpu():
         # Compiling takes longer than it saves at the sizes that a CPU serves.
         command += ["--enforce-eager", "--kv-cache-memory-bytes", str(settings.kv_cache_mib * 2**20)]
+        if manifest.kind == "policy":
+            # A prompt that is taken in over two steps with a seed of its own ends the engine: vLLM then turns the
+            # random generator back, which torch's CPU generator cannot. So prompts are taken in whole.
+            command += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(max(context, BATCHED_TOKENS))]
     command += ["--dtype", dtype(settings)]
     if manifest.kind == "reward":
         command += ["--runner", "pooling", "--pooler-config", json.dumps({"use_activation": False})]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from tests.training import toy
 from training.artifacts import checkpoints
 from training.artifacts.checkpoints import MANIFEST
 
-pytestmark = pytest.mark.e2e
+e2e, slow = pytest.mark.e2e, pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 SIZES = ["--layout", "documents", "--hidden-size", "16", "--layers", "1", "--heads", "2", "--feed-forward", "32"]
 # Each stage with enough steps to be caught at work, as a user would type it.
@@ -84,6 +85,7 @@ def published(home: Path) -> set[str]:
     return {c.id for c in checkpoints.checkpoints(store)} if store.is_dir() else set()
 
 
+@e2e
 @pytest.mark.parametrize("stage", COMMANDS)
 def test_a_stopped_stage_leaves_nothing_half_and_goes_on(home: Path, stage: str) -> None:
     before, written = published(home), logged(home, stage)
@@ -117,6 +119,7 @@ def test_a_stopped_stage_leaves_nothing_half_and_goes_on(home: Path, stage: str)
     assert not list((home / "checkpoints").glob(".staging-*"))
 
 
+@e2e
 def test_a_killed_publisher_leaves_no_checkpoint_and_its_rest_is_swept(home: Path) -> None:
     """A process that dies between saving and renaming: its folder never resolves, the next publication removes it."""
     script = (
@@ -133,3 +136,23 @@ def test_a_killed_publisher_leaves_no_checkpoint_and_its_rest_is_swept(home: Pat
     assert published(home) == before
     assert checkpoints.sweep(home / "checkpoints") == 1
     assert not list((home / "checkpoints").glob(".staging-*"))
+
+
+@slow
+def test_many_kills_end_in_the_same_bits(home: Path, tmp_path: Path) -> None:
+    """A run stopped and killed at six random moments publishes the weights of one that was left alone."""
+    chance = random.Random(0)
+    killed = toy.make_home(tmp_path)
+    for number in range(6):
+        written = logged(killed, "pretrain")
+        process = start(killed, "pretrain")
+        wait_for(lambda written=written: logged(killed, "pretrain") > written, process)  # type: ignore[misc]
+        time.sleep(chance.uniform(0, 0.2))
+        process.send_signal(signal.SIGINT if number % 2 == 0 else signal.SIGKILL)
+        process.communicate(timeout=60)
+    weights = []
+    for folder in (killed, home):
+        output, messages = start(folder, "pretrain").communicate(timeout=300)
+        new = output.strip().splitlines()[-1]
+        weights.append(checkpoints.resolve(new, folder / "checkpoints").manifest.weights)
+    assert weights[0] == weights[1], messages

@@ -57,6 +57,16 @@ def test_the_openai_client_completes_chats_and_streams(openai_client: openai.Ope
     assert several.usage.completion_tokens <= 3 * 32, "the manifest's max_tokens holds where the request names none"
 
 
+def test_many_long_prompts_with_a_seed(gateway: Running) -> None:
+    """More prompt tokens at once than the engine takes in a step, each request with its own random generator."""
+    rows = [[5 + (i * j) % 400 for j in range(CONTEXT - 8)] for i in range(1, 65)]
+    body = {"model": "policy/production", "prompt": rows, "seed": 3, "temperature": 1, "max_tokens": 4}
+    with gateway.client() as client:
+        first, again = (client.post("/v1/completions", json=body) for _ in range(2))
+    assert first.status_code == 200, first.text
+    assert [c["text"] for c in first.json()["choices"]] == [c["text"] for c in again.json()["choices"]]
+
+
 def test_errors_reach_the_openai_client_as_its_own_exceptions(openai_client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
         openai_client.completions.create(model="gpt-9", prompt="x")

