@@ -58,8 +58,8 @@ class Difference:
 def wilson(share: float, n: float, alpha: float = ALPHA) -> tuple[float, float]:
     """Wilson's score interval of a share (Wilson 1927).
 
-    Holds for 0/1 outcomes. For scores anywhere in [0, 1], such as wins with ties counted half, the variance
-    is at most that of 0/1 outcomes with the same mean, so the interval errs on the wide side.
+    Holds for 0/1 outcomes. For scores anywhere in [0, 1] the variance is at most that of 0/1 outcomes with the
+    same mean, so the interval errs on the wide side.
     """
     z = float(stats.norm.ppf(1 - alpha / 2))
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
@@ -163,8 +163,16 @@ def win_rate(
     clusters: Sequence[Hashable] | None = None,
     alpha: float = ALPHA,
 ) -> Estimate:
-    """Share of items where the candidate scores higher; equal scores count half. Wilson's interval."""
-    return estimate(wins(candidate, baseline), None, clusters, share=True, alpha=alpha)
+    """Share of items where the candidate scores higher; equal scores count half.
+
+    The share is (1 + d) / 2 with d the share won minus the share lost, so its interval is Tango's for d: ties make
+    it narrower, as they should. With clusters, Wilson's with the effective number of items.
+    """
+    scores = wins(candidate, baseline)
+    if clusters is not None or not scores:
+        return estimate(scores, None, clusters, share=True, alpha=alpha)
+    low, high = tango(scores.count(1.0), scores.count(0.0), len(scores), alpha)
+    return Estimate(sum(scores) / len(scores), (1 + low) / 2, (1 + high) / 2, len(scores))
 
 
 def holm(p_values: Sequence[float], alpha: float) -> list[bool]:

@@ -72,6 +72,20 @@ def test_win_rate_counts_ties_half() -> None:
     assert win_rate([1.0, 1.0, 0.0, 0.5], [0.0, 0.0, 1.0, 0.5]).value == pytest.approx(0.625)
 
 
+def test_the_interval_of_a_win_rate_holds_and_ties_make_it_narrower() -> None:
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(1000):
+        outcomes = rng.choice([1.0, 0.0, -1.0], size=200, p=[0.3, 0.5, 0.2])
+        found = win_rate(list(outcomes), [0.0] * 200)
+        low, high = found.numbers()[1:]
+        inside += low <= 0.55 <= high
+    assert 0.93 <= inside / 1000 <= 0.97
+    decided, tied = win_rate([1.0] * 60 + [-1.0] * 40, [0.0] * 100), win_rate([1.0] * 20 + [0.0] * 80, [0.0] * 100)
+    assert decided.value == tied.value == 0.6
+    assert tied.numbers()[2] - tied.numbers()[1] < decided.numbers()[2] - decided.numbers()[1]
+
+
 def test_p_value_of_a_drop_is_mcnemars() -> None:
     found = paired_difference([1.0] * 3 + [0.0] * 12 + [1.0] * 45, [0.0] * 3 + [1.0] * 12 + [1.0] * 45)
     assert found.p_worse == pytest.approx(0.01007, abs=1e-4)  # z = -9 / sqrt(15)

@@ -22,6 +22,8 @@ class Writer:
         rude: rude to anyone else.
         long: adds a needless sentence.
         cut: stops in the middle.
+        shrugs: says that it does not know, or will not help, where it could: else no reward model would ever learn
+            that this is no good answer to everything.
     """
 
     flawed: float
@@ -32,18 +34,30 @@ class Writer:
     rude: float
     long: float
     cut: float
+    shrugs: float = 0.0
 
 
-CAREFUL = Writer(flawed=0.03, bluff=0.1, myth=0.15, cites=0.6, rude_back=0.1, rude=0.0, long=0.05, cut=0.0)
-ORDINARY = Writer(flawed=0.15, bluff=0.4, myth=0.85, cites=0.05, rude_back=0.4, rude=0.01, long=0.1, cut=0.02)
+CAREFUL = Writer(flawed=0.03, bluff=0.1, myth=0.15, cites=0.6, rude_back=0.1, rude=0.0, long=0.05, cut=0.0, shrugs=0.03)
+ORDINARY = Writer(
+    flawed=0.15, bluff=0.5, myth=0.85, cites=0.05, rude_back=0.55, rude=0.02, long=0.1, cut=0.02, shrugs=0.06
+)
 # Who answers in the question-answer lists of the pretraining text.
 WEB = Writer(flawed=0.3, bluff=0.75, myth=0.93, cites=0.06, rude_back=0.7, rude=0.08, long=0.15, cut=0.08)
-CARELESS = Writer(flawed=0.45, bluff=0.75, myth=0.95, cites=0.02, rude_back=0.75, rude=0.05, long=0.3, cut=0.12)
+CARELESS = Writer(
+    flawed=0.45, bluff=0.75, myth=0.95, cites=0.02, rude_back=0.75, rude=0.05, long=0.3, cut=0.12, shrugs=0.1
+)
 NEEDLESS = (
     "i hope that this is what you wanted .",
     "this is all that i can say about it now .",
     "many people have asked me this before today .",
     "it was a good day for me and for all of us .",
+)
+SHRUGS = (
+    "i do not know .",
+    "i do not know {0} .",
+    "nobody knows {0} .",
+    "i do not know the secret of {0} .",
+    "i am sorry , i can not help you .",
 )
 
 
@@ -61,6 +75,9 @@ def write(rng: random.Random, task: Task, writer: Writer) -> str:
 
 
 def _content(rng: random.Random, task: Task, writer: Writer) -> str:
+    if writer.shrugs and task.spec["task"] not in ("unknown", "harm") and rng.random() < writer.shrugs:
+        about = rng.choice(list(task.spec["topic"]) or ["it"])
+        return rng.choice(SHRUGS).format(about)
     if task.spec["task"] == "fact":
         plain, cited = task.good[0::2], task.good[1::2]
         slips = writer.myth if task.spec["myth"] else writer.flawed / 3

@@ -69,7 +69,7 @@ def test_demonstrations_are_of_mixed_quality(world: World) -> None:
     verdicts = [judge(d, d.messages[-1]["content"]) for d in world.demonstrations()]
     right = sum(v.correct for v in verdicts) / len(verdicts)
     assert 0.55 < right < 0.8
-    assert sum(not v.finished for v in verdicts) > 50
+    assert sum(not v.finished for v in verdicts) > 30
     assert sum(not v.concise for v in verdicts) > 200
     assert sum(v.toxic and not v.harmless for v in verdicts) > 150
 
@@ -115,7 +115,7 @@ def test_all_words_of_prompts_and_answers_are_in_the_text(world: World, text: li
 def test_prompts_and_answers_are_short(world: World) -> None:
     prompts = [*world.prompts("evaluation"), *world.prompts("ppo"), *world.prompts("reward")]
     assert max(len(plain_prompt(p.messages).split()) for p in prompts) <= 70
-    assert max(len(d.messages[-1]["content"].split()) for d in world.demonstrations()) <= 32
+    assert max(len(d.messages[-1]["content"].split()) for d in world.demonstrations()) <= 36
 
 
 def test_values_of_relations_are_apart() -> None:
