@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -15,6 +17,8 @@ from training.artifacts.errors import UserError
 
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 ATTEMPTS = 6
+PATIENCE_SECONDS = 120.0  # with a model that is not ready: longer than an engine takes to start again
+FAILURES = 20  # requests in a row that nobody answered, after which asking on is pointless
 BATCH = 16  # texts in one request
 Messages = Sequence[Mapping[str, str]]
 Thing = TypeVar("Thing")
@@ -89,6 +93,7 @@ class Client:
     key: str | None = None
     concurrency: int = 48
     _session: aiohttp.ClientSession | None = field(default=None, repr=False)
+    _unanswered: int = field(default=0, repr=False)
 
     async def __aenter__(self) -> Client:
         key = self.key or os.environ.get("ALIGNLOOP_KEY")
@@ -148,12 +153,19 @@ class Client:
     async def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         """One request with retries. Raises `Refused`, or `UserError` where every further request would fail alike."""
         assert self._session is not None, "use the client inside `async with`"
-        for attempt in range(ATTEMPTS):
+        began = time.monotonic()
+        for attempt in itertools.count():
             try:
                 async with self._session.request(method, self.url + path, json=body) as response:
                     if response.status == 200:
-                        return await response.json()
+                        found = await response.json()
+                        self._unanswered = 0
+                        return found
                     status, reason, wait = await _problem(response)
+            except (aiohttp.NonHttpUrlClientError, aiohttp.InvalidURL):
+                raise UserError(f"{self.url!r} is no address: give --url as http://HOST:PORT") from None
+            except aiohttp.ContentTypeError:
+                raise UserError(f"{self.url} is no service of this kind: it answers {path} without JSON") from None
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
                 status, reason, wait = 0, f"no answer ({type(error).__name__})", None
             if status in (401, 403):
@@ -162,8 +174,14 @@ class Client:
                 )
             if status and status not in RETRIED:
                 raise Refused(status, reason)
-            if attempt + 1 < ATTEMPTS:
-                await asyncio.sleep(wait if wait is not None else min(8.0, 0.25 * 2**attempt))
+            starting = status == 503 and time.monotonic() - began < PATIENCE_SECONDS
+            if attempt + 1 >= ATTEMPTS and not starting:
+                break
+            pause = wait if wait is not None else min(8.0, 0.25 * 2 ** min(attempt, 5))
+            await asyncio.sleep(max(pause, 1.0) if attempt >= ATTEMPTS else pause)
+        self._unanswered += 1
+        if self._unanswered >= FAILURES:
+            raise UserError(f"{self.url} failed {FAILURES} requests in a row ({reason}): see its log, then run again")
         raise Refused(status, reason)
 
 

@@ -23,7 +23,7 @@ from rich.table import Table
 from evals.results import SCORES, Item, prompt_hash, read_result
 from evals.statistics import holm, paired_difference, win_rate, wins
 from training.artifacts.errors import UserError, run_command
-from training.artifacts.files import write_atomically
+from training.artifacts.files import lines_of, write_atomically
 
 Verdict = Literal["pass", "worse", "unproven", "unmeasured"]
 MOST_MISSING = 0.05
@@ -137,7 +137,7 @@ def load(path: Path) -> list[Item]:
     items: dict[tuple[str, str], Item] = {}
     for file in files:
         task = file.name.removeprefix("samples_").rsplit("_", 1)[0].replace(".", "-")
-        for line in file.read_text().splitlines():
+        for line in lines_of(file):
             row = json.loads(line)
             scores = {names[m]: float(row[m]) for m in row.get("metrics", ()) if m in names}
             hashed = str(row.get("prompt_hash") or prompt_hash(row["arguments"]))

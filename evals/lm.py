@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -94,13 +93,6 @@ class ServedModel(LM):
                 self._fail(request, result.reason)
             answers.append("" if isinstance(result, Refused) else result)
         return answers
-
-    def skipped(self) -> dict[str, Counter[str]]:
-        """Task -> reason -> number of documents that could not be measured."""
-        reasons: dict[str, Counter[str]] = {}
-        for (task, _), reason in self.failures.items():
-            reasons.setdefault(task, Counter())[reason] += 1
-        return reasons
 
     async def _logprobs(self, texts: Sequence[str]) -> list[Scored | Refused]:
         async def whole(batch: Sequence[str]) -> list[Scored]:

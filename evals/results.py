@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from evals.statistics import Estimate, estimate
 from training.artifacts.errors import UserError
-from training.artifacts.files import sha256_file, write_atomically
+from training.artifacts.files import lines_of, sha256_file, write_atomically
 
 FORMAT = 1
 Ask = Literal["chat", "plain", "few-shot", "score"]
@@ -196,7 +196,7 @@ def read_result(path: Path) -> tuple[Result, list[Item]]:
         raise UserError(
             f"{items_path} is missing or not the file that {path.name} was made from: run the evaluation again"
         )
-    items = [Item(**json.loads(line)) for line in items_path.read_text().splitlines()]
+    items = [Item(**json.loads(line)) for line in lines_of(items_path)]
     return result, items
 
 

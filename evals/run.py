@@ -142,6 +142,7 @@ def prepare(config: Config) -> Setting:
     if world:
         data["world"] = json.loads((world / "world.json").read_text()) | {"path": str(world)}
     if truthfulqa:
+        truth.truthfulqa_rows(truthfulqa)  # a file of another form is refused now, not after an hour
         data["truthfulqa"] = {"path": str(truthfulqa), "sha256": sha256_file(truthfulqa)}
     read: list[Comparison] = []
     specs = _specs(world) if world and config.comparisons else {}

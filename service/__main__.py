@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from service.settings import SCOPES, Settings
 from training.artifacts.errors import UserError, run_command
@@ -45,6 +46,10 @@ def settings_of(parsed: argparse.Namespace) -> Settings:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"setting `{where}` ($ALIGNLOOP_{where.upper()}): {first['msg']}") from None
+    except SettingsError as error:
+        raise UserError(
+            f'{error}: a list is written as JSON, such as ["policy/production", "policy/candidate"]'
+        ) from None
 
 
 def _parser() -> argparse.ArgumentParser:

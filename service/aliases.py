@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -67,6 +67,14 @@ def rollback(session: Session, alias: str, actor: str) -> Alias:
     if not earlier:
         raise UserError(f"{alias} has no earlier checkpoint to go back to")
     return promote(session, alias, earlier[0], actor, action="rollback")
+
+
+def remove(session: Session, alias: str, actor: str, *, version: int) -> None:
+    """Delete `alias` as it was at `version`: a first promotion that failed has nothing to go back to."""
+    gone = session.execute(delete(Alias).where(Alias.name == alias, Alias.version == version))
+    assert isinstance(gone, CursorResult)
+    if gone.rowcount == 1:
+        session.add(Audit(actor=actor, action="remove", subject=alias, detail={"version": version}))
 
 
 def previous_targets(session: Session, alias: str, limit: int = 10) -> list[str]:

@@ -40,11 +40,6 @@ class Caller:
     scopes: frozenset[str]
     key_id: str | None = None
 
-    @property
-    def for_evaluation(self) -> bool:
-        """The key measures models: no filters, no canary, no capture of prompts."""
-        return "eval" in self.scopes and "admin" not in self.scopes
-
 
 @dataclass(frozen=True)
 class SignedIn:

@@ -90,6 +90,8 @@ def promote(settings: Settings, parsed: argparse.Namespace) -> None:
     kind = parsed.alias.split("/")[0]
     if checkpoint.manifest.kind != kind:
         raise UserError(f"{checkpoint.id} is a {checkpoint.manifest.kind} model: it cannot be {parsed.alias}")
+    if checkpoint.path.parent.resolve() != settings.checkpoints.resolve():
+        raise UserError(f"{checkpoint.path} is not in the store {settings.checkpoints}: adopt it there first")
     store = _store(settings)
     with store.session() as session:
         version = aliases.promote(session, parsed.alias, checkpoint.id, _actor()).version
@@ -142,11 +144,13 @@ def _wait(settings: Settings, store: Store, alias: str, checkpoint: str, version
 
 
 def _take_back(store: Store, alias: str, version: int) -> None:
-    """Undo this promotion, unless somebody promoted again meanwhile or there is nothing to go back to."""
+    """Undo this promotion, unless somebody promoted again meanwhile."""
     with store.session() as session:
         earlier = aliases.previous_targets(session, alias)
         if earlier:
             aliases.promote(session, alias, earlier[0], _actor(), version=version, action="rollback")
+        else:
+            aliases.remove(session, alias, _actor(), version=version)
 
 
 def _states(store: Store, checkpoint: str) -> list[tuple[str, str | None]]:

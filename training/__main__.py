@@ -6,20 +6,7 @@ import importlib
 import sys
 
 from training.artifacts.errors import UserError, run_command
-
-STAGES = {
-    "world": "make the miniature world's files",
-    "tokenizer": "train a tokenizer on text",
-    "pretrain": "train a base model on text",
-    "sft": "fine-tune on demonstrations",
-    "sample": "sample K responses a prompt for ranking",
-    "reward": "train a reward model on comparisons",
-    "ppo": "train a policy against a reward model, with or without pretraining gradients",
-    "adopt": "give any Hugging Face checkpoint a manifest",
-    "data": "check a data file and report what would be used",
-    "demo": "the first turn of the loop on the miniature world, then serve",
-    "loop": "one turn of the loop from the rankings of the running service",
-}
+from training.configuration import STAGES
 
 
 def main() -> int:

@@ -20,6 +20,7 @@ from rich.progress import Progress
 
 from training.artifacts.comparisons import Comparison, from_json
 from training.artifacts.errors import UserError
+from training.artifacts.files import split_lines
 from training.miniature import Labeler, Prompt
 
 TIMEOUT = aiohttp.ClientTimeout(total=120)
@@ -167,7 +168,7 @@ async def _sitting(
 def export(service: Service) -> list[Comparison]:
     """Every comparison that the service holds, checked line by line."""
     text = service.ask("GET", "/api/export")
-    return [from_json(line) for line in str(text).splitlines() if line.strip()]
+    return [from_json(line) for line in split_lines(str(text))]
 
 
 def shuffled(comparisons: Sequence[Comparison], seed: int) -> list[Comparison]:

@@ -13,6 +13,20 @@ import tyro
 from training.artifacts.errors import UserError
 
 PRESETS = Path(__file__).parent / "presets"
+STAGES = {
+    "world": "make the miniature world's files",
+    "tokenizer": "train a tokenizer on text",
+    "pretrain": "train a base model on text",
+    "sft": "fine-tune on demonstrations",
+    "sample": "sample K responses a prompt for ranking",
+    "reward": "train a reward model on comparisons",
+    "ppo": "train a policy against a reward model, with or without pretraining gradients",
+    "adopt": "give any Hugging Face checkpoint a manifest",
+    "data": "check a data file and report what would be used",
+    "demo": "the first turn of the loop on the miniature world, then serve",
+    "loop": "one turn of the loop from the rankings of the running service",
+}
+COMMON = ("seed", "home")  # keys outside every table hold for all stages that have them
 Config = TypeVar("Config")
 
 
@@ -32,14 +46,17 @@ def parse(cls: type[Config], stage: str, arguments: Sequence[str]) -> Config:
 
 def from_preset(cls: type[Config], stage: str, preset: str) -> Config:
     """The configuration of one stage from a preset's table [stage]; keys outside every table hold for all stages."""
-    path = Path(preset) if preset.endswith(".toml") else PRESETS / f"{preset}.toml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.toml")))
-        raise UserError(f"no preset {preset!r}: use one of {known}, or the path of a .toml file")
+    path = preset_file(preset)
     try:
         table = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from None
+    stray = sorted(k for k, v in table.items() if isinstance(v, dict) and k not in STAGES)
+    stray += sorted(k for k, v in table.items() if not isinstance(v, dict) and (k in STAGES or k not in COMMON))
+    if stray:
+        raise UserError(
+            f"{path}: `{stray[0]}` belongs nowhere: tables are {', '.join(STAGES)}; outside tables {', '.join(COMMON)}"
+        )
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]  # every stage's config is a dataclass
     common = {k: v for k, v in table.items() if not isinstance(v, dict) and k in fields}
     chosen = table.get(stage, {})
@@ -51,7 +68,18 @@ def from_preset(cls: type[Config], stage: str, preset: str) -> Config:
         f.name for f in fields.values() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     ]
     missing: dict[str, Any] = {name: tyro.MISSING for name in required if name not in values}
-    return cls(**values, **missing)
+    # The commands that run other stages hand the preset on.
+    name = {"preset": preset} if "preset" in fields else {}
+    return cls(**(values | missing | name))
+
+
+def preset_file(preset: str) -> Path:
+    """File of a preset, by name or path. Raises `UserError` where there is none."""
+    path = Path(preset) if preset.endswith(".toml") else PRESETS / f"{preset}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.toml")))
+        raise UserError(f"no preset {preset!r}: use one of {known}, or the path of a .toml file")
+    return path
 
 
 def _convert(path: Path, stage: str, field: dataclasses.Field[Any], value: Any) -> Any:

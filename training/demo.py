@@ -21,7 +21,7 @@ from training.artifacts import checkpoints
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
 from training.collecting import Service
-from training.configuration import PRESETS, parse
+from training.configuration import parse, preset_file
 
 SAY = runs.CONSOLE.print
 SERVED = ("ppo-ptx", "reward", "sft", "ppo", "pretrain")
@@ -29,6 +29,7 @@ ALIASES = {"policy/production": "ppo-ptx", "policy/baseline": "sft", "reward/pro
 COLLECTED = ("policy/production", "policy/candidate", "policy/baseline")
 SCOPES = ("generate", "score", "eval", "export", "admin")
 TEMPERATURE = "0.8"  # sampled, as people would meet the models; a model this small rambles at 1
+READY_SECONDS = 600.0  # five engines that share two cores take a minute and a half
 RANKED, LABELERS = 420, 10  # prompts and simulated labelers of the second turn: at least as many labelers
 
 
@@ -37,7 +38,7 @@ class Config:
     """Run the first turn of the loop on the miniature world, then serve it."""
 
     preset: str = "demo"
-    """Preset of every stage: demo (a quarter of an hour) or miniature (longer, better)."""
+    """Preset of every stage: demo, or a TOML file of your own with the same tables."""
     home: Path = Path("runs")
     """Where everything is written."""
     port: int = 8000
@@ -54,9 +55,9 @@ class Steps:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.file = config.home / f"demo-{config.preset}.json"
-        preset = (PRESETS / f"{config.preset}.toml").read_bytes()
-        self.key = hashlib.sha256(preset).hexdigest()
+        preset = preset_file(config.preset)
+        self.file = config.home / f"demo-{preset.stem}.json"
+        self.key = hashlib.sha256(preset.read_bytes()).hexdigest()
         kept = json.loads(self.file.read_text()) if self.file.is_file() else {}
         self.results: dict[str, str] = kept["steps"] if kept.get("preset") == self.key else {}
         self.seconds: dict[str, float] = {}
@@ -116,7 +117,7 @@ def demo(config: Config) -> int:
             SAY(f"second turn done in {(time.monotonic() - second) / 60:.1f} minutes")
             checks.run(service, RANKED, LABELERS)
             return 0
-        _welcome(service, report)
+        _welcome(config, service, report)
         try:
             while True:
                 time.sleep(3600)
@@ -156,10 +157,15 @@ def _serve(steps: Steps, stack: ExitStack) -> Service:
         environment={"ALIGNLOOP_COLLECT_POLICIES": json.dumps(COLLECTED)},
     )
     stack.callback(processes.stop, child)
+    deadline = time.monotonic() + READY_SECONDS
     with runs.CONSOLE.status("starting the engines") as status:
         while missing := set(served) - _ready(service):
             if child.poll() is not None:
                 raise UserError(f"the service ended: see {log}")
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"{', '.join(sorted(missing))} not served after {READY_SECONDS / 60:.0f} minutes: see {log}"
+                )
             status.update(f"starting the engines: {len(served) - len(missing)} of {len(served)} are ready")
             time.sleep(1)
     return service
@@ -191,12 +197,14 @@ def _second_turn(config: Config, service: Service) -> None:
         [
             "training", "loop", "--url", service.url, "--preset", config.preset, "--home", str(config.home),
             "--labelers", "miniature", "--limit", str(RANKED), "--control", "--temperature", TEMPERATURE,
+            "--suites", "preference",
         ],
         {"ALIGNLOOP_KEY": service.key},
     )  # fmt: skip
 
 
-def _welcome(service: Service, report: Path) -> None:
+def _welcome(config: Config, service: Service, report: Path) -> None:
+    where = f"--url {service.url} --home {config.home} --preset {config.preset}"
     SAY(
         f"""
   ask it       {service.url}/playground
@@ -206,7 +214,7 @@ def _welcome(service: Service, report: Path) -> None:
   OpenAI API   {service.url}/v1           models policy/production, policy/baseline
   key          {service.key}   (for /admin and /api/export, valid for a day)
 
-  next turn    ALIGNLOOP_KEY={service.key} .venv/bin/python -m training loop --labelers miniature
+  next turn    ALIGNLOOP_KEY={service.key} .venv/bin/python -m training loop --labelers miniature {where}
   Ctrl-C ends the service and its engines.
 """,
         highlight=False,

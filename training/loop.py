@@ -54,8 +54,10 @@ class Config:
     """How many of those prompts are ranked."""
     k: int = 4
     """Responses that a simulated labeler ranks at once."""
-    suites: tuple[str, ...] = ("preference",)
-    """What to measure; see `python -m evals.run --help`."""
+    suites: tuple[str, ...] = ()
+    """What to measure; all that there is data for, if left out (see `python -m evals.run --help`)."""
+    eval_data: tuple[str, ...] = ()
+    """Your own evaluation files, NAME=FILE, as `evals.run --data` takes them."""
     temperature: float = 0.8
     """Sampling temperature when policies are measured; 0 is greedy."""
     control: bool = False
@@ -71,6 +73,9 @@ def turn(config: Config) -> dict[str, Any]:
     service = Service(config.url.rstrip("/"), config.key)
     started = time.monotonic()
     baseline = _resolve_alias(service, config.baseline)
+    measured = bool(config.eval_data) or any((config.home / "world").glob("*/world.json"))
+    if not measured:
+        SAY("nothing to measure with (no world, no --eval-data): the candidate will only be served, for people to rank")
 
     # 1. Rankings.
     if config.labelers == "miniature":
@@ -86,24 +91,31 @@ def turn(config: Config) -> dict[str, Any]:
     policies = _stage(config, "ppo", {n: ["--reward", r, "--model", config.sft] for n, r in rewards.items()})
 
     # 4. Serve and measure, on the questions that the baseline is asked.
-    _serve(service, policies.values())
-    out = _measure(config, service, policies, baseline)
-    rates = _win_rates(out, policies)
+    out = config.home / "reports" / f"turn-{policies['turn']}"
+    try:
+        _serve(service, policies.values())
+        if measured:
+            _measure(config, service, policies, baseline, out)
+        rates = _win_rates(out, policies) if measured else {}
 
-    # 5. The candidate gets its alias; production changes only when a person promotes it.
-    service.ask("PUT", "/admin/aliases/policy/candidate", json={"checkpoint": policies["turn"]})
+        # 5. The candidate gets its alias; production changes only when a person promotes it.
+        service.ask("PUT", "/admin/aliases/policy/candidate", json={"checkpoint": policies["turn"]})
+    finally:
+        # The alias keeps the candidate's engine; all others would stay for ever.
+        for policy in policies.values():
+            service.ask("DELETE", f"/admin/engines/{policy}")
     summary = {
         "baseline": baseline,
         "rewards": rewards,
         "policies": policies,
         "comparisons": {"file": str(frozen), "collected": len(collected)},
         "preferred_to_baseline": rates,
-        "report": str(out / "index.html"),
+        "report": str(out / "index.html") if measured else None,
         "minutes": round((time.monotonic() - started) / 60, 2),
     }
     write_atomically(out / "turn.json", json.dumps(summary, indent=2) + "\n")
     SAY(f"[bold]{_verdict(rates)}[/]")
-    SAY(f"policy/candidate is {policies['turn']}; report: {summary['report']}; {summary['minutes']} minutes")
+    SAY(f"policy/candidate is {policies['turn']}; {summary['minutes']} minutes; summary: {out / 'turn.json'}")
     return summary
 
 
@@ -177,13 +189,14 @@ def _serve(service: Service, checkpoints: Collection[str]) -> None:
             time.sleep(1)
 
 
-def _measure(config: Config, service: Service, policies: Mapping[str, str], baseline: str) -> Path:
-    """Evaluate the new policies beside the baseline. Returns the report's folder."""
-    out = config.home / "reports" / f"turn-{policies['turn']}"
+def _measure(config: Config, service: Service, policies: Mapping[str, str], baseline: str, out: Path) -> None:
+    """Evaluate the new policies beside the baseline; the report goes to `out`."""
+    suites = ["--suite", *config.suites] if config.suites else []
+    data = ["--data", *config.eval_data] if config.eval_data else []
     child = processes.start(
         [
             "evals.run", "--url", service.url, "--home", str(config.home), "--out", str(out), "--no-gate",
-            "--baseline", baseline, "--checkpoint", *policies.values(), "--suite", *config.suites,
+            "--baseline", baseline, "--checkpoint", *policies.values(), *suites, *data,
             "--temperature", str(config.temperature),
         ],
         environment={"ALIGNLOOP_KEY": service.key},
@@ -192,19 +205,22 @@ def _measure(config: Config, service: Service, policies: Mapping[str, str], base
         processes.finish(child, "the evaluation")
     finally:
         processes.stop(child)
-    return out
 
 
 def _win_rates(out: Path, policies: Mapping[str, str]) -> dict[str, dict[str, float]]:
-    """Each policy's win rate over the baseline under the true preference, with its interval."""
+    """Each policy's win rate over the baseline under the true preference, with its interval; empty if not measured."""
     table = json.loads((out / "table.json").read_text())
-    row = next(row for row in table["rows"] if row["metric"] == "win_rate")
+    row = next((row for row in table["rows"] if row["metric"] == "win_rate"), None)
+    if row is None:
+        return {}
     labels = {name: json.loads((out / f"{id_}.chat.json").read_text())["label"] for name, id_ in policies.items()}
     return {name: {key: row[label][key] for key in ("value", "low", "high", "n")} for name, label in labels.items()}
 
 
 def _verdict(rates: Mapping[str, Mapping[str, float]]) -> str:
     """One sentence: improved, worse, or undecided, with the interval; and the control where there is one."""
+    if "turn" not in rates:
+        return "candidate against baseline: no preference was measured"
     turn = rates["turn"]
     word = "improved" if turn["low"] > 0.5 else "worse" if turn["high"] < 0.5 else "no clear change"
     sentence = f"candidate against baseline: {word}, preferred {_share(turn)}"

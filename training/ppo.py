@@ -308,12 +308,12 @@ def check(config: Config) -> None:
     """Raise `UserError` for settings that contradict each other, before anything is loaded."""
     if config.ptx_coefficient > 0 and config.pretraining_data is None:
         raise UserError("--ptx-coefficient needs --pretraining-data FILE")
+    if min(config.iterations, config.epochs, config.batch, config.minibatch) < 1:
+        raise UserError("--iterations, --epochs, --batch and --minibatch must be at least 1")
     if config.batch % config.minibatch:
         raise UserError(f"--batch {config.batch} is no multiple of --minibatch {config.minibatch}: change one")
     if config.temperature <= 0:
         raise UserError("--temperature must be above 0: PPO learns from samples")
-    if min(config.iterations, config.epochs, config.minibatch) < 1:
-        raise UserError("--iterations, --epochs and --minibatch must be at least 1")
 
 
 def publish(setup: Setup, config: Config, run: runs.Run, ema: Ema) -> Checkpoint:

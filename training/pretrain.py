@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from transformers import AutoTokenizer
 from training import batches, models, runs
 from training.artifacts.checkpoints import Checkpoint
 from training.artifacts.errors import UserError
-from training.artifacts.files import sha256_file
 from training.configuration import parse
 from training.data import pretraining
 from training.losses import token_logprobs
@@ -69,6 +69,7 @@ class Config:
 
 def train(config: Config) -> Checkpoint:
     """Train a base model and publish it."""
+    check(config)
     models.set_threads()
     tokenizer = load_tokenizer(runs.at_home(config.home, config.tokenizer))
     data = pretraining.load(runs.at_home(config.home, config.data), limit=config.limit)
@@ -79,7 +80,7 @@ def train(config: Config) -> Checkpoint:
     lengths = [len(row) for row in rows]
     plan = _plan(lengths, config)
 
-    inputs = [data.sha256, sha256_file(Path(tokenizer.name_or_path) / "tokenizer.json")]
+    inputs = [data.sha256, hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()]
     with runs.Run(config.home, "pretrain", config, inputs) as run:
         model = models.new_llama(
             tokenizer,
@@ -138,11 +139,22 @@ def train(config: Config) -> Checkpoint:
 
 
 def load_tokenizer(name: str) -> Any:
-    """A tokenizer by folder or hub id. Raises `UserError` where there is none."""
+    """A tokenizer by folder or hub id. Raises `UserError` where there is none, or one that ends no document."""
     try:
-        return AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError):
         raise UserError(f"no tokenizer at {name}: run `python -m training tokenizer` first, or name another") from None
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"the tokenizer at {name} has no end token: add an eos_token to it, or name another")
+    return tokenizer
+
+
+def check(config: Config) -> None:
+    """Raise `UserError` for settings that contradict each other, before anything is loaded."""
+    if min(config.tokens, config.batch_tokens, config.layers, config.heads, config.context) < 1:
+        raise UserError("--tokens, --batch-tokens, --layers, --heads and --context must be at least 1")
+    if config.hidden_size % (2 * config.heads):
+        raise UserError(f"--hidden-size {config.hidden_size} is no even multiple of --heads {config.heads}: change one")
 
 
 def document_rows(tokenizer: Any, texts: Sequence[str], context: int) -> list[list[int]]:

@@ -36,16 +36,30 @@ def usable_rows(
     """
     clean = [i for i, messages in enumerate(conversations) if not holds_special_token(tokenizer, messages)]
     found: list[list[int] | None] = [None] * len(conversations)
-    for i, row in zip(
-        clean, render_ids(tokenizer, [conversations[i] for i in clean], generation=generation), strict=True
-    ):
-        if len(row) <= longest:
+    for i, row in zip(clean, _rendered(tokenizer, [conversations[i] for i in clean], generation), strict=True):
+        if row is None:
+            skipped["the chat template refuses it"] += 1
+        elif len(row) <= longest:
             found[i] = row
         else:
             skipped[f"longer than {longest} tokens"] += 1
     if len(clean) < len(conversations):
         skipped[SPECIAL_TOKEN] += len(conversations) - len(clean)
     return found
+
+
+def _rendered(
+    tokenizer: Any, conversations: Sequence[Sequence[Mapping[str, str]]], generation: bool
+) -> list[list[int] | None]:
+    """`render_ids`, with None for each conversation that the template refuses."""
+    try:
+        return list(render_ids(tokenizer, conversations, generation=generation))
+    except UserError:
+        if len(conversations) == 1 and tokenizer.chat_template:
+            return [None]
+        if not tokenizer.chat_template:
+            raise
+        return [row for one in conversations for row in _rendered(tokenizer, [one], generation)]
 
 
 def holds_special_token(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> bool:

@@ -64,6 +64,8 @@ class Example(NamedTuple):
 
 def train(config: Config) -> Checkpoint:
     """Fine-tune and publish a policy."""
+    if not 0 <= config.pretraining_share < 1:
+        raise UserError(f"--pretraining-share {config.pretraining_share}: use a number from 0 up to, not including, 1")
     if config.pretraining_share > 0 and config.pretraining_data is None:
         raise UserError("--pretraining-share needs --pretraining-data FILE")
     models.set_threads()
@@ -184,7 +186,7 @@ def _documents(tokenizer: Any, config: Config, context: int, count: int) -> tupl
     """Rows from the first of the text that make up their share beside `count` demonstrations."""
     if config.pretraining_share <= 0 or config.pretraining_data is None:
         return [], {}
-    wanted = round(count * config.pretraining_share / (1 - config.pretraining_share))
+    wanted = max(1, round(count * config.pretraining_share / (1 - config.pretraining_share)))
     text = pretraining.load(runs.at_home(config.home, config.pretraining_data), limit=10 * wanted)
     chosen = runs.generator(config.seed, "documents").sample(text.records, min(wanted, len(text.records)))
     rows = document_rows(tokenizer, chosen, context)[:wanted]

@@ -54,7 +54,7 @@ def read(path: Path) -> tuple[Examples, Counter[str]]:
     texts, labels, groups = [], [], []
     skipped: Counter[str] = Counter()
     for line in path.read_text().splitlines():
-        row = json.loads(line)
+        row = _row(line)
         parts = row["prompt"].split("\nA: ", 1)
         if len(parts) != 2 or row["completion"].strip() not in ("yes", "no"):
             skipped["no question, answer and label"] += 1
@@ -66,3 +66,12 @@ def read(path: Path) -> tuple[Examples, Counter[str]]:
     if not texts:
         raise UserError(f"{path} holds no labelled answer: give TruthfulQA's finetune_truth.jsonl")
     return Examples(texts, labels, groups), skipped
+
+
+def _row(line: str) -> dict[str, str]:
+    """Prompt and completion of a line; empty where it has none."""
+    try:
+        row = json.loads(line)
+        return {"prompt": str(row["prompt"]), "completion": str(row["completion"])}
+    except (ValueError, KeyError, TypeError):
+        return {"prompt": "", "completion": ""}

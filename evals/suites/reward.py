@@ -113,7 +113,7 @@ class Bound:
 
 
 def bounds(comparisons: Sequence[Comparison], specs: Mapping[str, Any], labelers: Sequence[Labeler]) -> Bound | None:
-    """Agreement and best accuracy of a group's labelers on the first pairs of known prompts."""
+    """Agreement and best accuracy of a group's labelers on some pairs of known prompts; None without either."""
     pairs = []
     for comparison in comparisons:
         row = specs.get(prompt_hash(list(comparison.messages)))
@@ -123,7 +123,7 @@ def bounds(comparisons: Sequence[Comparison], specs: Mapping[str, Any], labelers
             ]
     stride = max(1, len(pairs) // AGREEMENT_PAIRS)
     pairs = pairs[::stride]
-    if not pairs:
+    if not pairs or not labelers:
         return None
     return Bound(agreement(labelers, pairs), best_accuracy(labelers, pairs), len(pairs))
 

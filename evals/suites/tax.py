@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,8 +134,3 @@ def _by_tokens(row: Mapping[str, Any], lengths: Sequence[int]) -> float:
     means = [float(r[0]) / n for r, n in zip(row["filtered_resps"], lengths, strict=True)]
     gold = int(row["target"])
     return float(max(range(len(means)), key=means.__getitem__) == gold)
-
-
-def skipped(items: Sequence[Item]) -> Counter[str]:
-    """Why items of this suite are missing."""
-    return Counter(item.missing for item in items if item.missing)

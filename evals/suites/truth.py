@@ -18,6 +18,7 @@ from evals.judges.truth import judged_text
 from evals.results import Item, prompt_hash
 from evals.suites.judged import Row, flag, make_items
 from training.artifacts.errors import UserError
+from training.artifacts.files import lines_of
 from training.miniature import Verdict
 
 SUITE = "truth"
@@ -65,8 +66,6 @@ def world_choices(rows: Sequence[Row]) -> list[Choices]:
 
 def truthfulqa_choices(path: Path) -> tuple[list[Choices], list[Choices]]:
     """MC1 and MC2 questions of TruthfulQA's mc_task file, under the six-shot primer that lm-eval's task quotes."""
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: give TruthfulQA's mc_task file as --data truthfulqa=FILE")
     primer = _primer()
     rows = _read(path)
     both: tuple[list[Choices], list[Choices]] = ([], [])
@@ -120,9 +119,23 @@ def truthfulqa_generated(rows: Sequence[Row], answers: Sequence[Answer | Refused
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """Rows of a file that is one JSON list or one JSON object a line."""
+    """Rows of a file that is one JSON list or one JSON object a line. Raises `UserError` for any other."""
+    try:
+        rows = _parsed(path)
+        for row in rows:
+            if not (isinstance(row["question"], str) and row["mc1_targets"] and row["mc2_targets"]):
+                raise ValueError("an empty field")
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(
+            f"{path} is not TruthfulQA's mc_task file ({type(error).__name__}: {error}): each row needs question, "
+            "mc1_targets and mc2_targets"
+        ) from None
+    return rows
+
+
+def _parsed(path: Path) -> list[dict[str, Any]]:
     raw = path.read_text().strip()
-    rows: list[dict[str, Any]] = json.loads(raw) if raw.startswith("[") else [json.loads(x) for x in raw.splitlines()]
+    rows: list[dict[str, Any]] = json.loads(raw) if raw.startswith("[") else [json.loads(x) for x in lines_of(path)]
     return rows
 
 

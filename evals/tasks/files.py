@@ -11,6 +11,7 @@ from typing import Any
 import datasets
 
 from training.artifacts.errors import UserError
+from training.artifacts.files import lines_of
 
 Row = dict[str, Any]
 FOLDER = Path(__file__).parent
@@ -78,9 +79,7 @@ def _dataset(kind: str, path: str, limit: int | None) -> datasets.DatasetDict:
 
 def _raw(path: Path) -> Iterator[Row | str]:
     """Rows of a JSONL file, or the lines of a text file as {"text"}; a line that is no JSON object as its reason."""
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        if not line.strip():
-            continue
+    for line in lines_of(path):
         if path.suffix == ".txt":
             yield {"text": line.strip()}
             continue

@@ -54,6 +54,7 @@ class Slot:
     detail: str | None = None
     engine: Engine | None = None
     row: str = field(default_factory=new_id)
+    manifest: dict[str, object] = field(default_factory=dict)
     work: Future[None] | None = None
     began: float = field(default_factory=time.monotonic)
     failures: int = 0
@@ -155,6 +156,7 @@ class Supervisor:
         if self.stop.is_set():
             return
         checkpoint = self.given.get(slot.id) or resolve(slot.id, self.settings.checkpoints)
+        slot.manifest = served_manifest(checkpoint)
         if slot.id in self.remote:
             slot.engine = Engine(checkpoint, self.remote[slot.id])
         else:
@@ -232,15 +234,12 @@ class Supervisor:
                 row = session.get(models.Engine, slot.row)
                 engine = slot.engine
                 if row is None:
-                    manifest = served_manifest(engine.checkpoint) if engine else {}
                     row = models.Engine(
-                        id=slot.row, checkpoint=slot.id, kind="", url="", supervisor=self.name, manifest=manifest
+                        id=slot.row, checkpoint=slot.id, kind="", url="", supervisor=self.name, manifest={}
                     )
                     session.add(row)
                 if engine is not None:
-                    row.kind, row.url = engine.checkpoint.manifest.kind, engine.url
-                    if not row.manifest:
-                        row.manifest = served_manifest(engine.checkpoint)
+                    row.kind, row.url, row.manifest = engine.checkpoint.manifest.kind, engine.url, slot.manifest
                 row.state, row.detail, row.heartbeat = slot.state, slot.detail, now()
 
     def _forget_stale(self) -> None:

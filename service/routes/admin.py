@@ -14,6 +14,7 @@ from service.engines import desired
 from service.errors import ApiError
 from service.schemas import NewKey, NewLabeler, SetAlias, WantEngine
 from service.store.models import Alias, Audit, Engine, Key, Labeler, now
+from training.artifacts.checkpoints import MANIFEST, load
 from training.artifacts.errors import UserError
 
 router = APIRouter(prefix="/admin")
@@ -37,6 +38,7 @@ def engines(request: Request, caller: Admin) -> dict[str, Any]:
 def want_engine(request: Request, body: WantEngine, caller: Admin) -> dict[str, Any]:
     """Ask the supervisors to serve a checkpoint; follow its state by `GET /admin/engines`."""
     with request.app.state.store.session() as session:
+        _known_kind(request, session, body.checkpoint)
         desired.want(session, body.checkpoint)
         _audit(session, caller, "want_engine", body.checkpoint)
     return {"checkpoint": body.checkpoint, "state": desired.WANTED}
@@ -66,6 +68,9 @@ def list_aliases(request: Request, caller: Admin) -> dict[str, Any]:
 def set_alias(request: Request, alias: str, body: SetAlias, caller: Admin) -> dict[str, Any]:
     """Promote a checkpoint. Its requests move when an engine of it is ready."""
     with request.app.state.store.session() as session:
+        kind = _known_kind(request, session, body.checkpoint)
+        if kind != alias.split("/")[0]:
+            raise ApiError(400, f"{body.checkpoint} is a {kind} model: it cannot be {alias}", code="not_promoted")
         try:
             return _alias(aliases.promote(session, alias, body.checkpoint, caller.name, version=body.version))
         except UserError as error:
@@ -164,3 +169,15 @@ def _key(row: Key) -> dict[str, Any]:
         "expires": row.expires.isoformat() if row.expires else None,
         "revoked": row.revoked.isoformat() if row.revoked else None,
     }
+
+
+def _known_kind(request: Request, session: Session, checkpoint: str) -> str:
+    """Kind of a checkpoint that an engine serves or that lies in the store. Raises `ApiError` 404 for any other."""
+    served = session.scalar(select(Engine.kind).where(Engine.checkpoint == checkpoint, Engine.kind != ""))
+    if served is not None:
+        return served
+    folder = request.app.state.settings.checkpoints / checkpoint
+    if "/" in checkpoint or not (folder / MANIFEST).is_file():
+        message = f"no checkpoint {checkpoint!r} in the store, and no engine serves it"
+        raise ApiError(404, message, param="checkpoint", code="checkpoint_not_found")
+    return load(folder).manifest.kind

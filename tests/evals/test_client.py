@@ -95,6 +95,24 @@ def test_a_response_that_cannot_be_scored_is_none() -> None:
     assert ask(handler, lambda c: c.rewards("r", [conversation, conversation])) == [None, 0.25]
 
 
+def test_a_dead_service_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for hours until every request of every suite has failed on its own."""
+    monkeypatch.setattr("evals.client.ATTEMPTS", 1)
+    calls = []
+
+    async def handler(request: web.Request) -> web.Response:
+        calls.append(1)
+        return error(500, "broken")
+
+    async def use(client: Client) -> Any:
+        asked = [{"role": "user", "content": "?"}]
+        return await each(range(500), lambda _: client.chat("m", asked, Sampling()), "asking", concurrency=4)
+
+    with pytest.raises(UserError, match="failed 20 requests in a row"):
+        ask(handler, use)
+    assert len(calls) < 30
+
+
 def test_a_refused_key_stops_the_run() -> None:
     async def handler(request: web.Request) -> web.Response:
         return error(401, "unknown key")

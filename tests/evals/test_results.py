@@ -35,6 +35,12 @@ def make(folder: Path, items: list[Item], system: str = "sft-1.chat", label: str
     return write_result(result, folder)
 
 
+def test_texts_may_hold_any_line_end(tmp_path: Path) -> None:
+    """JSON escapes a line feed, but not the separators of Unicode."""
+    odd = item(0, {"truthful": 1.0}, tags={"kind": "a\u2028b\u0085c"})
+    assert read_result(make(tmp_path, [odd, item(1, {"truthful": 0.0})]))[1][0] == odd
+
+
 def test_schema(tmp_path: Path) -> None:
     path = make(tmp_path, [item(0, {"truthful": 1.0}), item(1, {"truthful": None}, missing="no answer")])
     row = json.loads(path.read_text())

@@ -133,7 +133,7 @@ def test_unusable_rows_are_counted_with_their_reasons(tmp_path: Path) -> None:
                 "endings": ["stops.", "flies. [title] x"],
                 "label": 0,
             },
-            [("Running: A man runs. He", " stops."), ("Running: A man runs. He", " flies. . x")],
+            [("Running: A man runs. He", " stops."), ("Running: A man runs. He", " flies.. x")],
         ),
         ("heldout", {"text": "the fox runs ."}, [("the fox runs .",)]),
     ],

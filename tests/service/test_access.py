@@ -61,6 +61,22 @@ def test_keys_and_scopes(app_client: Build, make_key: MakeKey) -> None:
     assert client.get("/v1/models", headers=make_key("generate", days=-1)).status_code == 401
 
 
+def test_only_known_checkpoints_of_the_right_kind_are_promoted(
+    app_client: Build, make_key: MakeKey, add_engine: Callable[..., None]
+) -> None:
+    add_engine("sft-1")
+    add_engine("reward-1", kind="reward")
+    client, headers = app_client(), make_key("admin")
+
+    def put(alias: str, checkpoint: str) -> int:
+        return client.put(f"/admin/aliases/{alias}", json={"checkpoint": checkpoint}, headers=headers).status_code
+
+    assert put("policy/production", "reward-1") == 400
+    assert put("policy/production", "no-such") == put("policy/production", "../etc") == 404
+    assert client.post("/admin/engines", json={"checkpoint": "no-such"}, headers=headers).status_code == 404
+    assert put("policy/production", "sft-1") == put("reward/production", "reward-1") == 200
+
+
 def test_a_revoked_key_stops_working(
     app_client: Build, make_key: MakeKey, local_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from training.artifacts.errors import UserError
-from training.artifacts.files import write_atomically
+from training.artifacts.files import split_lines, write_atomically
 
 FORMAT = 1
 
@@ -128,10 +128,7 @@ def read(path: Path, sha256: str | None = None) -> tuple[list[Comparison], Count
         raise UserError(f"{path} does not have the recorded sha256: restore the frozen file")
     rows: list[Comparison] = []
     skipped: Counter[str] = Counter()
-    # Not splitlines(): a text may hold other line ends, such as U+2028, which JSON does not escape.
-    for line in raw.decode("utf-8", errors="replace").split("\n"):
-        if not line.strip():
-            continue
+    for line in split_lines(raw.decode("utf-8", errors="replace")):
         try:
             rows.append(from_json(line))
         except UserError as error:

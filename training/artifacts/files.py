@@ -25,6 +25,16 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
+def split_lines(text: str) -> list[str]:
+    """Lines that are not blank. Not `splitlines()`: JSON leaves other line ends, such as U+2028, inside its strings."""
+    return [line for line in text.split("\n") if line.strip()]
+
+
+def lines_of(path: Path) -> list[str]:
+    """`split_lines` of a file; bytes that are not UTF-8 are replaced."""
+    return split_lines(path.read_text(encoding="utf-8", errors="replace"))
+
+
 def sha256_file(path: Path) -> str:
     """sha256 of a file's bytes, as hex."""
     with path.open("rb") as file:

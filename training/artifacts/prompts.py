@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
+from jinja2 import TemplateError
+
 from training.artifacts.errors import UserError
 
 ROLES = ("system", "user", "assistant")
@@ -69,8 +71,7 @@ def render_ids(
         refuse_special_tokens(tokenizer, turns)
     if not checked:
         return []
-    rows = tokenizer.apply_chat_template(checked, tokenize=True, add_generation_prompt=generation, return_dict=False)
-    return [[int(i) for i in row] for row in rows]
+    return [[int(i) for i in row] for row in _template(tokenizer, checked, generation)]
 
 
 def check_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
@@ -123,8 +124,15 @@ def template_hash(tokenizer: Any) -> str | None:
 
 
 def _apply(tokenizer: Any, turns: list[Message], generation: bool) -> list[int]:
-    ids = tokenizer.apply_chat_template(turns, tokenize=True, add_generation_prompt=generation, return_dict=False)
-    return [int(i) for i in ids]
+    return [int(i) for i in _template(tokenizer, turns, generation)]
+
+
+def _template(tokenizer: Any, turns: Any, generation: bool) -> Any:
+    """The chat template's ids of one conversation or of several. A template may refuse a role or an order of turns."""
+    try:
+        return tokenizer.apply_chat_template(turns, tokenize=True, add_generation_prompt=generation, return_dict=False)
+    except TemplateError as error:
+        raise UserError(f"the chat template refuses the conversation: {error}") from None
 
 
 def _assistant_mask(tokenizer: Any, turns: list[Message], ids: list[int]) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from tests import tiny
 from training.artifacts.errors import UserError
 from training.artifacts.prompts import refuse_special_tokens, render, special_strings, stop_ids, template_hash
+from training.rendering import usable_rows
 
 pytestmark = pytest.mark.unit
 
@@ -26,6 +28,9 @@ REWRITING = (
     "{% for m in messages %}<|{{ m['role'] }}|>"
     "{% if m['role'] != 'assistant' or loop.last %}{{ m['content'] }}{% endif %}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+REFUSING = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}x{% endfor %}"
 )
 TURNS = [
     {"role": "system", "content": "be brief"},
@@ -88,6 +93,15 @@ def tiny_with(template: str) -> Any:
     KEPT[:] = KEPT or [tiny.tokenizer()]
     KEPT[0].chat_template = template
     return KEPT[0]
+
+
+def test_a_template_may_refuse_a_role() -> None:
+    tokenizer, skipped = tiny_with(REFUSING), Counter[str]()
+    with pytest.raises(UserError, match="the chat template refuses the conversation: no system"):
+        render(tokenizer, TURNS)
+    rows = usable_rows(tokenizer, [TURNS[1:], TURNS, TURNS[1:]], 100, skipped)
+    assert [row is None for row in rows] == [False, True, False]
+    assert skipped == {"the chat template refuses it": 1}
 
 
 def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:

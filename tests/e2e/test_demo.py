@@ -1,0 +1,120 @@
+"""The demo and the next turn of the loop from end to end, on settings too small to learn anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.running import ROOT, free_port
+
+pytestmark = pytest.mark.e2e
+PRESET = """
+[world]
+size = "demo"
+[tokenizer]
+data = "{home}/world/1-demo-0/pretrain.jsonl"
+kind = "words"
+vocab_size = 4096
+[pretrain]
+data = "{home}/world/1-demo-0/pretrain.jsonl"
+validation = "{home}/world/1-demo-0/heldout.jsonl"
+layout = "documents"
+hidden_size = 32
+layers = 1
+heads = 2
+feed_forward = 64
+context = 256
+initial_std = 0.05
+tokens = 200_000
+batch_tokens = 2048
+learning_rate = 5e-3
+[sft]
+data = "{home}/world/1-demo-0/demonstrations.jsonl"
+epochs = 1
+learning_rate = 2e-3
+[sample]
+prompts = "{home}/world/1-demo-0/prompts-reward.jsonl"
+labelers = "miniature"
+world = "{home}/world/1-demo-0"
+name = "demo"
+limit = 200
+k_max = 4
+max_tokens = 12
+[reward]
+data = "{home}/comparisons/demo.jsonl"
+validation = "{home}/comparisons/demo-validation.jsonl"
+demonstrations = "{home}/world/1-demo-0/demonstrations.jsonl"
+learning_rate = 1e-3
+batch = 16
+[ppo]
+prompts = "{home}/world/1-demo-0/prompts-ppo.jsonl"
+iterations = 2
+batch = 64
+minibatch = 32
+learning_rate = 1e-4
+max_tokens = 12
+ptx_coefficient = 0.3
+pretraining_data = "{home}/world/1-demo-0/pretrain.jsonl"
+"""
+
+
+def descendants(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def wait_for(text: str, log: Path, process: subprocess.Popen[str], seconds: float = 800) -> str:
+    deadline = time.monotonic() + seconds
+    while text not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.5)
+    return log.read_text()
+
+
+def test_the_first_turn_is_served_the_second_is_measured_and_ctrl_c_ends_all(tmp_path: Path) -> None:
+    preset, log, home, port = tmp_path / "tiny.toml", tmp_path / "demo.log", tmp_path / "home", free_port()
+    preset.write_text(PRESET)
+    common = ["--preset", str(preset), "--home", str(home)]
+    with log.open("w") as stream:
+        demo = subprocess.Popen(
+            [sys.executable, "-m", "training", "demo", *common, "--port", str(port)],
+            cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+    try:
+        said = wait_for("Ctrl-C ends the service", log, demo)
+        (report,) = (home / "reports").glob("demo-*")
+        table = json.loads((report / "table.json").read_text())
+        assert table["systems"] == ["base", "base few-shot", "sft", "ppo", "ppo-ptx"]
+        assert {row["labelers"] for row in table["reward_model"]} == {"training", "heldout"}
+        measured = [cell for row in table["rows"] for cell in map(row.get, table["systems"]) if cell]
+        assert all(cell["missing"] == 0 for cell in measured)
+
+        key = said.split("key          ")[1].split()[0]
+        url = f"http://127.0.0.1:{port}"
+        loop = subprocess.run(
+            [sys.executable, "-m", "training", "loop", *common, "--url", url, "--labelers", "miniature",
+             "--prompts", "{home}/world/1-demo-0/prompts-collect.jsonl", "--limit", "16"],
+            cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, "ALIGNLOOP_KEY": key},
+        )  # fmt: skip
+        assert loop.returncode == 0, loop.stdout + loop.stderr
+        turn = json.loads(loop.stdout.strip().splitlines()[-1])
+        aliases = httpx.get(f"{url}/admin/aliases", headers={"Authorization": f"Bearer {key}"}, trust_env=False).json()
+        assert aliases["aliases"]["policy/candidate"] == turn["policies"]["turn"]
+        assert aliases["aliases"]["policy/production"] == turn["baseline"]
+
+        family = descendants(demo)
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(90) == 0
+        assert not psutil.wait_procs(family, timeout=20)[1]
+    finally:
+        if demo.poll() is None:
+            demo.kill()
