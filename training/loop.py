@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import Popen
@@ -101,9 +102,7 @@ def turn(config: Config) -> dict[str, Any]:
         # 5. The candidate gets its alias; production changes only when a person promotes it.
         service.ask("PUT", "/admin/aliases/policy/candidate", json={"checkpoint": policies["turn"]})
     finally:
-        # The alias keeps the candidate's engine; all others would stay for ever.
-        for policy in policies.values():
-            service.ask("DELETE", f"/admin/engines/{policy}")
+        _release(service, policies.values())
     summary = {
         "baseline": baseline,
         "rewards": rewards,
@@ -187,6 +186,13 @@ def _serve(service: Service, checkpoints: Collection[str]) -> None:
             if time.monotonic() > deadline:
                 raise UserError("the new engines are not ready after ten minutes: see the service's logs")
             time.sleep(1)
+
+
+def _release(service: Service, checkpoints: Collection[str]) -> None:
+    """Stop asking for their engines, which would stay for ever; the alias keeps the candidate's."""
+    for checkpoint in checkpoints:
+        with suppress(UserError):  # never asked for, or the service is gone: the first error is the one to tell
+            service.ask("DELETE", f"/admin/engines/{checkpoint}")
 
 
 def _measure(config: Config, service: Service, policies: Mapping[str, str], baseline: str, out: Path) -> None:
