@@ -16,7 +16,7 @@ import pytest
 
 from tests.running import ROOT, free_port
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.slow  # seven engines start: too long for every run of the tests
 PRESET = """
 [world]
 size = "demo"
@@ -28,10 +28,10 @@ vocab_size = 4096
 data = "{home}/world/1-demo-0/pretrain.jsonl"
 validation = "{home}/world/1-demo-0/heldout.jsonl"
 layout = "documents"
-hidden_size = 32
+hidden_size = 64
 layers = 1
 heads = 2
-feed_forward = 64
+feed_forward = 128
 context = 256
 initial_std = 0.05
 tokens = 200_000
