@@ -29,7 +29,7 @@ ALIASES = {"policy/production": "ppo-ptx", "policy/baseline": "sft", "reward/pro
 COLLECTED = ("policy/production", "policy/candidate", "policy/baseline")
 SCOPES = ("generate", "score", "eval", "export", "admin")
 TEMPERATURE = "0.8"  # sampled, as people would meet the models; a model this small rambles at 1
-READY_SECONDS = 600.0  # five engines that share two cores take a minute and a half
+READY_SECONDS = 300.0  # five engines that share two cores take a minute and a half
 RANKED, LABELERS = 420, 10  # prompts and simulated labelers of the second turn: at least as many labelers
 
 
@@ -163,9 +163,7 @@ def _serve(steps: Steps, stack: ExitStack) -> Service:
             if child.poll() is not None:
                 raise UserError(f"the service ended: see {log}")
             if time.monotonic() > deadline:
-                raise UserError(
-                    f"{', '.join(sorted(missing))} not served after {READY_SECONDS / 60:.0f} minutes: see {log}"
-                )
+                raise UserError(f"{', '.join(sorted(missing))} not served yet ({_trouble(service)}): see {log}")
             status.update(f"starting the engines: {len(served) - len(missing)} of {len(served)} are ready")
             time.sleep(1)
     return service
@@ -219,6 +217,12 @@ def _welcome(config: Config, service: Service, report: Path) -> None:
 """,
         highlight=False,
     )
+
+
+def _trouble(service: Service) -> str:
+    """What the first engine that failed says of itself."""
+    rows = service.ask("GET", "/admin/engines")["data"]
+    return next((str(row["detail"]) for row in rows if row["state"] == "failed"), "the machine is too slow")
 
 
 def _ready(service: Service) -> set[str]:
