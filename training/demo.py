@@ -29,7 +29,7 @@ ALIASES = {"policy/production": "ppo-ptx", "policy/baseline": "sft", "reward/pro
 COLLECTED = ("policy/production", "policy/candidate", "policy/baseline")
 SCOPES = ("generate", "score", "eval", "export", "admin")
 TEMPERATURE = "0.8"  # sampled, as people would meet the models; a model this small rambles at 1
-READY_SECONDS = 300.0  # five engines that share two cores take a minute and a half
+READY_SECONDS = 600.0  # five engines that share two cores take a minute and a half
 RANKED, LABELERS = 420, 10  # prompts and simulated labelers of the second turn: at least as many labelers
 
 
