@@ -216,6 +216,7 @@ def _welcome(config: Config, service: Service, report: Path) -> None:
   Ctrl-C ends the service and its engines.
 """,
         highlight=False,
+        soft_wrap=True,  # a command that is broken over lines cannot be copied
     )
 
 
