@@ -67,6 +67,11 @@ pretraining_data = "{home}/world/1-demo-0/pretrain.jsonl"
 """
 
 
+def _take_ctrl_c() -> None:
+    """Also where the tests themselves run in the background, with Ctrl-C ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def descendants(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
@@ -87,7 +92,7 @@ def test_the_first_turn_is_served_the_second_is_measured_and_ctrl_c_ends_all(tmp
     with log.open("w") as stream:
         demo = subprocess.Popen(
             [sys.executable, "-m", "training", "demo", *common, "--port", str(port)],
-            cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, text=True,
+            cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, text=True, preexec_fn=_take_ctrl_c,
         )  # fmt: skip
     try:
         said = wait_for("Ctrl-C ends the service", log, demo)
