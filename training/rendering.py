@@ -55,10 +55,10 @@ def _rendered(
     try:
         return list(render_ids(tokenizer, conversations, generation=generation))
     except UserError:
-        if len(conversations) == 1 and tokenizer.chat_template:
-            return [None]
         if not tokenizer.chat_template:
             raise
+        if len(conversations) == 1:
+            return [None]
         return [row for one in conversations for row in _rendered(tokenizer, [one], generation)]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from evals.judges.classifier import Card, Examples, Training, train
 from training.artifacts.errors import UserError
-from training.artifacts.files import sha256_file
+from training.artifacts.files import lines_of, sha256_file
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def read(path: Path) -> tuple[Examples, Counter[str]]:
         raise UserError(f"{path} does not exist: give TruthfulQA's finetune_truth.jsonl as --data")
     texts, labels, groups = [], [], []
     skipped: Counter[str] = Counter()
-    for line in path.read_text().splitlines():
+    for line in lines_of(path):
         row = _row(line)
         parts = row["prompt"].split("\nA: ", 1)
         if len(parts) != 2 or row["completion"].strip() not in ("yes", "no"):
