@@ -1,4 +1,4 @@
-"""`python -m training STAGE ...`: one stage of training a command."""
+"""`python -m training STAGE ...`: one command per stage, and the commands around them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,29 @@ import importlib
 import sys
 
 from training.artifacts.errors import UserError, run_command
-from training.configuration import STAGES
+from training.runtime.configuration import COMMANDS, STAGES
+
+MODULES = {stage: f"training.stages.{stage}" for stage in STAGES} | {
+    "data": "training.data.report",
+    "world": "training.loop.world",
+    "demo": "training.loop.demo",
+    "loop": "training.loop.turn",
+}
 
 
 def main() -> int:
     if len(sys.argv) < 2 or sys.argv[1] in {"-h", "--help"}:
         print("usage: python -m training STAGE [--help] ...\n")
-        for name, what in STAGES.items():
-            print(f"  {name:10} {what}")
+        for title, group in (("stages", STAGES), ("commands", COMMANDS)):
+            print(f"{title}:")
+            for name, what in group.items():
+                print(f"  {name:10} {what}")
         return 0
     stage, arguments = sys.argv[1], sys.argv[2:]
-    if stage not in STAGES:
-        raise UserError(f"no stage {stage!r}: use one of {', '.join(STAGES)}")
+    if stage not in MODULES:
+        raise UserError(f"no stage {stage!r}: use one of {', '.join(MODULES)}")
     # A stage's module is imported only when asked for: `--help` of one must not load torch for all.
-    module = importlib.import_module(f"training.{stage}")
+    module = importlib.import_module(MODULES[stage])
     status: int | None = module.main(arguments)
     return status or 0
 

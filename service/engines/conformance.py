@@ -7,8 +7,8 @@ from typing import Any
 from service.engines import client
 from service.tokenizers import load_tokenizer
 from training.artifacts.checkpoints import Checkpoint
+from training.artifacts.conversations import render
 from training.artifacts.errors import UserError
-from training.artifacts.prompts import render
 
 CONVERSATIONS: list[list[dict[str, str]]] = [
     [{"role": "user", "content": "Hello, world!"}],

@@ -28,8 +28,8 @@ from service.store.database import Store
 from service.store.models import Alias, new_id, now
 from service.tokenizers import load_tokenizer
 from training.artifacts.checkpoints import Checkpoint, resolve
+from training.artifacts.conversations import special_strings
 from training.artifacts.errors import UserError
-from training.artifacts.prompts import special_strings
 
 TICK_SECONDS = 0.5
 BACKOFF_SECONDS = (1, 2, 5, 10, 30, 60)

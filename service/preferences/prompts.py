@@ -15,8 +15,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.store.models import Prompt
+from training.artifacts.conversations import check_messages
 from training.artifacts.errors import UserError
-from training.artifacts.prompts import check_messages
 
 BATCH = 500
 MAX_ID = 100

@@ -21,7 +21,7 @@ from service import errors, metrics
 from service.auth import Caller, require
 from service.endpoints import Endpoint
 from service.errors import ApiError
-from training.artifacts.prompts import check_messages
+from training.artifacts.conversations import check_messages
 
 router = APIRouter()
 

@@ -16,8 +16,8 @@ from service.errors import ApiError
 from service.routes.openai import upstream_error
 from service.schemas import Score, ScoreAnswer, ScoreRequest
 from service.tokenizers import tokenizer_of
+from training.artifacts.conversations import render
 from training.artifacts.errors import UserError
-from training.artifacts.prompts import render
 
 router = APIRouter()
 BATCH = 256  # conversations in one request to the engine

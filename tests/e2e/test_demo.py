@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.running import ROOT, free_port
+from tests.support.live_service import ROOT, free_port
 
 pytestmark = pytest.mark.slow  # seven engines start: too long for every run of the tests
 PRESET = """

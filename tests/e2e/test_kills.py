@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training import toy
+from tests.support import toy_world as toy
 from training.artifacts import checkpoints
 from training.artifacts.checkpoints import MANIFEST
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.evals import small_world
-from tests.running import ROOT, Running, running_service
+from tests.support import world_sample
+from tests.support.live_service import ROOT, Running, running_service
 from training.artifacts.checkpoints import Checkpoint
 
 pytestmark = pytest.mark.integration
@@ -29,9 +29,9 @@ def run(*arguments: object, key: str | None = None) -> subprocess.CompletedProce
 @pytest.fixture(scope="module")
 def evaluated(gateway: Running, tiny_policy: Checkpoint, tiny_reward: Checkpoint) -> tuple[Path, str]:
     """A run of all suites on a small world with two ways of asking one policy; its folder, and what it printed."""
-    world = small_world.write(gateway.home)
+    world = world_sample.write(gateway.home)
     comparisons = gateway.home / "comparisons.jsonl"
-    small_world.compare(comparisons)
+    world_sample.compare(comparisons)
     out = gateway.home / "reports" / "test"
     done = run(
         "--url", gateway.url, "--home", gateway.home, "--world", world, "--out", out, "--max-tokens", 6,
@@ -50,7 +50,7 @@ def test_every_suite_is_measured(evaluated: tuple[Path, str], tiny_policy: Check
     tasks = {tuple(name.split(".")[:2]) for name in result["metrics"]}
     assert {suite for suite, _ in tasks} == set(result["suites"])
     assert all(metric["missing"] == 0 for metric in result["metrics"].values()), result["metrics"]
-    assert result["metrics"]["preference.prompts.utility"]["n"] == small_world.ROWS
+    assert result["metrics"]["preference.prompts.utility"]["n"] == world_sample.ROWS
     assert result["manifest"]["weights"] == dict(tiny_policy.manifest.weights)
     assert result["judges"]["toxicity"]["accuracy"] > 0.9
     assert "preferred to" in printed
@@ -82,7 +82,7 @@ def test_reward_model_is_measured_off_its_training_prompts(
     out, _ = evaluated
     result = json.loads((out / f"{tiny_reward.id}.score.json").read_text())
     described = result["data"]["comparisons:comparisons.jsonl"]
-    assert described["rows"] + described["skipped"]["its prompt is for training"] == 4 * small_world.ROWS
+    assert described["rows"] + described["skipped"]["its prompt is for training"] == 4 * world_sample.ROWS
     for group in ("training", "heldout"):
         accuracy = result["metrics"][f"reward.labelers_{group}.agrees"]
         assert accuracy["n"] > 20
@@ -175,7 +175,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running,
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from tests.tiny import tokenizer
+    from tests.support.checkpoints import tokenizer
 
     home = tmp_path_factory.mktemp("foreign")
     tok = tokenizer()
@@ -219,7 +219,7 @@ def test_real_hellaswag_and_winogrande_on_a_foreign_model(foreign: tuple[Running
     # A random model spreads its probability evenly.
     import math
 
-    from tests.tiny import tokenizer
+    from tests.support.checkpoints import tokenizer
 
     assert result["metrics"]["tax.heldout.loss"]["value"] == pytest.approx(math.log(len(tokenizer())), rel=0.05)
     table = json.loads((tmp_path / "out" / "table.json").read_text())

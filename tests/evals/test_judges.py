@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evals.judges import toxicity, truth
-from tests.evals import small_world
+from tests.support import world_sample
 from training.artifacts.errors import UserError
 
 pytestmark = pytest.mark.integration
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("judges")
-    small_world.write(home)
+    world_sample.write(home)
     return home
 
 

@@ -19,7 +19,7 @@ from service.auth import add_key
 from service.settings import Settings
 from service.store.database import Store
 from service.store.models import Alias, Engine
-from tests.running import Running
+from tests.support.live_service import Running
 
 POSTGRES = os.environ.get("ALIGNLOOP_TEST_POSTGRES", "postgresql://root@127.0.0.1:5432/test")
 
@@ -138,7 +138,7 @@ def add_engine(local_store: Store) -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def arena(gateway: Running, tiny_store: Path) -> Iterator[Running]:
     """The gateway with a second policy as policy/candidate, so that people compare two checkpoints."""
-    from tests.tiny import publish_tiny
+    from tests.support.checkpoints import publish_tiny
 
     candidate = publish_tiny(tiny_store, seed=5).id
     with gateway.client() as admin:

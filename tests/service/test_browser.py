@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from service.preferences import prompts, tasks
 from service.store.models import Labeler
-from tests.running import Running, running_service
+from tests.support.live_service import Running, running_service
 from training.artifacts.comparisons import Comparison, Response, from_json
 
 pytestmark = pytest.mark.integration

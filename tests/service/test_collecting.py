@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from service.store.models import Prompt
-from tests.running import Running
+from tests.support.live_service import Running
 from training.artifacts.comparisons import Comparison, from_json
 
 pytestmark = pytest.mark.integration

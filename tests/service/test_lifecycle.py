@@ -18,8 +18,8 @@ import pytest
 
 from service.engines import process
 from service.settings import Settings
-from tests.running import ROOT, Running, running_service
-from tests.tiny import publish_tiny
+from tests.support.checkpoints import publish_tiny
+from tests.support.live_service import ROOT, Running, running_service
 from training.artifacts.checkpoints import MANIFEST, Checkpoint, load
 from training.artifacts.errors import UserError
 

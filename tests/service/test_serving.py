@@ -13,10 +13,10 @@ from service.endpoints import Endpoints
 from service.engines import client as engine_client
 from service.engines.process import Engine
 from service.tokenizers import load_tokenizer
-from tests.running import Running
-from tests.tiny import CONTEXT, conversations, sentences
+from tests.support.checkpoints import CONTEXT, conversations, sentences
+from tests.support.live_service import Running
 from training.artifacts.checkpoints import Checkpoint
-from training.artifacts.prompts import render
+from training.artifacts.conversations import render
 
 pytestmark = pytest.mark.integration
 

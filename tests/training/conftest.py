@@ -9,14 +9,22 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from tests.training import toy
+from tests.support import toy_world as toy
 from training.artifacts.checkpoints import Checkpoint
+from training.models import hardware
 
 
 class Toy(NamedTuple):
     home: Path
     policy: Checkpoint
     reward: Checkpoint
+
+
+@pytest.fixture(scope="session", autouse=True)
+def full_precision() -> Iterator[None]:
+    """Tests compare with tight tolerances, on machines with and without native bfloat16 alike."""
+    with hardware.full_precision():
+        yield
 
 
 @pytest.fixture(scope="session")

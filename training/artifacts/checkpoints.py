@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from training.artifacts.conversations import stop_ids, template_hash
 from training.artifacts.errors import UserError
 from training.artifacts.files import sha256_file, write_atomically
-from training.artifacts.prompts import stop_ids, template_hash
 from training.artifacts.provenance import git_state, package_versions
 
 FORMAT = 1

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from training.data.loading import Loaded
+from training.artifacts.loading import Loaded
 
 PREFIX_CHARACTERS = 100
 PREFIX_SHARE = 0.9

@@ -16,9 +16,10 @@ from rich.table import Table
 from training.artifacts.comparisons import Comparison, pairs_of, to_json
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
-from training.configuration import parse
-from training.data import comparisons, demonstrations, hygiene, pretraining, prompts
-from training.data.loading import Loaded
+from training.artifacts.layouts import comparisons, demonstrations, pretraining, prompts
+from training.artifacts.loading import Loaded
+from training.data import hygiene
+from training.runtime.configuration import parse
 
 LOADERS: dict[str, Callable[..., Loaded[Any]]] = {
     "demonstrations": demonstrations.load,
@@ -109,7 +110,7 @@ def _token_counts(config: DataConfig, records: Sequence[Any], reasons: Counter[s
     """
     from transformers import AutoTokenizer
 
-    from training.rendering import usable_rows
+    from training.data.rendering import usable_rows
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(config.tokenizer)

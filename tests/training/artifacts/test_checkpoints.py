@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from tests import tiny
+from tests.support import checkpoints as tiny
 from training.artifacts import checkpoints
 from training.artifacts.checkpoints import Checkpoint, Manifest, load, publish, resolve, staging, sweep
 from training.artifacts.errors import UserError
@@ -168,7 +168,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tests.training.artifacts.test_checkpoints import published
-from tests import tiny
+from tests.support import checkpoints as tiny
 from training.artifacts import checkpoints
 
 def die(*arguments):

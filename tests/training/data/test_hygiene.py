@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from training.artifacts.comparisons import Comparison, Response
 from training.artifacts.errors import UserError
+from training.artifacts.layouts.demonstrations import Demonstration
+from training.artifacts.loading import Loaded
 from training.data import hygiene
-from training.data.demonstrations import Demonstration
-from training.data.loading import Loaded
 
 pytestmark = pytest.mark.unit
 

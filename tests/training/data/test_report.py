@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import tiny
-from training.data import demonstrations
+from tests.support import checkpoints as tiny
+from training.artifacts.layouts import demonstrations
 from training.data.report import main
 
 pytestmark = pytest.mark.unit

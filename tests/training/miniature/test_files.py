@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from training import world as command
 from training.artifacts.files import sha256_file
+from training.loop import world as command
 from training.miniature import WORLD_VERSION, Labeler, World
 from training.miniature.world import SIZES, Counts
 

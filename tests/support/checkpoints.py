@@ -1,0 +1,126 @@
+"""Tiny random checkpoints, made and saved by transformers alone: any Hugging Face model looks like these."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+from training.artifacts.checkpoints import Checkpoint, publish, staging
+from training.artifacts.conversations import render
+
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}"
+    "{% if m['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SPECIAL = ["<|end|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>"]
+WORDS = [
+    "the", "a", "of", "and", "to", "in", "is", "it", "that", "was", "for", "on", "are", "with", "they", "at", "one",
+    "have", "this", "from", "by", "hot", "but", "some", "what", "there", "we", "can", "out", "other", "were", "all",
+    "your", "when", "up", "use", "word", "how", "said", "each", "she", "which", "do", "their", "time", "if", "will",
+    "way", "about", "many", "then", "them", "would", "write", "like", "so", "these", "her", "long", "make", "thing",
+    "see", "him", "two", "has", "look", "more", "day", "could", "go", "come", "did", "my", "sound", "no", "most",
+    "number", "who", "over", "know", "water", "than", "call", "first", "people", "may", "down", "side", "been", "now",
+]  # fmt: skip
+CONTEXT = 256
+
+
+def sentences(count: int, seed: int, longest: int = 24) -> list[str]:
+    """Random sentences of common words, with some punctuation, digits and accents."""
+    rng = random.Random(seed)
+    ends = [".", "?", "!", " 42.", " café.", ' "quoted".', "…", ""]
+    return [" ".join(rng.choices(WORDS, k=rng.randint(1, longest))) + rng.choice(ends) for _ in range(count)]
+
+
+def conversations(count: int, seed: int) -> list[list[dict[str, str]]]:
+    """Random conversations of one to three turns, some with a system prompt, each ending with the user."""
+    rng = random.Random(seed)
+    texts = iter(sentences(count * 8, seed + 1, longest=12))
+    made = []
+    for _ in range(count):
+        messages = [{"role": "system", "content": next(texts)}] if rng.random() < 0.3 else []
+        for _ in range(rng.randint(0, 2)):
+            messages += [{"role": "user", "content": next(texts)}, {"role": "assistant", "content": next(texts)}]
+        made.append([*messages, {"role": "user", "content": next(texts)}])
+    return made
+
+
+def tokenizer() -> Any:
+    """A byte-level BPE tokenizer with a chat template, trained on a few hundred sentences."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    raw.train_from_iterator(sentences(400, seed=0), trainer)
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=raw,
+        eos_token="<|end|>",
+        pad_token="<|pad|>",
+        additional_special_tokens=SPECIAL[2:],
+        clean_up_tokenization_spaces=False,
+    )
+    wrapped.chat_template = TEMPLATE
+    return wrapped
+
+
+def publish_tiny(store: Path, kind: str = "policy", seed: int = 0) -> Checkpoint:
+    """Publish a random two-layer Llama in float32 with its probe: a policy, or a reward model with offset 0.5."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+
+    tok = tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tok),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,  # heads of 32: vLLM's attention on CPU knows none smaller
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=tok.eos_token_id,
+        pad_token_id=tok.pad_token_id,
+        num_labels=1,
+        # Random weights this large give peaked, text-dependent distributions: greedy ties would make tests flaky.
+        initializer_range=0.3,
+    )
+    torch.manual_seed(seed)
+    build = LlamaForCausalLM if kind == "policy" else LlamaForSequenceClassification
+    model = build(config).eval()
+    probe_ids = [render(tok, [*c, {"role": "assistant", "content": "so it is"}]).ids for c in conversations(3, seed=9)]
+    with torch.no_grad():
+        outputs = [model(input_ids=torch.tensor([ids])).logits[0] for ids in probe_ids]
+    probe: dict[str, Any] = {"ids": probe_ids}
+    if kind == "policy":
+        picked = [
+            logits[:-1].log_softmax(-1).gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+            for logits, ids in zip(outputs, probe_ids, strict=True)
+        ]
+        probe["logprobs"] = [row.tolist() for row in picked]
+    else:
+        probe["rewards"] = [float(logits.reshape(-1)[-1]) for logits in outputs]
+    folder = staging(store)
+    model.save_pretrained(folder)
+    tok.save_pretrained(folder)
+    return publish(
+        folder,
+        store,
+        stage="tiny" if kind == "policy" else "tiny-reward",
+        kind="policy" if kind == "policy" else "reward",
+        tokenizer=tok,
+        context=CONTEXT,
+        generation={"temperature": 1.0, "top_p": 1.0, "max_tokens": 32} if kind == "policy" else None,
+        reward_offset=None if kind == "policy" else 0.5,
+        probe=probe,
+        seed=seed,
+    )

@@ -1,0 +1,133 @@
+"""A real service in processes of its own, for tests."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from service import aliases as service_aliases
+from service.auth import add_key
+from service.engines.process import tls
+from service.store.database import Store
+
+ROOT = Path(__file__).parents[2]
+READY_SECONDS = 600
+
+
+@dataclass
+class Running:
+    """A service under test.
+
+    Attributes:
+        url: its address.
+        key: a key with scope admin, which implies all others.
+        home: its --home folder: service.db, checkpoints, logs.
+        process: `python -m service serve`.
+        log: file with its output.
+    """
+
+    url: str
+    key: str
+    home: Path
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
+
+    @property
+    def store(self) -> Store:
+        return Store(f"sqlite:///{self.home / 'service.db'}")
+
+    def client(self, key: str | None = None) -> httpx.Client:
+        """An HTTP client that sends the admin key, or another."""
+        headers = {"Authorization": f"Bearer {key or self.key}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=120, trust_env=False)
+
+    def add_key(self, *scopes: str) -> str:
+        with self.store.session() as session:
+            return add_key(session, "test", scopes)[1]
+
+    def wait_ready(self, seconds: float = READY_SECONDS) -> None:
+        """Wait until /health/ready is 200."""
+        self.wait_for(
+            lambda: httpx.get(f"{self.url}/health/ready", timeout=30, trust_env=False, verify=tls()).status_code == 200,
+            seconds,
+        )
+
+    def wait_for(self, condition: object, seconds: float = READY_SECONDS) -> None:
+        """Poll until `condition()` is true. Fails with the service's log when it ends or is too slow."""
+        assert callable(condition)
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                if condition():
+                    return
+            except httpx.HTTPError:
+                pass
+            ended = self.process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                raise AssertionError(f"{'ended' if ended else 'too slow'}:\n{self.log.read_text()[-3000:]}")
+            time.sleep(0.3)
+
+    def descendants(self) -> list[psutil.Process]:
+        """Every process that it started, engines included."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running_service(
+    home: Path,
+    arguments: Sequence[str] = ("--with-engines",),
+    aliases: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Running]:
+    """Start `python -m service serve` on a free port; end it, and whatever it left, afterwards."""
+    store = Store(f"sqlite:///{home / 'service.db'}")
+    store.migrate()
+    with store.session() as session:
+        key = add_key(session, "tests", ["admin"])[1]
+        for alias, checkpoint in (aliases or {}).items():
+            service_aliases.promote(session, alias, checkpoint, "tests")
+    store.close()
+    port = free_port()
+    log = home / f"serve-{port}.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service", "serve", "--home", str(home), "--port", str(port), *arguments],
+            cwd=ROOT,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+        )
+    running = Running(f"http://127.0.0.1:{port}", key, home, process, log)
+    try:
+        yield running
+    finally:
+        left = running.descendants() if process.poll() is None else []
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        for child in left:
+            if child.is_running():
+                child.kill()

@@ -1,0 +1,334 @@
+"""Columns that public data sets use become typed records; everything else is counted with its reason."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.artifacts.comparisons import Comparison, Response, freeze, pairs_of
+from training.artifacts.errors import UserError
+from training.artifacts.files import sha256_file
+from training.artifacts.layouts import comparisons, demonstrations, pretraining, prompts
+
+pytestmark = pytest.mark.unit
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+def write(folder: Path, rows: list[Any], name: str = "rows.jsonl") -> str:
+    file = folder / name
+    file.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    "row, expected",
+    [
+        ({"messages": [user("hi"), assistant("ho")]}, [user("hi"), assistant("ho")]),
+        (
+            {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]},
+            [user("hi"), assistant("ho")],
+        ),
+        ({"instruction": "Add.", "input": "1 1", "output": "2"}, [user("Add.\n\n1 1"), assistant("2")]),
+        ({"instruction": "Add.", "input": "<noinput>", "output": " 2 "}, [user("Add."), assistant("2")]),
+        (
+            {"instruction": "Sum up.", "context": "Rain.", "response": "Wet."},
+            [user("Sum up.\n\nRain."), assistant("Wet.")],
+        ),
+        ({"prompt": "hi", "response": "ho", "messages": None}, [user("hi"), assistant("ho")]),
+        ({"prompt": [user("hi")], "completion": [assistant("ho")]}, [user("hi"), assistant("ho")]),
+        (
+            {"instruction": "Add.", "instances": [{"input": "1 1", "output": "2"}]},
+            [user("Add.\n\n1 1"), assistant("2")],
+        ),
+        (
+            {"system": "Be brief.", "prompt": "hi", "response": "ho"},
+            [{"role": "system", "content": "Be brief."}, user("hi"), assistant("ho")],
+        ),
+    ],
+)
+def test_demonstrations_are_recognised_by_their_columns(tmp_path: Path, row: dict[str, Any], expected: Any) -> None:
+    loaded = demonstrations.load(write(tmp_path, [row]))
+    assert list(loaded.records[0].messages) == expected
+    assert (loaded.rows, loaded.skipped) == (1, Counter())
+
+
+def test_user_and_use_case_are_kept(tmp_path: Path) -> None:
+    row = {"messages": [user("hi"), assistant("ho")], "user": 7, "category": "chat"}
+    (record,) = demonstrations.load(write(tmp_path, [row])).records
+    assert (record.user, record.use_case) == ("7", "chat")
+
+
+@pytest.mark.parametrize(
+    "row, reason",
+    [
+        ("{not json", "the line is not valid JSON"),
+        ("[1]", "the line is not a JSON object"),
+        ({"other": 1}, "no column that is known for this kind of data"),
+        ({"messages": []}, "the conversation is empty or not a list"),
+        ({"messages": ["hi"]}, "a message is not an object"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "a message's role is not system, user or assistant"),
+        ({"messages": [user("a"), {"role": "assistant", "content": None}]}, "a message's content is not text"),
+        ({"messages": [user("a")]}, "the conversation does not end with the assistant"),
+        ({"messages": [assistant("a")]}, "the conversation does not start with the user"),
+        ({"messages": [user("a"), user("b"), assistant("c")]}, "two turns in a row have the same role"),
+        ({"instruction": "a", "output": "  "}, "a message is empty"),
+        (
+            {"messages": [user("a"), {"role": "system", "content": "b"}, assistant("c")]},
+            "a system message is not the first",
+        ),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_counted_with_its_reason(tmp_path: Path, row: Any, reason: str) -> None:
+    good = {"messages": [user("hi"), assistant("ho")]}
+    loaded = demonstrations.load(write(tmp_path, [good, row, good]))
+    assert len(loaded.records) == 2
+    assert loaded.summary() == {
+        "path": str(tmp_path / "rows.jsonl"),
+        "sha256": sha256_file(tmp_path / "rows.jsonl"),
+        "rows": 3,
+        "skipped": {reason: 1},
+    }
+
+
+def test_limit_counts_usable_rows(tmp_path: Path) -> None:
+    good = {"messages": [user("hi"), assistant("ho")]}
+    loaded = demonstrations.load(write(tmp_path, ["broken", good, good, good]), limit=2)
+    assert (len(loaded.records), loaded.rows) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.json", "a.jsonl", "a.jsonl.gz", "a.json.gz", "a.csv", "a.tsv", "a.parquet", "b.json"]
+)
+def test_every_file_format_gives_the_same_records(tmp_path: Path, name: str) -> None:
+    rows = [{"prompt": 'one, "two"\nthree', "response": "vier – fünf"}, {"prompt": "a", "response": "b"}]
+    file = tmp_path / name
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    if name.endswith(".gz"):
+        file.write_bytes(gzip.compress((json.dumps(rows) if ".json." in name else lines).encode()))
+    elif name == "a.parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.Table.from_pylist(rows), file)
+    elif file.suffix in {".csv", ".tsv"}:
+        with file.open("w", newline="") as out:
+            writer = csv.DictWriter(out, ["prompt", "response"], delimiter="\t" if file.suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        file.write_text(json.dumps({"version": 1, "data": rows}) if name == "a.json" else lines)
+    loaded = demonstrations.load(str(file))
+    assert [[m["content"] for m in record.messages] for record in loaded.records] == [
+        ['one, "two"\nthree', "vier – fünf"],
+        ["a", "b"],
+    ]
+
+
+def test_hh_dialogues_become_their_common_turns_and_two_responses(tmp_path: Path) -> None:
+    head = "\n\nHuman: One?\n\nAssistant: Yes.\n\nHuman: Two?\nStill me.\n\nAssistant:"
+    (comparison,) = comparisons.load(write(tmp_path, [{"chosen": head + " Good", "rejected": head + " Bad"}])).records
+    assert list(comparison.messages) == [user("One?"), assistant("Yes."), user("Two?\nStill me.")]
+    assert [r.text for r in comparison.responses] == ["Good", "Bad"]
+    assert (comparison.ranks, comparison.pairs, pairs_of(comparison)) == ((1, 2), None, [(0, 1, 1)])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "q", "chosen": "good", "rejected": "bad"},
+        {"prompt": [user("q")], "chosen": [assistant("good")], "rejected": [assistant("bad")]},
+        {"chosen": [user("q"), assistant("good")], "rejected": [user("q"), assistant("bad")]},
+        {"prompt": "q", "chosen": [user("q"), assistant("good")], "rejected": [user("q"), assistant("bad")]},
+        {"prompt": "q", "responses": ["good", "bad"], "ranks": [1, 2]},
+        {"messages": [user("q")], "responses": ["good", "bad"], "pairs": [[0, 1, 1]]},
+    ],
+)
+def test_pairs_are_recognised_by_their_columns(tmp_path: Path, row: dict[str, Any]) -> None:
+    (comparison,) = comparisons.load(write(tmp_path, [row])).records
+    assert list(comparison.messages) == [user("q")]
+    assert [r.text for r in comparison.responses] == ["good", "bad"]
+    assert pairs_of(comparison) == [(0, 1, 1)]
+
+
+def test_pairwise_preferences_stay_pairs_even_where_they_contradict_each_other(tmp_path: Path) -> None:
+    row: dict[str, Any] = {"question": "q", "preference": [1, 2, 0, 1, 0, 2]}  # 0 > 1, 2 > 0, 1 > 2: a circle
+    row |= {f"prediction {i + 1}": f"answer {i}" for i in range(4)}
+    row["passages"] = [["Title", "Title\n\nFirst. ", "Second."], ["Other", "Other\n\nThird."]]
+    (comparison,) = comparisons.load(write(tmp_path, [row])).records
+    assert comparison.ranks is None
+    assert comparison.pairs == ((0, 1, 1), (0, 2, -1), (0, 3, 0), (1, 2, 1), (1, 3, 0), (2, 3, -1))
+    assert list(comparison.messages) == [user("q\n\nTitle\n\nFirst. Second.\n\nOther\n\nThird.")]
+
+
+@pytest.mark.parametrize(
+    "row, reason",
+    [
+        ({"prompt": "q", "responses": ["a"], "ranks": [1]}, "fewer than two responses"),
+        ({"prompt": "q", "responses": ["a", "b", "c"], "ranks": [2, 2, 2]}, "all responses are tied"),
+        ({"prompt": "q", "responses": ["a", "b"], "pairs": [[0, 1, 0]]}, "all responses are tied"),
+        ({"prompt": "q", "responses": ["a", "a"], "ranks": [1, 2]}, "all responses are the same"),
+        ({"prompt": "q", "responses": ["a", " "], "ranks": [1, 2]}, "a response is empty"),
+        ({"prompt": "q", "responses": ["a", "b"], "ranks": [1, 3]}, "ranks must be 2 whole numbers from 1 to 2"),
+        ({"prompt": "q", "responses": ["a", "b"], "ranks": ["x", "y"]}, "ranks must be 2 whole numbers from 1 to 2"),
+        ({"prompt": "q", "responses": ["a", "b"]}, "give either ranks or pairs"),
+        ({"responses": ["a", "b"], "ranks": [1, 2]}, "no prompt: give `messages` or `prompt`"),
+        ({"prompt": "q", "responses": 3, "ranks": [1, 2]}, "responses is not a list"),
+        ({"chosen": "a", "rejected": "b"}, "no prompt: give `prompt`, or whole dialogues as `chosen` and `rejected`"),
+        (
+            {"chosen": "\n\nHuman: a\n\nAssistant: x", "rejected": "\n\nHuman: b\n\nAssistant: y"},
+            "chosen and rejected differ before their last turn",
+        ),
+        (
+            {"question": "q", "prediction 1": "a", "prediction 2": "b", "preference": [3]},
+            "preference does not have 0, 1 or 2 for every pair of predictions",
+        ),
+        ({"prompt": "q"}, "no column that is known for this kind of data"),
+    ],
+)
+def test_a_comparison_that_says_nothing_is_counted(tmp_path: Path, row: dict[str, Any], reason: str) -> None:
+    good = {"prompt": "q", "chosen": "good", "rejected": "bad"}
+    loaded = comparisons.load(write(tmp_path, [good, row]))
+    assert (len(loaded.records), dict(loaded.skipped)) == (1, {reason: 1})
+
+
+def test_frozen_comparisons_are_read_whole_and_corrections_supersede(tmp_path: Path) -> None:
+    first = Comparison("a", (user("q"),), (Response("x", "sft-1"), Response("y")), ranks=(1, 2), labeler="l1")
+    second = Comparison("b", (user("q"),), (Response("x"), Response("y")), ranks=(2, 1), supersedes="a")
+    freeze([first], tmp_path / "one.jsonl")
+    loaded = comparisons.load(str(tmp_path / "one.jsonl"))
+    assert loaded.records == [first]
+    assert loaded.sha256 == sha256_file(tmp_path / "one.jsonl")
+    freeze([second], tmp_path / "two.jsonl")
+    both = tmp_path / "both.jsonl"
+    both.write_text((tmp_path / "one.jsonl").read_text() + (tmp_path / "two.jsonl").read_text())
+    loaded = comparisons.load(str(both))
+    assert [c.id for c in loaded.records] == ["b"]
+    assert loaded.skipped == {"a later row corrects it": 1}
+
+
+def test_ids_depend_on_the_content_alone(tmp_path: Path) -> None:
+    rows = [{"prompt": "q", "chosen": "a", "rejected": "b"}, {"prompt": "q", "chosen": "a", "rejected": "c"}]
+    one, two = comparisons.load(write(tmp_path, rows)).records
+    again = comparisons.load(write(tmp_path, rows[::-1], "again.jsonl")).records
+    assert one.prompt_id == two.prompt_id
+    assert one.id != two.id
+    assert {c.id for c in again} == {one.id, two.id}
+
+
+def test_prompts(tmp_path: Path) -> None:
+    rows: list[Any] = [
+        {"id": "p1", "messages": [user("hi")], "user": "u1", "use_case": "chat", "mode": "plain", "spec": {"k": 1}},
+        {"messages": [user("hi"), assistant("an answer, left off")]},
+        {"instruction": "Add.", "input": "1 1"},
+        {"chosen": "\n\nHuman: One?\n\nAssistant: Yes.", "rejected": "\n\nHuman: One?\n\nAssistant: No."},
+    ]
+    loaded = prompts.load(write(tmp_path, rows))
+    full, stripped, alpaca, dialogue = loaded.records
+    assert (full.id, full.user, full.use_case, full.mode, full.spec) == ("p1", "u1", "chat", "plain", {"k": 1})
+    assert list(stripped.messages) == [user("hi")]
+    assert list(alpaca.messages) == [user("Add.\n\n1 1")]
+    assert list(dialogue.messages) == [user("One?")]
+    assert len({record.id for record in loaded.records}) == 4
+    (tmp_path / "lines.txt").write_text("First prompt\n\nSecond prompt\n")
+    assert [record.messages[0]["content"] for record in prompts.load(str(tmp_path / "lines.txt")).records] == [
+        "First prompt",
+        "Second prompt",
+    ]
+
+
+def test_pretraining_text(tmp_path: Path) -> None:
+    wikitext = " \n = One = \n \n Text of one . \n \n = = Part = = \n \n a = b \n \n = Two = \n \n Text of two . \n"
+    assert pretraining.documents(wikitext) == [
+        "= One = \n \n Text of one . \n \n = = Part = = \n \n a = b",
+        "= Two = \n \n Text of two .",
+    ]
+    assert pretraining.documents("One\nstill one\n\n\nTwo\r\n\r\nThree") == ["One\nstill one", "Two", "Three"]
+    (tmp_path / "a.txt").write_text(wikitext)
+    assert pretraining.load(str(tmp_path / "a.txt"), limit=1).rows == 1
+    loaded = pretraining.load(write(tmp_path, [{"text": "one"}, {"text": " "}, {"content": "two"}]))
+    assert (loaded.records, dict(loaded.skipped)) == (["one", "two"], {"the document is empty": 1})
+
+
+def test_a_folder_is_read_as_the_hub_would_be(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write(folder, [{"prompt": f"q{i}", "response": "a"} for i in range(5)], "train.jsonl")
+    write(folder, [{"prompt": "t", "response": "a"}], "test.jsonl")
+    train = demonstrations.load(str(folder))
+    assert [record.messages[0]["content"] for record in train.records] == [f"q{i}" for i in range(5)]
+    assert demonstrations.load(str(folder)).sha256 == train.sha256
+    test = demonstrations.load(str(folder), split="test")
+    assert [record.messages[0]["content"] for record in test.records] == ["t"]
+    assert test.sha256 != train.sha256
+    with pytest.raises(UserError, match="no split 'dev': use --split with one of train, test"):
+        demonstrations.load(str(folder), split="dev")
+
+
+def test_split_of_a_file_goes_by_its_column(tmp_path: Path) -> None:
+    rows = [{"text": "a", "split": "train"}, {"text": "b", "split": "test"}]
+    assert pretraining.load(write(tmp_path, rows), split="test").records == ["b"]
+    with pytest.raises(UserError, match="has no split 'dev': use one of test, train"):
+        pretraining.load(write(tmp_path, rows), split="dev")
+    with pytest.raises(UserError, match="has no column `split`: leave --split out"):
+        pretraining.load(write(tmp_path, [{"text": "a"}]), split="test")
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("missing.jsonl", None, r"missing\.jsonl does not exist: give the path"),
+        ("empty.jsonl", b"", r"empty\.jsonl is empty: give a source with at least one row"),
+        ("blank.jsonl", b"\n\n", r"blank\.jsonl is empty"),
+        ("columns.jsonl", b'{"a": 1, "b": 2}\n', r"has the columns a, b; this kind of data needs `messages`, or"),
+        ("header.csv", b"prompt,response\n", r"header\.csv is empty"),
+        ("plain.txt", b"some text\n", r"plain\.txt is plain text; this kind of data needs `messages`"),
+        ("data.xml", b"<a/>", r"has an unknown format: use one of \.jsonl, \.json"),
+        ("broken.json", b'{"a": ', r"broken\.json is not valid JSON"),
+        ("broken.parquet", b"no parquet", r"broken\.parquet is not a readable parquet file"),
+        ("latin.csv", "prompt,response\né,a\n".encode("latin-1"), r"latin\.csv is not UTF-8 text: convert it"),
+        ("truncated.csv.gz", gzip.compress(b"prompt,response\na,b\n" * 99)[:-12], r"truncated\.csv\.gz cannot be read"),
+        ("truncated.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 99)[:-12], r"truncated\.jsonl\.gz cannot be read"),
+        (
+            "all.jsonl",
+            b'{"prompt": "a", "response": ""}\n{"messages": 1}\n',
+            r"none of the 2 rows of \S+all\.jsonl can be used \(1 x a message is empty; 1 x the conversation is empty",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) and len(value) < 20 else "",
+)
+def test_bad_input_is_one_sentence_with_the_fix(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        demonstrations.load(str(tmp_path / name))
+
+
+def test_a_hub_id_that_the_hub_does_not_give_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    # An address that refuses connections: the same end as no network, without a look-up.
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(
+        huggingface_hub.hf_api.HfApi, "__init__", _at_closed_port(huggingface_hub.hf_api.HfApi.__init__)
+    )
+    with pytest.raises(
+        UserError, match=r"no-such-owner/no-such-set is no local path, and the Hugging Face hub did not"
+    ):
+        demonstrations.load("no-such-owner/no-such-set")
+
+
+def _at_closed_port(original: Any) -> Any:
+    return lambda self, *args, **kwargs: original(self, endpoint="http://127.0.0.1:9")

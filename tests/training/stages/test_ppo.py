@@ -1,0 +1,232 @@
+"""PPO by the paper: counts, first ratio, accumulation, pretraining gradients, rewards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.support import checkpoints as tiny
+from tests.training.conftest import Toy
+from training.artifacts import checkpoints
+from training.artifacts.errors import UserError
+from training.models import forward, loading
+from training.rl import losses
+from training.rl.episodes import Episodes, PolicyModels, after_stop, evaluate, shuffle_into_minibatches, values_of
+from training.rl.rollouts import Rollouts, Sampling, generate
+from training.stages import ppo
+
+pytestmark = pytest.mark.unit
+
+
+def config_of(toy: Toy, **changes: Any) -> ppo.Config:
+    settings: dict[str, Any] = {
+        "prompts": str(toy.home / "prompts.jsonl"),
+        "iterations": 2,
+        "batch": 16,
+        "minibatch": 4,
+        "learning_rate": 1e-3,
+        "value_learning_rate": 1e-3,
+        "warmup_iterations": 0,
+        "pretraining_data": str(toy.home / "text.jsonl"),
+        "ptx_documents": 5,
+        "home": toy.home,
+    }
+    return ppo.Config(**(settings | changes))
+
+
+@pytest.fixture
+def start(toy_chain: Toy) -> tuple[ppo.Setup, Episodes, list[list[list[int]]]]:
+    """The models models and 16 episodes of the first policy, in minibatches of 4."""
+    config = config_of(toy_chain)
+    setup = ppo.prepare(config)
+    asked = setup.prompts[:16]
+    drawn = generate(setup.models.policy, asked, 1, Sampling(0.7, 9, setup.stops, seed=0))
+    minibatches = shuffle_into_minibatches(asked, drawn.ids, 4, None, 0)
+    parts = [rows for minibatch in minibatches for rows in minibatch]
+    return setup, evaluate(setup.models, asked, drawn, parts, 0.7), minibatches
+
+
+def gradient(model: Any) -> torch.Tensor:
+    return torch.cat([p.grad.flatten().clone() for p in model.parameters()])
+
+
+def test_before_any_step_policy_and_reference_agree_and_values_are_scores(start: Any) -> None:
+    setup, episodes, _ = start
+    assert torch.equal(episodes.old_logprobs, episodes.reference_logprobs)
+    assert episodes.sampler_gap < 1e-5
+    rows = [p + r[:1] for p, r in zip(episodes.prompts, episodes.responses, strict=True)]
+    states = [row[:-1] for row in rows]
+    raw = forward.scores_of(setup.models.reward, states) - setup.models.offset
+    torch.testing.assert_close(episodes.old_values[:, 0], raw.detach(), atol=1e-5, rtol=1e-5)
+
+
+def test_unfinished_responses_rank_below_finished_ones(start: Any) -> None:
+    _, episodes, _ = start
+    assert 0 < episodes.finished.sum() < 16
+    assert episodes.scores[~episodes.finished].max() <= episodes.scores[episodes.finished].min() - 1
+
+
+def test_first_ratio_is_one_and_steps_are_counted(toy_chain: Toy) -> None:
+    made = ppo.train(config_of(toy_chain, temperature=0.7, epochs=2, micro_batch=3))
+    metrics = made.manifest.metrics
+    assert made.manifest.stage == "ppo"
+    assert metrics["optimizer_steps"] == 2 * 2 * 16 // 4
+    assert metrics["episodes"] == 32
+    assert metrics["last/first_ratio_error"] < 1e-5
+    assert metrics["last/sampler_gap"] < 1e-5
+    assert set(made.manifest.parents) == {toy_chain.policy.id, toy_chain.reward.id}
+
+
+def test_frozen_embeddings_stay_as_they_are(toy_chain: Toy) -> None:
+    made = ppo.train(config_of(toy_chain, freeze_embeddings=True, ptx_coefficient=0.3))
+    before, after = (loading.load(c.id, toy_chain.home).model.state_dict() for c in (toy_chain.policy, made))
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert same == {"model.embed_tokens.weight", "lm_head.weight"}
+
+
+def test_512_episodes_in_minibatches_of_64_are_8_steps(toy_chain: Toy) -> None:
+    assert config_of(toy_chain, batch=512, minibatch=64).steps_per_iteration == 8
+
+
+@pytest.mark.parametrize("micro", [1, 3])
+def test_micro_batches_give_the_gradient_of_the_minibatch(toy_chain: Toy, start: Any, micro: int) -> None:
+    setup, episodes, minibatches = start
+    models = setup.models
+    config = config_of(toy_chain, temperature=0.7)
+    advantages = torch.randn(episodes.mask.shape, generator=torch.Generator().manual_seed(0)) * episodes.mask
+    returns = episodes.old_values + advantages
+    (whole,) = minibatches[0]
+
+    def both(parts: list[list[int]]) -> list[torch.Tensor]:
+        models.policy.zero_grad()
+        models.value.zero_grad()
+        ppo.ppo_gradients(models, episodes, advantages, returns, parts, config)
+        return [gradient(models.policy), gradient(models.value)]
+
+    in_parts = both([whole[a : a + micro] for a in range(0, 4, micro)])
+    for found, expected in zip(in_parts, both([whole]), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-7, rtol=1e-4)
+
+
+def test_a_step_raises_what_was_good_and_lowers_what_was_bad(toy_chain: Toy, start: Any) -> None:
+    """A sign error in the objective would turn this round."""
+    setup, episodes, minibatches = start
+    config = config_of(toy_chain, temperature=0.7)
+    good = torch.tensor([1.0, -1.0] * 8)[:, None] * episodes.mask
+    (rows,) = minibatches[0]
+    ppo.ppo_gradients(setup.models, episodes, good, episodes.old_values, [rows], config)
+    with torch.no_grad():
+        for parameter in setup.models.policy.parameters():
+            parameter -= 1e-3 * parameter.grad
+    chosen = [episodes.prompts[i] for i in rows], [episodes.responses[i] for i in rows]
+    after = forward.response_logprobs(setup.models.policy, *chosen, 0.7)
+    width = after.shape[1]
+    gain = ((after - episodes.old_logprobs[rows, :width]) * good[rows, :width]).sum()
+    assert gain > 0
+
+
+@pytest.mark.parametrize("micro", [None, 2])
+def test_pretraining_gradient_is_gamma_times_that_of_the_mean_cross_entropy(
+    toy_chain: Toy, start: Any, micro: int | None
+) -> None:
+    """27.8 and 0.3 differ by their ratio, both gradients add up, and the mean is over tokens, not documents."""
+    policy = start[0].models.policy
+    documents = [[0, 261, 262, 263, 0], [0, 264, 0], [0, 261, 265, 266, 267, 262, 0]]
+
+    def ptx(gamma: float) -> torch.Tensor:
+        config = config_of(toy_chain, ptx_coefficient=gamma, micro_batch=micro)
+        ppo.ptx_gradients(policy, documents, config)
+        return gradient(policy)
+
+    policy.zero_grad()
+    one = ptx(1.0)
+    twice = ptx(27.8)
+    torch.testing.assert_close(twice, one * 28.8, atol=1e-5, rtol=1e-4)
+    policy.zero_grad()
+    nll = [-policy(torch.tensor([d])).logits[0, :-1].log_softmax(-1) for d in documents]
+    picked = [n.gather(1, torch.tensor(d[1:])[:, None]) for n, d in zip(nll, documents, strict=True)]
+    (torch.cat(picked).sum() / 12).backward()
+    torch.testing.assert_close(one, gradient(policy), atol=1e-6, rtol=1e-4)
+
+
+def test_ppo_ptx_publishes_under_its_own_stage_and_keeps_the_text_s_loss_lower(toy_chain: Toy) -> None:
+    settings = {"iterations": 6, "learning_rate": 1e-2, "ema": 0.0, "seed": 1}
+    plain = ppo.train(config_of(toy_chain, **settings))
+    ptx = ppo.train(config_of(toy_chain, ptx_coefficient=2.0, **settings))
+    assert (plain.manifest.stage, ptx.manifest.stage) == ("ppo", "ppo-ptx")
+    assert "pretraining" in ptx.manifest.data
+    documents = [[0, 261, 277, 262, 268, 263, 0]]
+
+    def loss(checkpoint: checkpoints.Checkpoint) -> float:
+        model = loading.load(checkpoint.id, toy_chain.home).model
+        return float(
+            -losses.token_logprobs(forward.logits_of(model, documents), torch.tensor([documents[0][1:]]))
+            .mean()
+            .detach()
+        )
+
+    assert loss(ptx) < loss(plain)
+
+
+def test_what_the_template_puts_after_the_stop_token_is_scored_too(tmp_path: Path) -> None:
+    tokenizer = tiny.tokenizer()
+    assert after_stop(tokenizer, [tokenizer.eos_token_id]) == []
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|end|>", "<|end|>\n")
+    (newline,) = tokenizer("\n", add_special_tokens=False)["input_ids"]
+    assert after_stop(tokenizer, [tokenizer.eos_token_id]) == [newline]
+
+
+def test_the_offset_moves_scores_and_values_alike(start: Any) -> None:
+    setup, episodes, _ = start
+    moved = setup.models._replace(offset=setup.models.offset + 2.0)
+    prompts, responses = episodes.prompts, episodes.responses
+    drawn = Rollouts(responses, [[0.0] * len(r) for r in responses], [True] * 16)
+    parts = [list(range(16))]
+    before, after = (evaluate(models, prompts, drawn, parts, 1.0) for models in (setup.models, moved))
+    torch.testing.assert_close(after.scores, before.scores - 2.0)
+    torch.testing.assert_close(after.old_values, before.old_values - 2.0 * before.mask)
+
+
+def test_minibatches_deal_every_episode_once() -> None:
+    prompts, responses = [[0] * (1 + i % 5) for i in range(12)], [[0] * (1 + i % 3) for i in range(12)]
+    dealt = shuffle_into_minibatches(prompts, responses, 4, 3, 0)
+    assert [[len(rows) for rows in minibatch] for minibatch in dealt] == [[3, 1]] * 3
+    assert sorted(i for minibatch in dealt for rows in minibatch for i in rows) == list(range(12))
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"ptx_coefficient": 1.0, "pretraining_data": None}, "needs --pretraining-data"),
+        ({"batch": 10}, "no multiple of --minibatch"),
+        ({"temperature": 0.0}, "must be above 0"),
+        ({"max_tokens": 30}, "no prompt leaves room"),
+        ({"reward": "sft"}, "not a reward one"),
+        ({"prompts": "missing.jsonl"}, "missing.jsonl"),
+    ],
+)
+def test_contradictions_are_refused(toy_chain: Toy, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ppo.train(config_of(toy_chain, **changes))
+
+
+def test_values_move_with_the_value_model_only(start: Any) -> None:
+    setup, episodes, _ = start
+    models: PolicyModels = setup.models
+    with torch.no_grad():
+        models.value.score.weight += 1.0
+    changed = values_of(models, episodes.prompts, episodes.responses)
+    assert not torch.allclose(changed, episodes.old_values)
+    raw = forward.scores_of(models.reward, [p + r for p, r in zip(episodes.prompts, episodes.responses, strict=True)])
+    torch.testing.assert_close((raw - models.offset)[episodes.finished], episodes.scores[episodes.finished])
+
+
+def test_an_adaptive_coefficient_moves(toy_chain: Toy) -> None:
+    made = ppo.train(config_of(toy_chain, kl_target=5.0, kl_horizon=16, learning_rate=1e-5))
+    assert made.manifest.metrics["last/kl_coefficient"] == pytest.approx(0.02 * 0.8, rel=1e-6)
+    same = replace(config_of(toy_chain), learning_rate=1e-5, seed=3)
+    assert ppo.train(same).manifest.metrics["last/kl_coefficient"] == 0.02

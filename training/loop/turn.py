@@ -1,0 +1,246 @@
+"""One turn of the loop: rankings from the running service -> freeze -> reward model -> policy -> measure -> candidate.
+
+The policy starts from the same SFT checkpoint every turn; what grows is the set of rankings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import Popen
+from typing import Any, Literal
+
+from rich.progress import Progress
+
+from training.artifacts import comparisons
+from training.artifacts.comparisons import Comparison
+from training.artifacts.errors import UserError
+from training.artifacts.files import write_atomically
+from training.loop import client, simulate
+from training.loop.client import Service
+from training.runtime import processes, runs
+from training.runtime.configuration import parse
+
+SAY = runs.CONSOLE.print
+READY_SECONDS = 600.0
+LABELERS = 12
+
+
+@dataclass(frozen=True)
+class Config:
+    """One turn of the loop, from the rankings of the running service to a measured candidate."""
+
+    url: str = "http://127.0.0.1:8000"
+    """Address of the service."""
+    key: str = field(default_factory=lambda: os.environ.get("ALIGNLOOP_KEY", ""))
+    """Key with scopes admin and export; $ALIGNLOOP_KEY by default."""
+    preset: str = "demo"
+    """Preset of the reward and ppo stages."""
+    sft: str = "sft"
+    """Checkpoint that reward model and policy start from."""
+    baseline: str = "policy/production"
+    """Alias or checkpoint that the candidate is compared with."""
+    earlier: str = "{home}/comparisons"
+    """Folder of frozen comparisons to train on beside the service's; files NAME-validation.jsonl are kept out."""
+    labelers: Literal["people", "miniature"] = "people"
+    """people: take the rankings that are there. miniature: simulated labelers rank prompts over HTTP first."""
+    prompts: str = "{home}/world/1-demo-0/prompts-collect.jsonl"
+    """Prompts for simulated labelers."""
+    limit: int = 420
+    """How many of those prompts are ranked."""
+    k: int = 4
+    """Responses that a simulated labeler ranks at once."""
+    suites: tuple[str, ...] = ()
+    """What to measure; all that there is data for, if left out (see `python -m evals.run --help`)."""
+    eval_data: tuple[str, ...] = ()
+    """Your own evaluation files, NAME=FILE, as `evals.run --data` takes them."""
+    temperature: float = 0.8
+    """Sampling temperature when policies are measured; 0 is greedy."""
+    control: bool = False
+    """Also train reward model and policy on shuffled rankings: they must do worse."""
+    seed: int = 0
+    """Seed of the simulated labelers and of the shuffle."""
+    home: Path = Path("runs")
+    """Where everything is written."""
+
+
+def turn(config: Config) -> dict[str, Any]:
+    """Run the turn. Returns its summary, which is also written to HOME/reports/turn-ID/turn.json."""
+    service = Service(config.url.rstrip("/"), config.key)
+    started = time.monotonic()
+    baseline = _resolve_alias(service, config.baseline)
+    measured = bool(config.eval_data) or any((config.home / "world").glob("*/world.json"))
+    if not measured:
+        SAY("nothing to measure with (no world, no --eval-data): the candidate will only be served, for people to rank")
+
+    # 1. Rankings.
+    if config.labelers == "miniature":
+        _simulate(config, service)
+    collected = client.export(service)
+
+    # 2. Freeze them together with all earlier ones; the control is the same with shuffled ranks.
+    frozen, control = _freeze(config, collected)
+    data = {"turn": frozen} | ({"control": control} if config.control else {})
+
+    # 3. A reward model and a policy, from the same SFT checkpoint every turn.
+    rewards = _stage(config, "reward", {n: ["--data", str(f), "--model", config.sft] for n, f in data.items()})
+    policies = _stage(config, "ppo", {n: ["--reward", r, "--model", config.sft] for n, r in rewards.items()})
+
+    # 4. Serve and measure, on the questions that the baseline is asked.
+    out = config.home / "reports" / f"turn-{policies['turn']}"
+    try:
+        _serve(service, policies.values())
+        if measured:
+            _measure(config, service, policies, baseline, out)
+        rates = _win_rates(out, policies) if measured else {}
+
+        # 5. The candidate gets its alias; production changes only when a person promotes it.
+        service.ask("PUT", "/admin/aliases/policy/candidate", json={"checkpoint": policies["turn"]})
+    finally:
+        _release(service, policies.values())
+    summary = {
+        "baseline": baseline,
+        "rewards": rewards,
+        "policies": policies,
+        "comparisons": {"file": str(frozen), "collected": len(collected)},
+        "preferred_to_baseline": rates,
+        "report": str(out / "index.html") if measured else None,
+        "minutes": round((time.monotonic() - started) / 60, 2),
+    }
+    write_atomically(out / "turn.json", json.dumps(summary, indent=2) + "\n")
+    SAY(f"[bold]{_verdict(rates)}[/]")
+    SAY(f"policy/candidate is {policies['turn']}; {summary['minutes']} minutes; summary: {out / 'turn.json'}")
+    return summary
+
+
+def _resolve_alias(service: Service, name: str) -> str:
+    """The checkpoint that an alias means now; a checkpoint's id stays as it is."""
+    aliases = service.ask("GET", "/admin/aliases")["aliases"]
+    found: str = aliases.get(name, name)
+    return found
+
+
+def _simulate(config: Config, service: Service) -> None:
+    """Simulated labelers rank the world's collecting prompts over HTTP."""
+    prompts = simulate.load_prompts(Path(runs.at_home(config.home, config.prompts)))
+    labelers = simulate.load_labelers(Path(runs.at_home(config.home, config.prompts)).parent, "training")[:LABELERS]
+    started = time.monotonic()
+    with Progress(console=runs.CONSOLE) as progress:
+        answered = simulate.rank_prompts(service, prompts, labelers, config.limit, config.k, config.seed, progress)
+    SAY(
+        f"{config.limit} prompts ranked (K = {config.k}) by {len(labelers)} simulated labelers over HTTP: "
+        f"{answered} answers in {time.monotonic() - started:.0f} s"
+    )
+
+
+def _freeze(config: Config, collected: Sequence[Comparison]) -> tuple[Path, Path]:
+    """Write all rankings as one frozen file, and the same with shuffled ranks. Returns both."""
+    if not collected:
+        raise UserError("the service holds no comparison yet: rank some answers on /compare or /rank first")
+    folder = Path(runs.at_home(config.home, config.earlier))
+    files = sorted(file for file in folder.glob("*.jsonl") if not file.stem.endswith("-validation"))
+    rows = {c.id: c for file in files for c in comparisons.read(file)[0]}
+    before = len(rows)
+    rows |= {c.id: c for c in collected}
+    key = hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()[:12]
+    frozen, control = (config.home / "work" / "turns" / f"{key}{name}.jsonl" for name in ("", "-shuffled"))
+    digest, count = comparisons.freeze(rows.values(), frozen)
+    comparisons.freeze(simulate.shuffled(list(rows.values()), config.seed), control)
+    SAY(f"frozen: {count} comparisons, {len(rows) - before} of them new, sha256 {digest[:12]}")
+    return frozen, control
+
+
+def _stage(config: Config, stage: str, runs_of_stage: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Run a stage once a name, side by side; the ids of the checkpoints. Only the first shows its progress."""
+    children: dict[str, Popen[str]] = {}
+    logs: dict[str, Path | None] = {}
+    common = [stage, "--preset", config.preset, "--home", str(config.home)]
+    try:
+        for name, arguments in runs_of_stage.items():
+            logs[name] = config.home / "logs" / f"turn-{stage}-{name}.log" if children else None
+            threads = {"OMP_NUM_THREADS": "1"} if len(runs_of_stage) > 1 else None
+            children[name] = processes.start(
+                ["training", *common, *arguments], capture=True, log=logs[name], environment=threads
+            )
+        return {
+            name: processes.finish(child, f"{stage} ({name})", logs[name]).strip().splitlines()[-1]
+            for name, child in children.items()
+        }
+    finally:
+        for child in children.values():
+            processes.stop(child)
+
+
+def _serve(service: Service, checkpoints: Collection[str]) -> None:
+    """Have the service start an engine for each checkpoint, and wait until all are ready."""
+    for checkpoint in checkpoints:
+        service.ask("POST", "/admin/engines", json={"checkpoint": checkpoint})
+    deadline = time.monotonic() + READY_SECONDS
+    with runs.CONSOLE.status(f"starting {len(checkpoints)} engines"):
+        while set(checkpoints) - {model["id"] for model in service.ask("GET", "/v1/models")["data"]}:
+            if time.monotonic() > deadline:
+                raise UserError("the new engines are not ready after ten minutes: see the service's logs")
+            time.sleep(1)
+
+
+def _release(service: Service, checkpoints: Collection[str]) -> None:
+    """Stop asking for their engines, which would stay for ever; the alias keeps the candidate's."""
+    for checkpoint in checkpoints:
+        with suppress(UserError):  # never asked for, or the service is gone: the first error is the one to tell
+            service.ask("DELETE", f"/admin/engines/{checkpoint}")
+
+
+def _measure(config: Config, service: Service, policies: Mapping[str, str], baseline: str, out: Path) -> None:
+    """Evaluate the new policies beside the baseline; the report goes to `out`."""
+    suites = ["--suite", *config.suites] if config.suites else []
+    data = ["--data", *config.eval_data] if config.eval_data else []
+    child = processes.start(
+        [
+            "evals.run", "--url", service.url, "--home", str(config.home), "--out", str(out), "--no-gate",
+            "--baseline", baseline, "--checkpoint", *policies.values(), *suites, *data,
+            "--temperature", str(config.temperature),
+        ],
+        environment={"ALIGNLOOP_KEY": service.key},
+    )  # fmt: skip
+    try:
+        processes.finish(child, "the evaluation")
+    finally:
+        processes.stop(child)
+
+
+def _win_rates(out: Path, policies: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    """Each policy's win rate over the baseline under the true preference, with its interval; empty if not measured."""
+    table = json.loads((out / "table.json").read_text())
+    row = next((row for row in table["rows"] if row["metric"] == "win_rate"), None)
+    if row is None:
+        return {}
+    labels = {name: json.loads((out / f"{id_}.chat.json").read_text())["label"] for name, id_ in policies.items()}
+    return {name: {key: row[label][key] for key in ("value", "low", "high", "n")} for name, label in labels.items()}
+
+
+def _verdict(rates: Mapping[str, Mapping[str, float]]) -> str:
+    """One sentence: improved, worse, or undecided, with the interval; and the control where there is one."""
+    if "turn" not in rates:
+        return "candidate against baseline: no preference was measured"
+    turn = rates["turn"]
+    word = "improved" if turn["low"] > 0.5 else "worse" if turn["high"] < 0.5 else "no clear change"
+    sentence = f"candidate against baseline: {word}, preferred {_share(turn)}"
+    if "control" in rates:
+        sentence += f"; control on shuffled rankings preferred {_share(rates['control'])}"
+    return sentence
+
+
+def _share(rate: Mapping[str, float]) -> str:
+    return f"{100 * rate['value']:.1f} % [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}] of {rate['n']:.0f} prompts"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`python -m training loop`."""
+    print(json.dumps(turn(parse(Config, "loop", arguments))))
+    return 0

@@ -1,0 +1,144 @@
+"""Forward passes on ragged rows: logits, log-probabilities of responses, values, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from training.models.hardware import autocast, device
+from training.rl.losses import token_logprobs
+
+
+def context_of(model: Any) -> int:
+    """Greatest number of tokens that the model takes."""
+    return int(getattr(model.config, "max_position_embeddings", 0) or 2048)
+
+
+def pad_right(rows: Sequence[Sequence[int | float]], value: int | float, dtype: torch.dtype = torch.long) -> Tensor:
+    """Rows of different lengths as one tensor (rows, longest) on `device()`, filled up with `value`."""
+    longest = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows], dtype=dtype, device=device())
+
+
+def logits_of(model: Any, rows: Sequence[Sequence[int]], first: int = 0) -> Tensor:
+    """Logits of rows padded to the right, at positions `first` to the last but one.
+
+    Shape (rows, longest - 1 - first, vocabulary). A causal model never looks right, so padding there changes
+    nothing and no attention mask is needed. Only the asked positions go through the output head: the logits of
+    whole sequences are what runs out of memory.
+    """
+    ids = pad_right(rows, 0)
+    keep = torch.arange(first, ids.shape[1] - 1, device=ids.device)
+    with autocast():
+        return model(input_ids=ids, logits_to_keep=keep, use_cache=False).logits
+
+
+def response_logprobs(
+    model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperature: float = 1.0
+) -> Tensor:
+    """Log-probabilities of response tokens at a temperature: (rows, longest response), 0 at padding."""
+    rows = [[*p, *r] for p, r in zip(prompts, responses, strict=True)]
+    first = min(len(p) for p in prompts) - 1
+    logits = logits_of(model, rows, first)
+    where, mask = _response_positions(prompts, responses)
+    picked = logits[torch.arange(len(rows), device=logits.device)[:, None], where - 1 - first]
+    return token_logprobs(picked, pad_right(responses, 0), temperature) * mask
+
+
+def response_values(model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> Tensor:
+    """Values before each response token is written: (rows, longest response), 0 at padding."""
+    hidden = hidden_states(model, [[*p, *r] for p, r in zip(prompts, responses, strict=True)])
+    where, mask = _response_positions(prompts, responses)
+    picked = hidden[torch.arange(len(hidden), device=hidden.device)[:, None], where - 1]
+    return model.score(picked.float()).squeeze(-1) * mask
+
+
+def scores_of(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
+    """Raw reward of each row at its last real token: (rows,)."""
+    hidden = hidden_states(model, rows)
+    last = torch.tensor([len(row) - 1 for row in rows], device=hidden.device)
+    picked = hidden[torch.arange(len(rows), device=hidden.device), last]
+    return model.score(picked.float()).squeeze(-1)
+
+
+def ranking_scores(model: Any, rankings: Sequence[Sequence[Sequence[int]]]) -> Tensor:
+    """`scores_of` all responses of several prompts, one after the other, with each prompt computed once.
+
+    A prompt and its K responses are one row, in which a response sees the prompt and itself: with short responses
+    that is less than half the work. Where the model's attention takes no such mask, or a row would be longer than
+    its context, each response is a row of its own.
+
+    Args:
+        rankings: for each prompt the rows of its responses, prompt included.
+    """
+    longest = max(sum(map(len, rows)) for rows in rankings)
+    if model.config._attn_implementation != "sdpa" or longest > 4 * context_of(model):
+        return scores_of(model, [row for rows in rankings for row in rows])
+    shared = [_share_prefix(rows) for rows in rankings]
+    ids = pad_right([row.ids for row in shared], 0)
+    branch = pad_right([row.branch for row in shared], -1)
+    places = torch.arange(ids.shape[1], device=ids.device)
+    sees = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
+    with autocast():
+        hidden = model.base_model(
+            input_ids=ids,
+            attention_mask=(sees & (places[None, :] <= places[:, None]))[:, None],
+            position_ids=pad_right([row.positions for row in shared], 0),
+            use_cache=False,
+        ).last_hidden_state
+    which = [number for number, row in enumerate(shared) for _ in row.ends]
+    ends = [end for row in shared for end in row.ends]
+    return model.score(hidden[which, ends].float()).squeeze(-1)
+
+
+class _Shared(NamedTuple):
+    """Rows with a common prefix as one. `branch` is 0 in the prefix, then 1, 2, ...; `ends` are last tokens."""
+
+    ids: list[int]
+    positions: list[int]
+    branch: list[int]
+    ends: list[int]
+
+
+def _share_prefix(rows: Sequence[Sequence[int]]) -> _Shared:
+    shortest = min(len(row) for row in rows) - 1
+    common = next((i for i in range(shortest) if len({row[i] for row in rows}) > 1), shortest)
+    shared = _Shared(list(rows[0][:common]), list(range(common)), [0] * common, [])
+    for number, row in enumerate(rows, start=1):
+        shared.ids.extend(row[common:])
+        shared.positions.extend(range(common, len(row)))
+        shared.branch.extend([number] * (len(row) - common))
+        shared.ends.append(len(shared.ids) - 1)
+    return shared
+
+
+def hidden_states(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
+    """The body's last hidden states: (rows, longest, width)."""
+    with autocast():
+        return model.base_model(input_ids=pad_right(rows, 0), use_cache=False).last_hidden_state
+
+
+def response_mask(responses: Sequence[Sequence[int]]) -> Tensor:
+    """1 at real response tokens: (rows, longest response)."""
+    return pad_right([[1.0] * len(r) for r in responses], 0.0, torch.float32)
+
+
+def _response_positions(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Position of each response token in its row, clamped to the row at padding; and the mask."""
+    mask = response_mask(responses)
+    starts = torch.tensor([len(p) for p in prompts], device=mask.device)
+    lengths = mask.sum(1).long()
+    steps = torch.arange(mask.shape[1], device=mask.device)
+    return starts[:, None] + torch.minimum(steps[None], lengths[:, None] - 1), mask
+
+
+def batched(function: Any, size: int, *columns: Sequence[Any]) -> list[Tensor]:
+    """Call `function` on slices of at most `size` rows, without gradients; the results row by row, on the CPU."""
+    out: list[Tensor] = []
+    with torch.no_grad():
+        for start in range(0, len(columns[0]), size):
+            out.extend(function(*(column[start : start + size] for column in columns)).float().cpu())
+    return out

@@ -1,0 +1,41 @@
+"""The device, its threads and its precision."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+
+
+def device() -> torch.device:
+    """The first GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def set_threads() -> None:
+    """One thread a core, unless OMP_NUM_THREADS says otherwise."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
+
+
+_full_precision: ContextVar[bool] = ContextVar("full_precision", default=False)
+
+
+def autocast() -> AbstractContextManager[Any]:
+    """bfloat16 where the hardware multiplies it natively, float32 elsewhere (emulated bfloat16 is slower)."""
+    kind = device().type
+    native = torch.cuda.is_bf16_supported() if kind == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast(kind, torch.bfloat16, enabled=bool(native) and not _full_precision.get())
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """float32 in every forward pass of this block, whatever the hardware prefers: for probes, and for exact tests."""
+    token = _full_precision.set(True)
+    try:
+        yield
+    finally:
+        _full_precision.reset(token)

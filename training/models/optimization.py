@@ -1,0 +1,39 @@
+"""AdamW over several models, its learning rates, gradient clipping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def adamw(
+    groups: Iterable[tuple[Any, float]], betas: tuple[float, float] = (0.9, 0.95), decay: float = 0.0, eps: float = 1e-8
+) -> torch.optim.AdamW:
+    """AdamW over (model, learning rate) pairs; each group remembers its peak rate for `set_rate`."""
+    made = [
+        {"params": [p for p in model.parameters() if p.requires_grad], "lr": rate, "peak": rate}
+        for model, rate in groups
+    ]
+    return torch.optim.AdamW(made, betas=betas, weight_decay=decay, eps=eps, fused=True)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group's learning rate to `factor` times its peak."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor
+
+
+def clip_gradients(parts: Iterable[Any], limit: float) -> float:
+    """Scale the gradient of each model to a norm of at most `limit`. Returns the norm of the first."""
+    norms = [nn.utils.clip_grad_norm_(part.parameters(), limit) for part in parts]
+    return float(norms[0])
+
+
+def cosine(step: int, total: int, floor: float = 0.1) -> float:
+    """Factor that falls from 1 at step 0 to `floor` at the last step along a cosine."""
+    done = step / max(1, total - 1)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))

@@ -1,0 +1,59 @@
+"""Which rows make a batch: shuffled, of like length, by rows or by tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from training.runtime.runs import rng_for
+
+POOL = 16  # batches whose rows are sorted by length together
+
+
+def epoch_batches(lengths: Sequence[int], size: int, *names: int | str) -> list[list[int]]:
+    """One pass over all rows in batches of `size`, rows of like length together, batches in random order.
+
+    The last batch is smaller where `size` does not divide the rows.
+    """
+    rng = rng_for("batches", *names)
+    order = list(range(len(lengths)))
+    rng.shuffle(order)
+    batches: list[list[int]] = []
+    for start in range(0, len(order), size * POOL):
+        pool = sorted(order[start : start + size * POOL], key=lambda i: lengths[i])
+        batches += [pool[a : a + size] for a in range(0, len(pool), size)]
+    rng.shuffle(batches)
+    return batches
+
+
+def token_batches(lengths: Sequence[int], tokens: int, *names: int | str) -> list[list[int]]:
+    """One pass over all rows in batches of at most `tokens` tokens, padding included (one row at least).
+
+    Rows of like length stand together in random order, so hardly any padding is computed.
+    """
+    rng = rng_for("batches", *names)
+    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], rng.random()))
+    batches: list[list[int]] = [[]]
+    for row in order:
+        if batches[-1] and (len(batches[-1]) + 1) * lengths[row] > tokens:
+            batches.append([])
+        batches[-1].append(row)
+    rng.shuffle(batches)
+    return batches
+
+
+def cycle_batch(rows: int, size: int, number: int, *names: int | str) -> list[int]:
+    """Stretch `number`, of `size` rows, of an endless sequence of shuffled passes over all rows."""
+    found: list[int] = []
+    place = number * size
+    while len(found) < size:
+        one_pass, start = divmod(place + len(found), rows)
+        order = list(range(rows))
+        rng_for("stretch", *names, one_pass).shuffle(order)
+        found += order[start : start + size - len(found)]
+    return found
+
+
+def chunks(rows: Sequence[int], size: int | None) -> list[list[int]]:
+    """Cut a batch into micro-batches of at most `size` rows; None keeps it whole."""
+    step = size or len(rows)
+    return [list(rows[start : start + step]) for start in range(0, len(rows), step)]

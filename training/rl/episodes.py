@@ -1,0 +1,121 @@
+"""PPO's episodes: responses with their scores, log-probabilities and values, as they were before the update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from training.artifacts.conversations import render
+from training.models import forward
+from training.rl import batches, losses
+from training.rl.rollouts import Rollouts
+from training.runtime import runs
+
+
+class PolicyModels(NamedTuple):
+    """The models models of PPO, and what turns the reward model's output into rewards.
+
+    Attributes:
+        offset: subtracted from raw scores, and from values, which start as raw scores.
+        tail: tokens that the chat template puts after an assistant's stop token; the reward model saw them.
+    """
+
+    policy: Any
+    reference: Any
+    reward: Any
+    value: Any
+    offset: float
+    tail: list[int]
+
+
+class Episodes(NamedTuple):
+    """B episodes; tensors are (B, T) with T the tokens of the longest response, 0 at padding, unless said.
+
+    Attributes:
+        scores: (B,), offset subtracted, those of unfinished responses replaced by a penalty.
+        finished: (B,) bool.
+        sampler_gap: mean |log-probability here - log-probability when it was sampled|.
+    """
+
+    prompts: list[list[int]]
+    responses: list[list[int]]
+    scores: Tensor
+    finished: Tensor
+    mask: Tensor
+    old_logprobs: Tensor
+    reference_logprobs: Tensor
+    old_values: Tensor
+    sampler_gap: float
+
+
+def evaluate(
+    models: PolicyModels, prompts: list[list[int]], drawn: Rollouts, parts: Sequence[Sequence[int]], temperature: float
+) -> Episodes:
+    """Score the responses, and compute what PPO needs from before the update.
+
+    Args:
+        parts: rows that go forward together: those of the update's micro-batches, so that the same kernels
+            see the same rows before and after, and the first ratio is 1 whatever the precision.
+    """
+    responses = drawn.ids
+    mask = forward.response_mask(responses)
+
+    def over_parts(function: Callable[[list[list[int]], list[list[int]]], Tensor]) -> Tensor:
+        """(B, T) from what `function` gives for the rows of each part."""
+        whole = torch.zeros_like(mask)
+        with torch.no_grad():
+            for rows in parts:
+                found = function([prompts[i] for i in rows], [responses[i] for i in rows])
+                whole[list(rows), : found.shape[1]] = found.float()
+        return whole
+
+    old = over_parts(lambda p, r: forward.response_logprobs(models.policy, p, r, temperature))
+    reference = over_parts(lambda p, r: forward.response_logprobs(models.reference, p, r, temperature))
+    values = over_parts(lambda p, r: values_of(models, p, r))
+    raw = over_parts(lambda p, r: forward.scores_of(models.reward, whole_rows(p, r, models.tail))[:, None])[:, 0]
+    finished = torch.tensor(drawn.finished, device=mask.device)
+    sampled = forward.pad_right(drawn.logprobs, 0.0, torch.float32)
+    return Episodes(
+        prompts=prompts,
+        responses=responses,
+        scores=losses.penalise_unfinished(raw - models.offset, finished),
+        finished=finished,
+        mask=mask,
+        old_logprobs=old,
+        reference_logprobs=reference,
+        old_values=values,
+        sampler_gap=float(losses.masked_mean((old - sampled).abs(), mask)),
+    )
+
+
+def values_of(models: PolicyModels, prompts: Sequence[list[int]], responses: Sequence[list[int]]) -> Tensor:
+    """Values in units of the reward, (rows, longest response), 0 at padding."""
+    raw = forward.response_values(models.value, prompts, responses)
+    return (raw - models.offset) * forward.response_mask(responses)
+
+
+def whole_rows(prompts: Sequence[list[int]], responses: Sequence[list[int]], tail: list[int]) -> list[list[int]]:
+    """Prompt and response as the reward model's training rendered them."""
+    return [[*p, *r, *tail] for p, r in zip(prompts, responses, strict=True)]
+
+
+def shuffle_into_minibatches(
+    prompts: Sequence[list[int]], responses: Sequence[list[int]], size: int, micro: int | None, *names: int | str
+) -> list[list[list[int]]]:
+    """Random minibatches of `size` rows, each as micro-batches of rows of like length."""
+    order = list(range(len(prompts)))
+    runs.rng_for("minibatches", *names).shuffle(order)
+    minibatches = batches.chunks(order, size)
+    return [
+        batches.chunks(sorted(rows, key=lambda i: len(prompts[i]) + len(responses[i])), micro) for rows in minibatches
+    ]
+
+
+def after_stop(tokenizer: Any, stops: Sequence[int]) -> list[int]:
+    """Tokens that the chat template puts between an assistant's stop token and the end of a conversation."""
+    ids = render(tokenizer, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]).ids
+    last = max(place for place, token in enumerate(ids) if token in stops)
+    return ids[last + 1 :]

@@ -1,0 +1,140 @@
+"""Sampling responses from a policy: `generate(model, prompt_ids, n, sampling) -> ids, logprobs`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from training.models import hardware
+from training.rl import batches
+from training.runtime import runs
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample.
+
+    Attributes:
+        temperature: logits are divided by it; 0 takes the likeliest token.
+        max_tokens: a response is cut off after this many tokens.
+        stop_ids: tokens that end a response; the one that ended it is part of it.
+        seed: the same seed, prompts and model give the same responses.
+        rows: responses that are generated at the same time.
+    """
+
+    temperature: float
+    max_tokens: int
+    stop_ids: tuple[int, ...]
+    seed: int
+    rows: int = 256
+
+
+class Rollouts(NamedTuple):
+    """n responses to each prompt; those of prompt p are p * n to p * n + n - 1.
+
+    Attributes:
+        ids: token ids of each response, its stop token included.
+        logprobs: of each token under the distribution that it was drawn from (temperature included).
+        finished: whether the response ends with a stop token.
+    """
+
+    ids: list[list[int]]
+    logprobs: list[list[float]]
+    finished: list[bool]
+
+
+def generate(model: Any, prompt_ids: Sequence[Sequence[int]], n: int, sampling: Sampling) -> Rollouts:
+    """Sample n responses to each prompt with transformers' forward pass and its key-value cache.
+
+    A prompt goes through the model once, whatever n. No top-p and no top-k: the log-probabilities are those of
+    the policy at this temperature.
+    """
+    count = len(prompt_ids) * n
+    drawn = Rollouts([[] for _ in range(count)], [[] for _ in range(count)], [False] * count)
+    by_length = sorted(range(len(prompt_ids)), key=lambda prompt: len(prompt_ids[prompt]))
+    was_training = model.training
+    model.eval()
+    with torch.no_grad(), hardware.autocast():
+        for part in batches.chunks(by_length, max(1, sampling.rows // n)):
+            _generate_part(model, [prompt_ids[prompt] for prompt in part], part, n, drawn, sampling)
+    model.train(was_training)
+    stops = set(sampling.stop_ids)
+    return drawn._replace(finished=[ids[-1] in stops for ids in drawn.ids])
+
+
+def _generate_part(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    numbers: Sequence[int],
+    n: int,
+    drawn: Rollouts,
+    sampling: Sampling,
+) -> None:
+    """Fill `drawn` for the prompts of these numbers. Rows that are done leave the batch."""
+    device = hardware.device()
+    chance = torch.Generator(device).manual_seed(runs.derive_seed(sampling.seed, numbers[0]))
+    stops = torch.tensor(sampling.stop_ids, device=device)
+    alive = torch.tensor([number * n + i for number in numbers for i in range(n)], device=device)
+    cache = DynamicCache(config=model.config)
+    ids, mask = _pad_left(prompts)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    logits = _next_logits(model, ids, mask, positions, cache)
+    if n > 1:
+        rows = torch.arange(len(prompts), device=device).repeat_interleave(n)
+        cache.batch_select_indices(rows)
+        mask, positions, logits = mask[rows], positions[rows], logits[rows]
+    for step in range(sampling.max_tokens):
+        token, logprob = _draw(logits, sampling.temperature, chance)
+        for place, t, lp in zip(alive.tolist(), token.tolist(), logprob.tolist(), strict=True):
+            drawn.ids[place].append(t)
+            drawn.logprobs[place].append(lp)
+        rows = (~torch.isin(token, stops)).nonzero()[:, 0]
+        if step + 1 == sampling.max_tokens or not len(rows):
+            return
+        if len(rows) < len(token):
+            cache.batch_select_indices(rows)
+            alive, mask, positions, token = alive[rows], mask[rows], positions[rows], token[rows]
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+        positions = positions[:, -1:] + 1
+        logits = _next_logits(model, token[:, None], mask, positions, cache)
+
+
+def _next_logits(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
+    """Logits after the last of these tokens: (rows, vocabulary), float32. The cache grows."""
+    out = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    logits: Tensor = out.logits[:, -1].float()
+    return logits
+
+
+def _draw(logits: Tensor, temperature: float, chance: torch.Generator) -> tuple[Tensor, Tensor]:
+    """One token a row and its log-probability."""
+    if temperature == 0:
+        logprobs = logits.log_softmax(-1)
+        token = logprobs.argmax(-1)
+    else:
+        logprobs = (logits / temperature).log_softmax(-1)
+        # One uniform number a row against the summed distribution: some times faster than torch.multinomial on CPU.
+        summed = logprobs.exp().cumsum(-1, dtype=torch.float64)
+        point = torch.rand(len(summed), 1, generator=chance, device=summed.device, dtype=torch.float64)
+        token = torch.searchsorted(summed, point * summed[:, -1:], right=True)[:, 0].clamp(max=summed.shape[1] - 1)
+    return token, logprobs.gather(1, token[:, None])[:, 0]
+
+
+def _pad_left(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Ids (rows, longest) padded on the left, and their mask."""
+    longest = max(len(p) for p in prompts)
+    ids = [[0] * (longest - len(p)) + list(p) for p in prompts]
+    mask = [[0] * (longest - len(p)) + [1] * len(p) for p in prompts]
+    return torch.tensor(ids, device=hardware.device()), torch.tensor(mask, device=hardware.device())

@@ -1,0 +1,172 @@
+"""What every run shares: its key, its lock, saved state, progress bar and TensorBoard scalars.
+
+All rng in a stage comes from `rng_for(seed, ...)` with the step in its name, never from a running stream. So
+models, optimizer and the step number are the whole state: a resumed run gives the same bits as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import IO, Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from training.artifacts.errors import UserError
+
+CONSOLE = Console(stderr=True)
+SAVE_SECONDS = 30.0
+SAVE_SHARE = 0.05  # of the time at most goes into saving
+
+
+class Run:
+    """One run of a stage, used as `with Run(...) as run:`.
+
+    The same command finds the same state: the key is a hash over the configuration, the parents' ids and the data.
+
+    Args:
+        home: root of everything made.
+        stage: name of the command.
+        config: the stage's configuration, a dataclass.
+        inputs: ids of parent checkpoints and hashes of data.
+
+    Raises:
+        UserError: the very same run is under way in another process.
+    """
+
+    def __init__(self, home: Path, stage: str, config: Any, inputs: Sequence[str]) -> None:
+        self.config = resolved(config)
+        named = {name: value for name, value in self.config.items() if name != "home"}
+        text = json.dumps([stage, named, list(inputs)], sort_keys=True, default=str)
+        self.name = f"{stage}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        self.folder = home / "work" / self.name
+        self.start = 0
+        self.memory: dict[str, Any] = {}
+        """Numbers that live as long as the run and are saved with it."""
+        self._logs = home / "tensorboard" / self.name
+        self._parts: dict[str, Any] = {}
+        self._interrupted = False
+        self._lock: IO[str] | None = None
+        self._writer: Any = None
+
+    def __enter__(self) -> Run:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise UserError(
+                f"this very run is under way in another process: wait for it, or stop it ({self.folder})"
+            ) from None
+        try:
+            self._handler = signal.signal(signal.SIGINT, self._on_signal)
+        except ValueError:  # signals can be caught in the main thread only
+            self._handler = None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+        if self._writer is not None:
+            self._writer.close()
+        if kind is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        if self._lock is not None:
+            self._lock.close()
+
+    def resume(self, **parts: Any) -> None:
+        """Name what is to be saved (objects with `state_dict`), and load it where an earlier process left a state."""
+        self._parts = parts
+        file = self.folder / "state.pt"
+        if not file.is_file():
+            return
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(state["parts"][name])
+        self.start, self.memory = state["step"], state["memory"]
+        CONSOLE.print(f"{self.name}: goes on from step {self.start}")
+
+    def steps(self, total: int, what: str) -> Iterator[int]:
+        """Step numbers still to do. State is saved between steps: when it is due, and before Ctrl-C takes effect."""
+        saved, cost = time.monotonic(), 0.0
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=CONSOLE) as progress:
+            self._bar = progress.add_task(what, total=total, completed=self.start, note="")
+            self._progress = progress
+            for step in range(self.start, total):
+                yield step
+                progress.advance(self._bar)
+                due = time.monotonic() - saved > max(SAVE_SECONDS, cost / SAVE_SHARE)
+                if due or self._interrupted:
+                    started = time.monotonic()
+                    self.save(step + 1)
+                    saved, cost = time.monotonic(), time.monotonic() - started
+                if self._interrupted:
+                    raise KeyboardInterrupt
+
+    def save(self, step: int) -> None:
+        """Write the state to a temporary file, then rename it."""
+        state = {
+            "step": step,
+            "memory": self.memory,
+            "parts": {name: part.state_dict() for name, part in self._parts.items()},
+        }
+        temporary = self.folder / "state.pt.partial"
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.folder / "state.pt")
+
+    def log(self, step: int, scalars: Mapping[str, float], note: str | None = None) -> None:
+        """TensorBoard scalars of a step, and optionally a few words beside the progress bar."""
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            # purge_step hides what a killed process logged beyond the state that this one starts from.
+            self._writer = SummaryWriter(str(self._logs), purge_step=self.start or None)
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, step)
+        if note is not None:
+            self._progress.update(self._bar, note=note)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt  # the second Ctrl-C does not wait for the step
+        self._interrupted = True
+
+
+def resolved(config: Any) -> dict[str, Any]:
+    """A configuration as plain JSON values."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
+    return values
+
+
+def at_home(home: Path, path: str) -> str:
+    """`path` with a leading `{home}` replaced: presets name files of the home folder wherever it is."""
+    return path.replace("{home}", str(home))
+
+
+def derive_seed(*names: int | str) -> int:
+    """A seed from names, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(repr(names).encode()).digest()[:6], "big")
+
+
+def rng_for(*names: int | str) -> random.Random:
+    """Chance that depends on the names alone, such as (seed, "order", epoch)."""
+    return random.Random(derive_seed(*names))
