@@ -62,11 +62,11 @@ class ContainSpec(_Common):
     least: NotRequired[int]
     """Least number of words."""
     verbs: NotRequired[list[str]]
-    """The answer must hold one of these, so that a bare list of words is no sentence."""
+    """The answer must hold one of these, since a bare list of words is not a sentence."""
     phrase: NotRequired[str]
     """Words that must stand in the answer in this order, side by side."""
     repeats: NotRequired[bool]
-    """The prompt asks for the same word again and again, so repetition is no fault."""
+    """The prompt asks for the same word again and again, so repetition is not a fault."""
 
 
 class ListSpec(_Common):
