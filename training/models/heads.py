@@ -1,18 +1,42 @@
-"""Several labels of a reward model become one score."""
+"""Heads of adopted models: several labels become one score, an output matrix of its own is told from a tied one."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
-from training.models.weights import headers, replace_tensors
+from training.models.streaming import entries_by_parameter, tied_names
+from training.models.weights import CHUNK, Entry, headers, replace_tensors
 
 HEAD = "score.weight"
+
+
+def untie_different(folder: Path, model: Any) -> None:
+    """Correct a configuration that ties two weights which differ in the files: transformers uses both, an engine one.
+
+    Args:
+        model: of the folder, with or without weights.
+    """
+    entries = entries_by_parameter(model, folder)
+    pairs = [(entries.get(name), entries.get(other)) for name, other in tied_names(model)]
+    if any(one is not None and other is not None and _differ(one, other) for one, other in pairs):
+        file = folder / "config.json"
+        settings = json.loads(file.read_text()) | {"tie_word_embeddings": False}
+        write_atomically(file, json.dumps(settings, indent=2) + "\n")
+
+
+def _differ(one: Entry, other: Entry) -> bool:
+    step = max(1, CHUNK // max(1, one.size // max(1, one.shape[0])))
+    return one.shape != other.shape or any(
+        not torch.equal(one.read(first, first + step), other.read(first, first + step))
+        for first in range(0, one.shape[0], step)
+    )
 
 
 def fold_labels(folder: Path, label_weights: Sequence[float], name: str) -> None:

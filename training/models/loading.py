@@ -104,6 +104,10 @@ def load_whole(path: str | Path, kind: Kind, name: str, *, dtype: Any = "auto", 
     check_report(report, kind, name)
     if kind == "reward":
         check_head(model, name)
+    elif model.config.tie_word_embeddings and on != "meta":
+        # The files may hold two weights that the configuration ties; transformers then keeps both.
+        head = model.get_output_embeddings()
+        model.config.tie_word_embeddings = head is None or head.weight is model.get_input_embeddings().weight
     return model
 
 

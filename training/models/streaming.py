@@ -40,7 +40,10 @@ def open_streamed(folder: Path, kind: Kind) -> Any:
     with init_empty_weights(include_buffers=False):
         model = auto.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
     model = without_dropout(model).eval()
-    entries = _entries_by_parameter(model, folder)
+    entries = entries_by_parameter(model, folder)
+    for name, other in tied_names(model):
+        if (both := entries.get(name) or entries.get(other)) is not None:
+            entries = {name: both, other: both} | entries
     for prefix, module in model.named_modules():
         own: dict[str, Entry] = {}
         for name, parameter in module.named_parameters(recurse=False):
@@ -59,7 +62,12 @@ def _join(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
-def _entries_by_parameter(model: Any, folder: Path) -> dict[str, Entry]:
+def tied_names(model: Any) -> list[tuple[str, str]]:
+    """Pairs of parameters that the configuration calls one."""
+    return list((getattr(model, "all_tied_weights_keys", None) or {}).items())
+
+
+def entries_by_parameter(model: Any, folder: Path) -> dict[str, Entry]:
     """The tensors of a folder under the names that they have in the model, by transformers' own rules of renaming."""
     rules = get_model_conversion_mapping(model)
     renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
@@ -72,11 +80,6 @@ def _entries_by_parameter(model: Any, folder: Path) -> dict[str, Entry]:
             name, converted = rename_source_key(stored_name, [], [], prefix, state)
         if converted is None:
             entries[name] = entry
-    for name, other in (getattr(model, "all_tied_weights_keys", None) or {}).items():
-        both = entries.get(name) or entries.get(other)
-        if both is not None:
-            entries.setdefault(name, both)
-            entries.setdefault(other, both)
     return entries
 
 

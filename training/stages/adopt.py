@@ -93,6 +93,8 @@ def adopt(config: Config) -> Checkpoint:
                 heads.fold_labels(staged, config.label_weights, config.source)
             tokenizer = _tokenizer(staged, config)
             model = _checked(staged, kind, config)
+            if model is not None:
+                heads.untie_different(staged, model)
             about = checks.read_config(staged, config.source)
             status.update("computing the probe")
             probe = _probe(staged, model, about, _probe_rows(tokenizer, about, kind), kind)

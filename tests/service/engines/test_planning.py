@@ -117,8 +117,7 @@ def test_what_does_not_fit_names_numbers_and_the_setting() -> None:
         (LlamaConfig(num_hidden_layers=3, num_attention_heads=8, num_key_value_heads=2, head_dim=32), 3 * 2 * 2 * 32),
         (GPT2Config(n_layer=4, n_head=4, n_embd=64), 4 * 2 * 4 * 16),
         (GPTNeoXConfig(num_hidden_layers=4, num_attention_heads=4, hidden_size=64), 4 * 2 * 4 * 16),
-        (MistralConfig(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=1, hidden_size=64, sliding_window=8),
-         2 * 2 * 1 * 16),
+        (MistralConfig(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=1, hidden_size=64), 2 * 2 * 16),
         # 10 layers with a window and 2 without: vLLM makes groups of 2, so 12; 11 and 2 would be 14
         (Gemma3TextConfig(num_hidden_layers=12, num_key_value_heads=1, head_dim=16), 12 * 2 * 16),
         (Gemma3TextConfig(num_hidden_layers=13, num_key_value_heads=1, head_dim=16), 14 * 2 * 16),

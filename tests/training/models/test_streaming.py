@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, Gemma3TextConfig, MixtralConfig
 from tests.support import checkpoints as tiny
 from tests.support.architectures import CONFIGS, CONTEXT, GROUPED, edit_weights, save
 from training.models import loading, probes, streaming
+from training.models.weights import Entry, headers
 
 pytestmark = pytest.mark.unit
 ROWS = [[5, 6, 7, 300, 9, 8], [300, 301], [8, 8, 8, 8, 9]]
@@ -36,6 +37,25 @@ def test_streamed_and_loaded_models_agree(
 ) -> None:
     monkeypatch.setattr(streaming, "SLICE_BYTES", 32 * 4 * 7)  # 7 outputs at a time: the last slice is short
     compare(save(tmp_path / "m", name, kind, dtype), kind)
+
+
+def test_no_more_than_a_slice_is_read_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matrices by slices of their outputs, embeddings by the rows of the tokens at hand."""
+    monkeypatch.setattr(streaming, "SLICE_BYTES", 4096)
+    sizes: list[int] = []
+    read = Entry.read
+
+    def recorded(self: Entry, *arguments: int) -> torch.Tensor:
+        tensor = read(self, *arguments)
+        sizes.append(tensor.numel() * 4)
+        return tensor
+
+    monkeypatch.setattr(Entry, "read", recorded)
+    folder = save(tmp_path / "m", "llama", vocab_size=5000, intermediate_size=300)
+    probes.policy_probe(streaming.open_streamed(folder, "policy"), ROWS, together=True)
+    assert max(sizes) <= 4096
+    # 9 tokens differ among the rows' ids; nothing else of the embedding's 5,000 rows was read
+    assert sum(sizes) < 4 * sum(entry.size for entry in headers(folder).values()) - 4 * 32 * (5000 - 9) + 1
 
 
 def test_an_embedding_that_scales_itself(tmp_path: Path) -> None:
