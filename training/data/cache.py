@@ -36,30 +36,6 @@ class Cached(NamedTuple):
     facts: dict[str, Any]
 
 
-class Ragged:
-    """Rows of different lengths as views into one flat array.
-
-    Args:
-        values: all rows, one after the other, shape (sum of lengths,).
-        lengths: of each row, shape (rows,).
-    """
-
-    def __init__(self, values: np.ndarray, lengths: np.ndarray) -> None:
-        self.values = values
-        self.lengths = lengths
-        self._ends = np.cumsum(lengths, dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        end = int(self._ends[row])
-        return self.values[end - int(self.lengths[row]) : end]
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return (self[row] for row in range(len(self)))
-
-
 class Writer:
     """Appends to the arrays of a new cache, so that none of them is ever held in memory."""
 
