@@ -35,6 +35,10 @@ class Cached(NamedTuple):
     arrays: dict[str, np.ndarray]
     facts: dict[str, Any]
 
+    def array(self, name: str, dtype: Any) -> np.ndarray:
+        """One array; an empty one of this type where nothing was ever appended to it."""
+        return self.arrays.get(name, np.empty(0, dtype=dtype))
+
 
 class Writer:
     """Appends to the arrays of a new cache, so that none of them is ever held in memory."""

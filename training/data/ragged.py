@@ -36,6 +36,12 @@ class Ragged(Sequence[np.ndarray]):
         chosen = np.asarray(rows, dtype=np.int64)
         return Ragged(self.values, self.lengths[chosen], self.starts[chosen])
 
+    def joined(self) -> np.ndarray:
+        """All rows one after the other, as a copy."""
+        lengths = self.lengths.astype(np.int64)
+        firsts = np.cumsum(lengths) - lengths
+        return self.values[np.repeat(self.starts - firsts, lengths) + np.arange(int(lengths.sum()))]
+
     def cut(self, longest: int) -> Ragged:
         """Every row cut into pieces of at most `longest` values; pieces of a single value are left out."""
         pieces = -(-self.lengths.astype(np.int64) // longest)

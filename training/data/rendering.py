@@ -1,71 +1,298 @@
-"""Many conversations as token ids, with what cannot be used counted by its reason."""
+"""Records as token ids, rendered in parts into memory-mapped arrays; at a second start they come from the cache."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from training.artifacts.conversations import refuse_special_tokens, render_ids
-from training.artifacts.errors import UserError
+import numpy as np
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-SPECIAL_TOKEN = "contains a special token"
+from training.artifacts.comparisons import Comparison, pairs_of
+from training.artifacts.conversations import Refusal, sentence
+from training.artifacts.files import sha256_file
+from training.artifacts.rendering import Rendered, Renderer
+from training.data import reading
+from training.data.cache import Cached, Writer, cached
+from training.data.documents import DocumentMarks, encode_documents
+from training.data.hygiene import hash_fraction, texts_of
+from training.data.items import Examples, Rankings, Rows
+from training.data.ragged import Ragged
+from training.data.reading import Entry, Layout, Selection
+from training.data.usage import SourceUsage, Usage, from_summary, summary
+from training.runtime.runs import CONSOLE
+
+PART_RECORDS = 2000  # rendered together
+PART_CHARACTERS = 4_000_000  # of a part at most, unless a single record is longer
+CODE = ("artifacts/*.py", "artifacts/layouts/*.py", "artifacts/readers/*.py", "data/*.py")  # rows -> token ids
+CUT_RESPONSE = "a response that was cut off at its length limit"
+
+Render = Callable[[Sequence[Entry], Writer, Sequence[SourceUsage]], None]
 
 
-def plain(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Messages with role and content alone."""
-    return [{"role": m["role"], "content": m["content"]} for m in messages]
+def demonstrations(home: Path, selection: Selection, renderer: Renderer, context: int) -> Rows[Examples]:
+    """Conversations of at most `context` tokens, with what is learned of them."""
+
+    def render(part: Sequence[Entry], writer: Writer, usages: Sequence[SourceUsage]) -> None:
+        conversations = [entry.record.messages for entry in part]
+        for entry, row in zip(part, renderer.render(conversations, learn=True, longest=context), strict=True):
+            usage = usages[entry.source]
+            if isinstance(row, Refusal):
+                usage.skipped[sentence(row)] += 1
+                continue
+            if row.context_turns:
+                usage.noted["earlier assistant turns are context only, as the chat template rewrites them"] += 1
+            turns = stretches(row.mask)
+            writer.append("turns", turns, np.int32)
+            writer.append("turn_counts", [len(turns)], np.int32)
+            _append_row(writer, row.ids)
+            _append_facts(writer, entry, row_hash(row.ids))
+
+    shape = {**_shape(renderer), "context": context}
+    made, usage = _rendered(home, selection, reading.DEMONSTRATIONS, shape, render)
+    turns = Ragged(made.array("turns", np.int32), made.array("turn_counts", np.int32))
+    return _rows(made, Examples(_ids(made), turns), usage)
 
 
-def usable_rows(
-    tokenizer: Any,
-    conversations: Sequence[Sequence[Mapping[str, str]]],
-    longest: int,
-    skipped: Counter[str],
-    *,
-    generation: bool = False,
-) -> list[list[int] | None]:
-    """Token ids of each conversation; None, and counted in `skipped`, where it cannot be used.
+def comparisons(home: Path, selection: Selection, renderer: Renderer, context: int) -> Rows[Rankings]:
+    """Comparisons as one row per response, each of at most `context` tokens, with the decided pairs among them.
 
-    Args:
-        longest: greatest number of tokens.
-        generation: end with the header of an assistant turn.
-
-    Raises:
-        UserError: the tokenizer has no chat template.
+    A response that was cut off at its length limit is left out of its comparison: rendered as a finished one it
+    would teach that its last words end an answer.
     """
-    clean = [i for i, messages in enumerate(conversations) if not holds_special_token(tokenizer, messages)]
-    found: list[list[int] | None] = [None] * len(conversations)
-    for i, row in zip(clean, _rendered(tokenizer, [conversations[i] for i in clean], generation), strict=True):
-        if row is None:
-            skipped["the chat template refuses it"] += 1
-        elif len(row) <= longest:
-            found[i] = row
-        else:
-            skipped[f"longer than {longest} tokens"] += 1
-    if len(clean) < len(conversations):
-        skipped[SPECIAL_TOKEN] += len(conversations) - len(clean)
-    return found
+    groups: dict[str, int] = {}
+    superseded: set[int] = set()
+
+    def render(part: Sequence[Entry], writer: Writer, usages: Sequence[SourceUsage]) -> None:
+        superseded.update(text_hash(entry.record.supersedes) for entry in part if entry.record.supersedes)
+        whole = [[r for r in entry.record.responses if r.finish_reason != "length"] for entry in part]
+        conversations = [
+            [*entry.record.messages, {"role": "assistant", "content": response.text}]
+            for entry, responses in zip(part, whole, strict=True)
+            for response in responses
+        ]
+        rendered = iter(renderer.render(conversations, longest=context))
+        for entry in part:
+            responses = entry.record.responses
+            rows = [None if r.finish_reason == "length" else next(rendered) for r in responses]
+            _append_ranking(writer, entry, rows, usages[entry.source], groups)
+
+    shape = {**_shape(renderer), "context": context}
+    made, usage = _rendered(
+        home,
+        selection,
+        reading.COMPARISONS,
+        shape,
+        render,
+        facts=lambda: {"groups": list(groups), "superseded": sorted(superseded)},
+    )
+    counts = made.array("response_counts", np.int32)
+    places = Ragged(np.arange(int(counts.sum(dtype=np.int64))), counts)
+    pairs = Ragged(made.array("pairs", np.int32), made.array("pair_counts", np.int32))
+    rankings = Rankings(_ids(made), places, pairs, made.array("groups", np.int32), made.facts["groups"])
+    rows = _rows(made, rankings, usage)
+    corrected = np.isin(made.array("record_ids", np.uint64), np.array(made.facts["superseded"], np.uint64))
+    return rows.without(corrected, "a later row corrects it")
+
+
+def prompts(home: Path, selection: Selection, renderer: Renderer, longest: int) -> Rows[Ragged]:
+    """Prompts of at most `longest` tokens, each with the header of the answer to come. A longer one is never cut."""
+
+    def render(part: Sequence[Entry], writer: Writer, usages: Sequence[SourceUsage]) -> None:
+        rendered = renderer.prompts([entry.record.messages for entry in part], longest=longest)
+        for entry, row in zip(part, rendered, strict=True):
+            if isinstance(row, Refusal):
+                usages[entry.source].skipped[sentence(row)] += 1
+                continue
+            _append_row(writer, row.ids)
+            _append_facts(writer, entry, row_hash(row.ids))
+
+    shape = {**_shape(renderer), "prompts": longest}
+    made, usage = _rendered(home, selection, reading.PROMPTS, shape, render)
+    return _rows(made, _ids(made), usage)
+
+
+def documents(home: Path, selection: Selection, tokenizer: Any, marks: DocumentMarks) -> Rows[Ragged]:
+    """Whole documents between their marks, of any length: stages cut them (`Ragged.cut`, `Packed`)."""
+
+    def render(part: Sequence[Entry], writer: Writer, usages: Sequence[SourceUsage]) -> None:
+        for entry, ids in zip(part, encode_documents(tokenizer, [entry.record for entry in part], marks), strict=True):
+            _append_row(writer, ids)
+            _append_facts(writer, entry, row_hash(ids))
+
+    shape = {"tokenizer": tokenizer_hash(tokenizer), "marks": [list(marks.begin), marks.end]}
+    made, usage = _rendered(home, selection, reading.DOCUMENTS, shape, render)
+    return _rows(made, _ids(made), usage)
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """sha256 of all that shapes token ids: the tokenizer itself, its special tokens and its chat template."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    model = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    rest = json.dumps([tokenizer.special_tokens_map, tokenizer.chat_template], sort_keys=True, default=str)
+    return hashlib.sha256(f"{model}\0{rest}".encode()).hexdigest()
+
+
+def stretches(mask: Sequence[int]) -> np.ndarray:
+    """Start and length of every run of ones, one after the other: (0, 1, 1, 0, 1) gives (1, 2, 4, 1)."""
+    edges = np.flatnonzero(np.diff(np.array([0, *mask, 0], dtype=np.int8)))
+    starts, ends = edges[::2], edges[1::2]
+    return np.stack([starts, ends - starts], axis=1).reshape(-1)
 
 
 def _rendered(
-    tokenizer: Any, conversations: Sequence[Sequence[Mapping[str, str]]], generation: bool
-) -> list[list[int] | None]:
-    """`render_ids`, with None for each conversation that the template refuses."""
-    try:
-        return list(render_ids(tokenizer, conversations, generation=generation))
-    except UserError:
-        if not tokenizer.chat_template:
-            raise
-        if len(conversations) == 1:
-            return [None]
-        return [row for one in conversations for row in _rendered(tokenizer, [one], generation)]
+    home: Path,
+    selection: Selection,
+    layout: Layout,
+    shape: Mapping[str, Any],
+    render: Render,
+    facts: Callable[[], Mapping[str, Any]] = dict,
+) -> tuple[Cached, Usage]:
+    """The arrays of a selection, rendered part by part unless they are in the cache; and what was used."""
+    sources = [SourceUsage(source, reading.content_hash(source)) for source in selection.sources]
+    key = {
+        "layout": layout.role,
+        "code": _code_hash(),
+        "sources": [[source.sha256, reading.address(source.path)] for source in sources],
+        "limit": None if selection.limit is None else [selection.limit, selection.seed],
+        "hygiene": selection.hygiene,
+        **shape,
+    }
+
+    def build(writer: Writer) -> Mapping[str, Any]:
+        with _progress() as progress:
+            task = progress.add_task(f"rendering {selection.role}", total=None, done="")
+            done = 0
+            for part in _parts(reading.entries(selection, layout, sources)):
+                render(part, writer, sources)
+                done += len(part)
+                progress.update(task, done=f"{done:,}")
+        return {**facts(), "sources": [summary(source) for source in sources]}
+
+    made = cached(home, key, build)
+    paths = zip(selection.sources, made.facts["sources"], strict=True)
+    usages = tuple(from_summary(source | {"path": path}) for path, source in paths)
+    return made, Usage(selection.role, usages, len(made.array("contents", np.uint64)))
 
 
-def holds_special_token(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> bool:
-    """Whether a message contains a control token."""
-    try:
-        refuse_special_tokens(tokenizer, messages)
-    except UserError:
-        return True
-    return False
+def _progress() -> Progress:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.fields[done]}"))
+    return Progress(*columns, TimeElapsedColumn(), console=CONSOLE, transient=True)
+
+
+def _parts(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
+    """Entries in parts of bounded size."""
+    part: list[Entry] = []
+    characters = 0
+    for entry in entries:
+        part.append(entry)
+        characters += len(entry.record) if isinstance(entry.record, str) else sum(map(len, texts_of(entry.record)))
+        if len(part) == PART_RECORDS or characters >= PART_CHARACTERS:
+            yield part
+            part, characters = [], 0
+    if part:
+        yield part
+
+
+def _ids(made: Cached) -> Ragged:
+    return Ragged(made.array("ids", np.int32), made.array("lengths", np.int32))
+
+
+def _append_row(writer: Writer, ids: Sequence[int]) -> None:
+    writer.append("ids", ids, np.int32)
+    writer.append("lengths", [len(ids)], np.int32)
+
+
+class _Anonymous:
+    """A record's prompt without its user."""
+
+    user = None
+
+    def __init__(self, messages: Sequence[Mapping[str, str]]) -> None:
+        self.messages = messages
+
+
+def _append_facts(writer: Writer, entry: Entry, content: int) -> None:
+    """What every item has: its source, its content, and the places of its user and its prompt in a split."""
+    record = entry.record
+    writer.append("sources", [entry.source], np.int32)
+    writer.append("contents", [content], np.uint64)
+    if not isinstance(record, str):
+        user = np.nan if record.user is None else hash_fraction(record)
+        writer.append("user_fractions", [user], np.float64)
+        writer.append("prompt_fractions", [hash_fraction(_Anonymous(record.messages))], np.float64)
+
+
+def _append_ranking(
+    writer: Writer, entry: Entry, rows: Sequence[Rendered | Refusal | None], usage: SourceUsage, groups: dict[str, int]
+) -> None:
+    """A comparison's usable responses and the decided pairs among them; counted as left out where none is left.
+
+    Args:
+        rows: of each response, None where it was cut off.
+        groups: numbers of the groups of labelers, which grow here.
+    """
+    record: Comparison = entry.record
+    usable = [i for i, row in enumerate(rows) if isinstance(row, Rendered)]
+    place = {response: number for number, response in enumerate(usable)}
+    among = [(place[i], place[j], outcome) for i, j, outcome in pairs_of(record) if i in place and j in place]
+    decided = [pair for pair in among if pair[2] != 0]
+    faults = [sentence(row) if isinstance(row, Refusal) else CUT_RESPONSE for row in rows if not isinstance(row, Rendered)]
+    if not decided:
+        usage.skipped[faults[0] if faults else "no decided pair"] += 1
+        return
+    usage.noted.update(f"response left out: {fault}" for fault in faults)
+    if len(among) > len(decided):
+        usage.noted["tied pair left out"] += len(among) - len(decided)
+    kept = [row.ids for row in rows if isinstance(row, Rendered)]
+    for ids in kept:
+        _append_row(writer, ids)
+    writer.append("response_counts", [len(kept)], np.int32)
+    writer.append("pairs", np.array(decided).reshape(-1), np.int32)
+    writer.append("pair_counts", [3 * len(decided)], np.int32)
+    group = record.labeler_group or "all"
+    writer.append("groups", [groups.setdefault(group, len(groups))], np.int32)
+    writer.append("record_ids", [text_hash(record.id)], np.uint64)
+    # A sum, so that the order of the responses does not matter.
+    _append_facts(writer, entry, sum(map(row_hash, kept)) % 2**64)
+
+
+def row_hash(ids: Sequence[int]) -> int:
+    """64 bits that tell a row of token ids from others."""
+    return int.from_bytes(hashlib.blake2b(np.asarray(ids, np.int32).tobytes(), digest_size=8).digest(), "little")
+
+
+def text_hash(text: str) -> int:
+    """64 bits that tell a text from others."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def _shape(renderer: Renderer) -> dict[str, Any]:
+    """What of the renderer shapes ids."""
+    return {
+        "tokenizer": tokenizer_hash(renderer.tokenizer),
+        "merges_system": renderer.merges_system,
+        "stop_ids": list(renderer.stop_ids),
+    }
+
+
+@cache
+def _code_hash() -> str:
+    """Of the code that turns rows into token ids: rows rendered by an earlier version are rendered anew."""
+    root = Path(__file__).parents[1]
+    return hashlib.sha256("".join(sha256_file(f) for p in CODE for f in sorted(root.glob(p))).encode()).hexdigest()
+
+
+def _rows(made: Cached, items: Any, usage: Usage) -> Rows[Any]:
+    return Rows(
+        items=items,
+        users=made.array("user_fractions", np.float64),
+        prompts=made.array("prompt_fractions", np.float64),
+        contents=made.array("contents", np.uint64),
+        sources=made.array("sources", np.int32),
+        usage=usage,
+    )

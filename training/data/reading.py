@@ -1,0 +1,180 @@
+"""The records of a mixture of sources, one after the other: counted, limited at random, cleaned on request.
+
+Nothing but what a limit or hygiene needs is held in memory: with a limit, the records that it draws; with hygiene,
+the prompts' texts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from training.artifacts.errors import UserError
+from training.artifacts.files import sha256_file
+from training.artifacts.layouts import comparisons, demonstrations, pretraining, prompts
+from training.artifacts.loading import UNKNOWN_COLUMNS
+from training.artifacts.rows import Skip, kind_of, open_source, read_text
+from training.data import hygiene
+from training.data.usage import SourceUsage
+from training.runtime.runs import at_home, rng_for
+
+
+class Layout(NamedTuple):
+    """A kind of data.
+
+    Attributes:
+        role: its name in sentences and manifests.
+        parse: makes a record of a row, or raises `Skip`.
+        needs: the columns that it needs, for the error when no row has them.
+    """
+
+    role: str
+    parse: Callable[..., Any]
+    needs: str
+
+
+DEMONSTRATIONS = Layout("demonstrations", demonstrations.parse, demonstrations.NEEDS)
+COMPARISONS = Layout("comparisons", comparisons.parse, comparisons.NEEDS)
+PROMPTS = Layout("prompts", prompts.parse, prompts.NEEDS)
+DOCUMENTS = Layout("pretraining", pretraining.parse, pretraining.NEEDS)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which rows a stage uses.
+
+    Attributes:
+        sources: files, folders or hub ids, as given.
+        limit: records at most, drawn at random.
+        seed: of the draw.
+        hygiene: leave out repeated prompts, those beyond 200 per user, and those with personal information.
+        role: what the data is for, in sentences and manifests.
+        weights: how often each source's rows are used per pass; see `mixed`.
+    """
+
+    sources: tuple[str, ...]
+    role: str
+    weights: tuple[float, ...]
+    limit: int | None = None
+    seed: int = 0
+    hygiene: bool = False
+
+
+def select(home: Path, sources: str | Sequence[str], **options: Any) -> Selection:
+    """A selection of these sources, `{home}` replaced in their names. A single one may be plain text."""
+    names = (sources,) if isinstance(sources, str) else tuple(sources)
+    if options.get("limit") is not None and options["limit"] < 1:
+        raise UserError(f"--limit {options['limit']}: use at least 1, or leave it out")
+    return Selection(tuple(at_home(home, name) for name in names), **options)
+
+
+class Entry(NamedTuple):
+    """A record and the number of its source."""
+
+    source: int
+    record: Any
+
+
+def entries(selection: Selection, layout: Layout, usages: Sequence[SourceUsage]) -> Iterator[Entry]:
+    """The records to use, in the sources' order. What is left out is counted in `usages`, one per source.
+
+    Raises:
+        UserError: a source is missing, cannot be read, or has none of the columns that are needed.
+    """
+    stream = _all(selection, layout, usages)
+    if selection.hygiene:
+        stream = _clean(stream, layout, _repeated(selection, layout), usages)
+    return stream if selection.limit is None else _drawn(stream, selection, usages)
+
+
+def content_hash(source: str) -> str:
+    """sha256 of what a source holds now: of a file's bytes, else of its rows as JSON."""
+    path = Path(source).expanduser()
+    if path.is_file():
+        return sha256_file(path)
+    opened = open_source(source)
+    for _ in opened.rows():
+        pass
+    return opened.sha256()
+
+
+def _all(selection: Selection, layout: Layout, usages: Sequence[SourceUsage]) -> Iterator[Entry]:
+    for number, (source, usage) in enumerate(zip(selection.sources, usages, strict=True)):
+        for record in _records(source, layout, usage):
+            yield Entry(number, record)
+
+
+def _records(source: str, layout: Layout, usage: SourceUsage) -> Iterator[Any]:
+    path = Path(source).expanduser()
+    if layout is DOCUMENTS and path.is_file() and kind_of(path) == ".txt":
+        for text in pretraining.documents(read_text(path)):
+            usage.rows += 1
+            yield text
+        return
+    columns: dict[str, None] = {}
+    for row in open_source(source).rows():
+        usage.rows += 1
+        try:
+            if isinstance(row, Skip):
+                raise row
+            if len(columns) < 12:
+                columns |= dict.fromkeys(row)
+            yield layout.parse(row)
+        except Skip as skip:
+            usage.skipped[skip.reason] += 1
+    if usage.rows and usage.skipped[UNKNOWN_COLUMNS] == usage.rows:
+        shape = "is plain text" if list(columns) == ["line"] else f"has the columns {', '.join(list(columns)[:12])}"
+        raise UserError(f"{source} {shape}; this kind of data needs {layout.needs}")
+
+
+def _repeated(selection: Selection, layout: Layout) -> set[int]:
+    """Places of the records whose prompt repeats an earlier one. Comparisons of one prompt are no repetition."""
+    if layout not in (DEMONSTRATIONS, PROMPTS):
+        return set()
+    unread = [SourceUsage(source, "") for source in selection.sources]
+    return hygiene.duplicates([hygiene.prompt_text(entry.record) for entry in _all(selection, layout, unread)])
+
+
+def _clean(
+    stream: Iterator[Entry], layout: Layout, repeated: set[int], usages: Sequence[SourceUsage]
+) -> Iterator[Entry]:
+    per_user: Counter[str] = Counter()
+    for place, entry in enumerate(stream):
+        reason = _fault(entry.record, layout, place in repeated, per_user)
+        if reason is None:
+            yield entry
+        else:
+            usages[entry.source].skipped[reason] += 1
+
+
+def _fault(record: Any, layout: Layout, repeats: bool, per_user: Counter[str]) -> str | None:
+    """Why hygiene leaves a record out (Ouyang et al. 2022, section 3.2), or None. Counts its user's records."""
+    if repeats:
+        return "the prompt repeats an earlier one"
+    if record.user is not None and layout is not COMPARISONS:
+        per_user[record.user] += 1
+        if per_user[record.user] > hygiene.PROMPTS_PER_USER:
+            return f"more than {hygiene.PROMPTS_PER_USER} prompts of one user"
+    kinds = hygiene.personal_information("\n".join(hygiene.texts_of(record)))
+    return f"it contains {kinds[0]}" if kinds else None
+
+
+def _drawn(stream: Iterator[Entry], selection: Selection, usages: Sequence[SourceUsage]) -> Iterator[Entry]:
+    """A random draw of `limit` entries in their order (Vitter 1985, algorithm R), so only they are held in memory."""
+    assert selection.limit is not None
+    rng = rng_for(selection.seed, "limit")
+    drawn: list[tuple[int, Entry]] = []
+    for place, entry in enumerate(stream):
+        if place < selection.limit:
+            drawn.append((place, entry))
+            continue
+        other = rng.randrange(place + 1)
+        left = entry
+        if other < selection.limit:
+            left = drawn[other][1]
+            drawn[other] = (place, entry)
+        usages[left.source].skipped[f"beyond the limit of {selection.limit:,}"] += 1
+    yield from (entry for _, entry in sorted(drawn, key=lambda item: item[0]))
