@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from training.artifacts.checkpoints import Checkpoint, publish, staging
-from training.artifacts.conversations import render
+from training.artifacts.rendering import Rendered, Renderer
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}"
@@ -72,6 +73,13 @@ def tokenizer() -> Any:
     return wrapped
 
 
+def rows(tokenizer: Any, conversations: Sequence[Any], **settings: Any) -> list[Rendered]:
+    """Rendered conversations, none of which may be refused."""
+    rendered = Renderer(tokenizer).render(conversations, **settings)
+    assert all(isinstance(row, Rendered) for row in rendered), rendered
+    return [row for row in rendered if isinstance(row, Rendered)]
+
+
 def publish_tiny(store: Path, kind: str = "policy", seed: int = 0) -> Checkpoint:
     """Publish a random two-layer Llama in float32 with its probe: a policy, or a reward model with offset 0.5."""
     import torch
@@ -97,7 +105,8 @@ def publish_tiny(store: Path, kind: str = "policy", seed: int = 0) -> Checkpoint
     torch.manual_seed(seed)
     build = LlamaForCausalLM if kind == "policy" else LlamaForSequenceClassification
     model = build(config).eval()
-    probe_ids = [render(tok, [*c, {"role": "assistant", "content": "so it is"}]).ids for c in conversations(3, seed=9)]
+    answered = [[*c, {"role": "assistant", "content": "so it is"}] for c in conversations(3, seed=9)]
+    probe_ids = [row.ids for row in rows(tok, answered)]
     with torch.no_grad():
         outputs = [model(input_ids=torch.tensor([ids])).logits[0] for ids in probe_ids]
     probe: dict[str, Any] = {"ids": probe_ids}
