@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from training.data.ragged import Ragged
+from training.data.ragged import Ragged, Views
 from training.data.usage import Usage
 from training.rl.losses import Pair
 
@@ -24,7 +24,7 @@ class Example(NamedTuple):
 class Ranking(NamedTuple):
     """A comparison as token ids: a row per response, prompt included, and the decided pairs among them."""
 
-    rows: list[np.ndarray]
+    rows: list[list[int]]
     pairs: list[Pair]
     group: str
 
@@ -89,7 +89,7 @@ class Rows(Generic[T]):
         return replace(self.take(np.flatnonzero(~left_out)), usage=usage)
 
 
-class Examples(Sequence[Example]):
+class Examples(Views[Example]):
     """Conversations to imitate, as views into the cache.
 
     Args:
@@ -104,12 +104,18 @@ class Examples(Sequence[Example]):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, row: int) -> Example:  # type: ignore[override]  # slices are `take`
-        ids = self.ids[row]
+    def row(self, number: int) -> Example:
+        ids = self.ids[number]
         mask = np.zeros(len(ids), dtype=np.uint8)
-        for start, length in self.turns[row].reshape(-1, 2):
+        for start, length in self.turns[number].reshape(-1, 2):
             mask[start : start + length] = 1
         return Example(ids, mask)
+
+    def learned_lengths(self) -> np.ndarray:
+        """Learned tokens of each conversation."""
+        ends = np.cumsum(self.turn_lengths(), dtype=np.int64)
+        last = np.cumsum(self.turns.lengths // 2) - 1
+        return np.diff(ends[last], prepend=0)
 
     def take(self, rows: np.ndarray) -> Examples:
         return Examples(self.ids.take(rows), self.turns.take(rows))
@@ -119,7 +125,7 @@ class Examples(Sequence[Example]):
         return self.turns.joined()[1::2]
 
 
-class Rankings(Sequence[Ranking]):
+class Rankings(Views[Ranking]):
     """Comparisons, as views into the cache.
 
     Args:
@@ -139,9 +145,9 @@ class Rankings(Sequence[Ranking]):
     def __len__(self) -> int:
         return len(self.groups)
 
-    def __getitem__(self, row: int) -> Ranking:  # type: ignore[override]  # slices are `take`
-        pairs = [(int(i), int(j), int(outcome)) for i, j, outcome in self.pairs[row].reshape(-1, 3)]
-        return Ranking([self.rows[int(i)] for i in self.places[row]], pairs, self.names[int(self.groups[row])])
+    def row(self, number: int) -> Ranking:
+        pairs = [(int(i), int(j), int(outcome)) for i, j, outcome in self.pairs[number].reshape(-1, 3)]
+        return Ranking([self.rows[int(i)].tolist() for i in self.places[number]], pairs, self.names[int(self.groups[number])])
 
     def take(self, rows: np.ndarray) -> Rankings:
         return Rankings(self.rows, self.places.take(rows), self.pairs.take(rows), self.groups[rows], self.names)

@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
+T = TypeVar("T")
 
-class Ragged(Sequence[np.ndarray]):
+
+class Views(Sequence[T]):
+    """A sequence whose elements are made when they are asked for; a slice is a list of them."""
+
+    @abstractmethod
+    def row(self, number: int) -> T:
+        """One element, by its number from 0."""
+
+    @overload
+    def __getitem__(self, number: int) -> T: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[T]: ...
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self.row(i) for i in range(*number.indices(len(self)))]
+        return self.row(number)
+
+    def __iter__(self) -> Iterator[T]:
+        return (self.row(number) for number in range(len(self)))
+
+
+class Ragged(Views[np.ndarray]):
     """Rows of different lengths.
 
     Args:
@@ -24,12 +50,9 @@ class Ragged(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, row: int) -> np.ndarray:  # type: ignore[override]  # slices are `take`
-        start = int(self.starts[row])
-        return self.values[start : start + int(self.lengths[row])]
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return (self[row] for row in range(len(self)))
+    def row(self, number: int) -> np.ndarray:
+        start = int(self.starts[number])
+        return self.values[start : start + int(self.lengths[number])]
 
     def take(self, rows: np.ndarray | Sequence[int]) -> Ragged:
         """These rows in this order, still as views into the same array."""
@@ -53,7 +76,7 @@ class Ragged(Sequence[np.ndarray]):
         return Ragged(self.values, lengths[whole], (self.starts[row] + offset)[whole])
 
 
-class Packed(Sequence[np.ndarray]):
+class Packed(Views[np.ndarray]):
     """All rows one after the other, cut into new rows of `size` values. The last one is shorter, and left out where
     it would have a single value.
 
@@ -71,9 +94,9 @@ class Packed(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, row: int) -> np.ndarray:  # type: ignore[override]  # slices are not needed
-        begin = row * self._size
-        end = begin + int(self.lengths[row])
+    def row(self, number: int) -> np.ndarray:
+        begin = number * self._size
+        end = begin + int(self.lengths[number])
         first, last = np.searchsorted(self._ends, [begin, end - 1], side="right")
         joined = np.concatenate([self._rows[i] for i in range(first, last + 1)])
         skipped = begin - int(self._ends[first] - self._rows.lengths[first])

@@ -63,12 +63,28 @@ class Selection:
     hygiene: bool = False
 
 
-def select(home: Path, sources: str | Sequence[str], **options: Any) -> Selection:
-    """A selection of these sources, `{home}` replaced in their names. A single one may be plain text."""
+def select(
+    home: Path, layout: Layout, sources: str | Sequence[str], *, role: str | None = None, **options: Any
+) -> Selection:
+    """A selection of these sources, each with an optional weight (`SOURCE=WEIGHT`) and `{home}` replaced.
+
+    Args:
+        sources: a single one may be plain text.
+        role: the layout's where it is left out.
+        options: the other fields of the selection.
+
+    Raises:
+        UserError: a source does not exist, or an option makes no sense.
+    """
     names = (sources,) if isinstance(sources, str) else tuple(sources)
-    if options.get("limit") is not None and options["limit"] < 1:
-        raise UserError(f"--limit {options['limit']}: use at least 1, or leave it out")
-    return Selection(tuple(at_home(home, name) for name in names), **options)
+    limit = options.get("limit")
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit {limit}: use at least 1, or leave it out")
+    mixture = parse_mixture([at_home(home, name) for name in names])
+    for source, _ in mixture:
+        open_source(source)
+    paths, weights = zip(*mixture, strict=True)
+    return Selection(paths, role or layout.role, weights, **options)
 
 
 class Entry(NamedTuple):

@@ -38,6 +38,11 @@ class Usage:
     used: int
 
     @property
+    def names(self) -> str:
+        """The sources as they were given."""
+        return " and ".join(source.path for source in self.sources)
+
+    @property
     def rows(self) -> int:
         """Rows read from all sources."""
         return sum(source.rows for source in self.sources)
@@ -65,10 +70,12 @@ class Usage:
         """Raise `UserError` with the reasons if nothing is left to use."""
         if self.used:
             return
-        names = " and ".join(source.path for source in self.sources)
         if not self.rows:
-            raise UserError(f"{names} is empty: give {self.role} with at least one row")
-        raise UserError(f"none of the {self.rows:,} rows of {names} can be used: {counted(self.skipped)}")
+            raise UserError(f"{self.names} is empty: give {self.role} with at least one row")
+        raise UserError(
+            f"none of the {self.rows:,} rows of {self.names} can be used ({counted(self.skipped)}): "
+            "mend or replace them"
+        )
 
     def without(self, reasons: Sequence[Counter[str]]) -> Usage:
         """With more left out: of each source, by reason."""
@@ -76,6 +83,11 @@ class Usage:
             replace(source, skipped=source.skipped + more) for source, more in zip(self.sources, reasons, strict=True)
         )
         return replace(self, sources=sources, used=self.used - sum(sum(more.values()) for more in reasons))
+
+    def noting(self, remarks: Mapping[str, int]) -> Usage:
+        """With more remarks on the first source; used for what holds for all of them together."""
+        first = replace(self.sources[0], noted=self.sources[0].noted + Counter(remarks))
+        return replace(self, sources=(first, *self.sources[1:]))
 
     def summaries(self) -> dict[str, dict[str, Any]]:
         """What a manifest keeps, by name: one entry per source, numbered where there are several."""

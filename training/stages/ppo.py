@@ -7,36 +7,32 @@ A bandit: one prompt, one response, one reward at its end. No discount.
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+import numpy as np
 import tyro
 from torch import Tensor
 
-from training.artifacts.checkpoints import Checkpoint
-from training.artifacts.conversations import stop_ids
+from training.artifacts.checkpoints import Checkpoint, System
 from training.artifacts.errors import UserError
-from training.artifacts.layouts import pretraining, prompts
-from training.models import building, forward, hardware, loading, optimization, probes, publishing
+from training.artifacts.rendering import Renderer
+from training.data import reading, rendering, splits
+from training.data.documents import document_marks
+from training.data.items import Rows
+from training.data.ragged import Ragged
+from training.data.usage import Usage
+from training.models import building, forward, hardware, loading, optimization, probes, publishing, templates
 from training.rl import batches, losses
 from training.rl.ema import Ema, decay_for
-from training.rl.episodes import (
-    Episodes,
-    PolicyModels,
-    after_stop,
-    evaluate,
-    shuffle_into_minibatches,
-    values_of,
-    whole_rows,
-)
-from training.rl.rollouts import Sampling, generate
+from training.rl.episodes import Episodes, PolicyModels, evaluate, shuffle_into_minibatches, values_of
+from training.rl.rollouts import Rollouts, Sampling, generate
 from training.runtime import runs
 from training.runtime.configuration import parse
-from training.stages.pretrain import document_rows, next_token_loss
-from training.stages.sample import default_length, render_prompts
+from training.stages import limits
+from training.stages.pretrain import next_token_loss
 
 RATIO_TOLERANCE = 1e-5
 ADAM_EPS = 1e-5  # of the authors' earlier code (Ziegler et al. 2019); the paper does not say
@@ -143,14 +139,23 @@ class State:
 
 
 class Setup(NamedTuple):
-    """What a run starts from. `inputs` are parents' ids and hashes of data."""
+    """What a run starts from.
+
+    Attributes:
+        prompts: token ids, each with the header of the answer to come.
+        documents: rows of text, none without pretraining gradients.
+        stops: ids that end a response.
+        summaries: what the manifest keeps of the data.
+        inputs: parents' ids and hashes of data.
+    """
 
     models: PolicyModels
     tokenizer: Any
+    system: System
     parents: tuple[str, ...]
     base_model: str | None
-    prompts: list[list[int]]
-    documents: list[list[int]]
+    prompts: Ragged
+    documents: Ragged
     max_tokens: int
     stops: tuple[int, ...]
     summaries: dict[str, Any]
@@ -281,7 +286,7 @@ def ppo_gradients(
     return sums
 
 
-def ptx_gradients(policy: Any, documents: Sequence[list[int]], config: Config) -> float:
+def ptx_gradients(policy: Any, documents: Sequence[Any], config: Config) -> float:
     """Add gamma times the gradient of the mean cross-entropy per token of these documents. Returns that mean."""
     tokens = sum(len(row) - 1 for row in documents)
     total = 0.0
@@ -323,84 +328,127 @@ def update_scalars(episodes: Episodes, returns: Tensor, updates: list[dict[str, 
 
 
 def prepare(config: Config) -> Setup:
-    """Load the models models, the prompts and the pretraining documents."""
-    data = prompts.load(runs.at_home(config.home, config.prompts))
+    """Load policy and reward model, the prompts and the pretraining documents; says what is used of each."""
     source = loading.load(config.model, config.home)
-    judge = loading.load(config.reward, config.home, "reward")
+    reward = loading.load(config.reward, config.home, "reward")
     tokenizer = source.tokenizer
-    if tokenizer.get_vocab() != judge.tokenizer.get_vocab() or tokenizer.chat_template != judge.tokenizer.chat_template:
+    if (
+        tokenizer.get_vocab() != reward.tokenizer.get_vocab()
+        or tokenizer.chat_template != reward.tokenizer.chat_template
+    ):
         raise UserError("policy and reward model have different tokenizers: train the reward model from this policy")
-    skipped: Counter[str] = Counter()
-    max_tokens = config.max_tokens or default_length(source)
-    asked = [ids for _, ids in render_prompts(source, data.records, max_tokens, skipped)]
-    documents, text = ptx_documents(tokenizer, config, forward.context_of(source.model))
-    summaries = {"prompts": data.summary() | {"unusable": dict(skipped)}} | text
-    stops = tuple(stop_ids(tokenizer))
-    manifest = judge.checkpoint.manifest if judge.checkpoint else None
+    renderer = templates.renderer_for(source)
+    renderer.require_end()
+    context = limits.context_of(source.model, config.context)
+    max_tokens = limits.response_length(source, context, config.max_tokens)
+    longest = limits.prompt_length(context, max_tokens, config.max_prompt_tokens)
+    prompts = load_prompts(config, renderer, longest)
+    documents, usages = load_documents(config, renderer, context)
+    usages = [prompts.usage, *usages]
+    summaries = {name: summary for usage in usages for name, summary in usage.summaries().items()}
+    manifest = reward.checkpoint.manifest if reward.checkpoint else None
     reference = copy.deepcopy(source.model).requires_grad_(False)
-    value = copy.deepcopy(judge.model)
+    value = copy.deepcopy(reward.model)
     offset = (manifest.reward_offset if manifest else None) or 0.0
     models = PolicyModels(
-        source.model, reference, judge.model.requires_grad_(False), value, offset, after_stop(tokenizer, stops)
+        source.model, reference, reward.model.requires_grad_(False), value, offset, renderer.extend
     )
     return Setup(
         models,
         tokenizer,
-        (*source.parents, *judge.parents),
+        templates.system_of(source),
+        (*source.parents, *reward.parents),
         source.base_model,
-        asked,
+        prompts.items,
         documents,
         max_tokens,
-        stops,
+        renderer.stop_ids,
         summaries,
-        [source.key, judge.key, *(summary["sha256"] for summary in summaries.values())],
+        [source.key, reward.key, *(summary["sha256"] for summary in summaries.values())],
     )
 
 
-def ptx_documents(tokenizer: Any, config: Config, context: int) -> tuple[list[list[int]], dict[str, Any]]:
-    """As many pretraining rows as the run uses, drawn from the first ten times as many; and their source."""
-    if config.ptx_coefficient <= 0 or config.pretraining_data is None:
-        return [], {}
-    wanted = config.iterations * config.steps_per_iteration * config.ptx_documents
-    text = pretraining.load(runs.at_home(config.home, config.pretraining_data), limit=10 * wanted)
-    chosen = runs.rng_for(config.seed, "ptx").sample(text.records, min(wanted, len(text.records)))
-    return document_rows(tokenizer, chosen, context), {"pretraining": text.summary()}
+def load_prompts(config: Config, renderer: Renderer, longest: int) -> Rows[Ragged]:
+    """Prompts of at most `longest` tokens."""
+    selection = reading.select(
+        config.home,
+        reading.PROMPTS,
+        config.prompts,
+        limit=config.limit,
+        seed=config.seed,
+        hygiene=config.hygiene,
+    )
+    rows = rendering.prompts(config.home, selection, renderer, longest)
+    limits.report(rows.usage)
+    return splits.weighted(rows, selection.weights, config.seed)
+
+
+def load_documents(config: Config, renderer: Renderer, context: int) -> tuple[Ragged, list[Usage]]:
+    """As many random documents as the run uses, those longer than the context split."""
+    if config.ptx_coefficient <= 0:
+        return Ragged(np.empty(0, np.int32), np.empty(0, np.int32)), []
+    needed = config.iterations * config.steps_per_iteration * config.ptx_documents
+    selection = reading.select(
+        config.home, reading.DOCUMENTS, config.pretraining_data, limit=needed, seed=config.seed
+    )
+    marks = document_marks(renderer.tokenizer, renderer.stop_ids)
+    rows = rendering.documents(config.home, selection, renderer.tokenizer, marks)
+    rows = limits.split_documents(rows, context)
+    limits.report(rows.usage)
+    return rows.items, [rows.usage]
 
 
 def check(config: Config) -> None:
     """Raise `UserError` for settings that contradict each other, before anything is loaded."""
-    if config.ptx_coefficient > 0 and config.pretraining_data is None:
+    if config.ptx_coefficient > 0 and not config.pretraining_data:
         raise UserError("--ptx-coefficient needs --pretraining-data FILE")
-    if min(config.iterations, config.epochs, config.batch, config.minibatch) < 1:
-        raise UserError("--iterations, --epochs, --batch and --minibatch must be at least 1")
+    if min(config.iterations, config.epochs, config.batch, config.minibatch, config.ptx_documents) < 1:
+        raise UserError("--iterations, --epochs, --batch, --minibatch and --ptx-documents must be at least 1")
     if config.batch % config.minibatch:
         raise UserError(f"--batch {config.batch} is no multiple of --minibatch {config.minibatch}: change one")
     if config.temperature <= 0:
         raise UserError("--temperature must be above 0: PPO learns from samples")
 
 
-def publish(setup: Setup, config: Config, run: runs.Run, ema: Ema) -> Checkpoint:
-    """Publish the policy with a probe of its own likeliest answers."""
-    policy, asked = setup.models.policy, setup.prompts[: probes.PROBES]
-    drawn = generate(policy, asked, 1, Sampling(0.0, setup.max_tokens, setup.stops, config.seed))
-    last = {f"last/{name}": value for name, value in run.memory["last"].items()}
-    counts = {"optimizer_steps": run.memory["optimizer_steps"], "episodes": config.iterations * config.batch}
+def publish(setup: Setup, config: Config, run: runs.Run, ema: Ema, state: State) -> Checkpoint:
+    """Publish the policy as it is now: with its average weights, where they are averaged.
+
+    Figures under `raw/` are those of the last iteration's rollouts and updates, of the policy as it was trained;
+    those under `published/` are of the published weights, on one more batch of prompts. `score` is the mean reward,
+    the offset subtracted and unfinished responses penalised.
+    """
+    policy, prompts = setup.models.policy, [row.tolist() for row in setup.prompts[: probes.PROBES]]
+    likeliest = generate(policy, prompts, 1, Sampling(0.0, setup.max_tokens, setup.stops, config.seed))
+    raw = {f"raw/{name}": value for name, value in state.last.items()}
+    published = {f"published/{name}": value for name, value in measure(setup, config).items()}
+    counts = {"optimizer_steps": state.optimizer_steps, "episodes": config.iterations * config.batch}
     weights = {"weights": "ema", "ema_decay": ema.decay} if config.ema > 0 else {"weights": "last"}
+    run.log(config.iterations, published)
     return publishing.publish(
         policy,
         setup.tokenizer,
         config.home,
         stage=config.stage,
         kind="policy",
+        system=setup.system,
         parents=setup.parents,
         base_model=setup.base_model,
         generation={"temperature": config.temperature, "top_p": 1.0, "max_tokens": setup.max_tokens},
-        probe=probes.policy_probe(policy, whole_rows(asked, drawn.ids, [])),
+        probe=probes.policy_probe(policy, [[*p, *r] for p, r in zip(prompts, likeliest.ids, strict=True)]),
         config=run.config,
         data=setup.summaries,
         seed=config.seed,
-        metrics=counts | weights | last,
+        metrics=counts | weights | raw | published,
     )
+
+
+def measure(setup: Setup, config: Config) -> dict[str, float]:
+    """Scalars of the policy as it is now, on the batch of prompts after those of the last iteration."""
+    prompts, rollouts = roll_out(setup, config, config.iterations)
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(rollouts.ids[i]))
+    micro_batches = batches.chunks(order, config.micro_batch or config.minibatch)
+    episodes = evaluate(setup.models, prompts, rollouts, micro_batches, config.temperature)
+    return scalars_of(episodes, losses.kl_estimators(episodes.old_logprobs, episodes.reference_logprobs))
 
 
 def main(arguments: Sequence[str]) -> int:
