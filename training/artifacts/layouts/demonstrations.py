@@ -28,9 +28,9 @@ class Demonstration:
     use_case: str | None = None
 
 
-def load(source: str, *, split: str | None = None, limit: int | None = None) -> Loaded[Demonstration]:
+def load(source: str, *, limit: int | None = None, seed: int = 0) -> Loaded[Demonstration]:
     """Load demonstrations from a file, folder or hub id. Raises `UserError` if there is no usable row."""
-    return load_rows(source, parse, needs=NEEDS, split=split, limit=limit)
+    return load_rows(source, parse, needs=NEEDS, limit=limit, seed=seed)
 
 
 def parse(row: Row) -> Demonstration:
