@@ -147,7 +147,9 @@ class Rankings(Views[Ranking]):
 
     def row(self, number: int) -> Ranking:
         pairs = [(int(i), int(j), int(outcome)) for i, j, outcome in self.pairs[number].reshape(-1, 3)]
-        return Ranking([self.rows[int(i)].tolist() for i in self.places[number]], pairs, self.names[int(self.groups[number])])
+        return Ranking(
+            [self.rows[int(i)].tolist() for i in self.places[number]], pairs, self.names[int(self.groups[number])]
+        )
 
     def take(self, rows: np.ndarray) -> Rankings:
         return Rankings(self.rows, self.places.take(rows), self.pairs.take(rows), self.groups[rows], self.names)
@@ -155,5 +157,3 @@ class Rankings(Views[Ranking]):
     def sizes(self) -> np.ndarray:
         """Tokens of all responses of each comparison."""
         return np.array([self.rows.lengths[self.places[row]].sum() for row in range(len(self))], dtype=np.int64)
-
-

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from training.artifacts.errors import UserError
-from training.artifacts.files import sha256_file
 from training.artifacts.layouts import comparisons, demonstrations, pretraining, prompts
-from training.artifacts.loading import UNKNOWN_COLUMNS
-from training.artifacts.rows import Skip, kind_of, open_source, read_text
-from training.data import hygiene
+from training.artifacts.loading import Reading, Regroup, parse_mixture
+from training.artifacts.rows import Skip, kind_of, open_source
+from training.data import hygiene as rules
 from training.data.usage import SourceUsage
 from training.runtime.runs import at_home, rng_for
 
@@ -29,11 +28,13 @@ class Layout(NamedTuple):
         role: its name in sentences and manifests.
         parse: makes a record of a row, or raises `Skip`.
         needs: the columns that it needs, for the error when no row has them.
+        regroup: makes one row per record where records are spread over rows.
     """
 
     role: str
     parse: Callable[..., Any]
     needs: str
+    regroup: Regroup | None = None
 
 
 DEMONSTRATIONS = Layout("demonstrations", demonstrations.parse, demonstrations.NEEDS)
@@ -64,27 +65,33 @@ class Selection:
 
 
 def select(
-    home: Path, layout: Layout, sources: str | Sequence[str], *, role: str | None = None, **options: Any
+    home: Path,
+    layout: Layout,
+    sources: str | Sequence[str],
+    *,
+    role: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    hygiene: bool = False,
 ) -> Selection:
     """A selection of these sources, each with an optional weight (`SOURCE=WEIGHT`) and `{home}` replaced.
 
     Args:
         sources: a single one may be plain text.
         role: the layout's where it is left out.
-        options: the other fields of the selection.
+        limit, seed, hygiene: see `Selection`.
 
     Raises:
         UserError: a source does not exist, or an option makes no sense.
     """
     names = (sources,) if isinstance(sources, str) else tuple(sources)
-    limit = options.get("limit")
     if limit is not None and limit < 1:
         raise UserError(f"--limit {limit}: use at least 1, or leave it out")
     mixture = parse_mixture([at_home(home, name) for name in names])
     for source, _ in mixture:
         open_source(source)
     paths, weights = zip(*mixture, strict=True)
-    return Selection(paths, role or layout.role, weights, **options)
+    return Selection(paths, role or layout.role, weights, limit, seed, hygiene)
 
 
 class Entry(NamedTuple):
@@ -101,49 +108,43 @@ def entries(selection: Selection, layout: Layout, usages: Sequence[SourceUsage])
         UserError: a source is missing, cannot be read, or has none of the columns that are needed.
     """
     stream = _all(selection, layout, usages)
+    if layout is COMPARISONS:
+        stream = _without_corrected(stream, _corrected(selection), usages)
     if selection.hygiene:
         stream = _clean(stream, layout, _repeated(selection, layout), usages)
     return stream if selection.limit is None else _drawn(stream, selection, usages)
 
 
-def content_hash(source: str) -> str:
-    """sha256 of what a source holds now: of a file's bytes, else of its rows as JSON."""
-    path = Path(source).expanduser()
-    if path.is_file():
-        return sha256_file(path)
-    opened = open_source(source)
-    for _ in opened.rows():
-        pass
-    return opened.sha256()
+def fingerprint(source: str, layout: Layout) -> tuple[str, list[Any]]:
+    """What a source holds now: its sha256, and how its bytes are read."""
+    opened = open_source(source, documents=layout is DOCUMENTS)
+    return opened.sha256(), [[kind_of(file) for file in opened.files], opened.split]
 
 
 def _all(selection: Selection, layout: Layout, usages: Sequence[SourceUsage]) -> Iterator[Entry]:
     for number, (source, usage) in enumerate(zip(selection.sources, usages, strict=True)):
-        for record in _records(source, layout, usage):
+        passed = Reading(
+            source, layout.parse, needs=layout.needs, regroup=layout.regroup, documents=layout is DOCUMENTS
+        )
+        for record in passed:
             yield Entry(number, record)
+        usage.rows = passed.rows
+        usage.skipped.update(passed.skipped)
+        usage.noted.update(f"column {column} is not used" for column in passed.ignored)
 
 
-def _records(source: str, layout: Layout, usage: SourceUsage) -> Iterator[Any]:
-    path = Path(source).expanduser()
-    if layout is DOCUMENTS and path.is_file() and kind_of(path) == ".txt":
-        for text in pretraining.documents(read_text(path)):
-            usage.rows += 1
-            yield text
-        return
-    columns: dict[str, None] = {}
-    for row in open_source(source).rows():
-        usage.rows += 1
-        try:
-            if isinstance(row, Skip):
-                raise row
-            if len(columns) < 12:
-                columns |= dict.fromkeys(row)
-            yield layout.parse(row)
-        except Skip as skip:
-            usage.skipped[skip.reason] += 1
-    if usage.rows and usage.skipped[UNKNOWN_COLUMNS] == usage.rows:
-        shape = "is plain text" if list(columns) == ["line"] else f"has the columns {', '.join(list(columns)[:12])}"
-        raise UserError(f"{source} {shape}; this kind of data needs {layout.needs}")
+def _corrected(selection: Selection) -> set[str]:
+    """Ids of the comparisons that a row of any source corrects."""
+    rows = (row for source in selection.sources for row in open_source(source).rows() if not isinstance(row, Skip))
+    return {str(row["supersedes"]) for row in rows if row.get("supersedes")}
+
+
+def _without_corrected(stream: Iterator[Entry], corrected: set[str], usages: Sequence[SourceUsage]) -> Iterator[Entry]:
+    for entry in stream:
+        if entry.record.id in corrected:
+            usages[entry.source].skipped["a later row corrects it"] += 1
+        else:
+            yield entry
 
 
 def _repeated(selection: Selection, layout: Layout) -> set[int]:
@@ -151,7 +152,7 @@ def _repeated(selection: Selection, layout: Layout) -> set[int]:
     if layout not in (DEMONSTRATIONS, PROMPTS):
         return set()
     unread = [SourceUsage(source, "") for source in selection.sources]
-    return hygiene.duplicates([hygiene.prompt_text(entry.record) for entry in _all(selection, layout, unread)])
+    return rules.duplicates([rules.prompt_text(entry.record) for entry in _all(selection, layout, unread)])
 
 
 def _clean(
@@ -172,9 +173,9 @@ def _fault(record: Any, layout: Layout, repeats: bool, per_user: Counter[str]) -
         return "the prompt repeats an earlier one"
     if record.user is not None and layout is not COMPARISONS:
         per_user[record.user] += 1
-        if per_user[record.user] > hygiene.PROMPTS_PER_USER:
-            return f"more than {hygiene.PROMPTS_PER_USER} prompts of one user"
-    kinds = hygiene.personal_information("\n".join(hygiene.texts_of(record)))
+        if per_user[record.user] > rules.PROMPTS_PER_USER:
+            return f"more than {rules.PROMPTS_PER_USER} prompts of one user"
+    kinds = rules.personal_information("\n".join(rules.texts_of(record)))
     return f"it contains {kinds[0]}" if kinds else None
 
 

@@ -28,7 +28,7 @@ from training.runtime.runs import CONSOLE
 
 PART_RECORDS = 2000  # rendered together
 PART_CHARACTERS = 4_000_000  # of a part at most, unless a single record is longer
-CODE = ("artifacts/*.py", "artifacts/layouts/*.py", "artifacts/readers/*.py", "data/*.py")  # rows -> token ids
+CODE = ("artifacts", "data")  # folders of the code that turns rows into token ids
 CUT_RESPONSE = "a response that was cut off at its length limit"
 
 Render = Callable[[Sequence[Entry], Writer, Sequence[SourceUsage]], None]
@@ -65,10 +65,8 @@ def comparisons(home: Path, selection: Selection, renderer: Renderer, context: i
     would teach that its last words end an answer.
     """
     groups: dict[str, int] = {}
-    superseded: set[int] = set()
 
     def render(part: Sequence[Entry], writer: Writer, usages: Sequence[SourceUsage]) -> None:
-        superseded.update(text_hash(entry.record.supersedes) for entry in part if entry.record.supersedes)
         whole = [[r for r in entry.record.responses if r.finish_reason != "length"] for entry in part]
         conversations = [
             [*entry.record.messages, {"role": "assistant", "content": response.text}]
@@ -88,15 +86,13 @@ def comparisons(home: Path, selection: Selection, renderer: Renderer, context: i
         reading.COMPARISONS,
         shape,
         render,
-        facts=lambda: {"groups": list(groups), "superseded": sorted(superseded)},
+        facts=lambda: {"groups": list(groups)},
     )
     counts = made.array("response_counts", np.int32)
     places = Ragged(np.arange(int(counts.sum(dtype=np.int64))), counts)
     pairs = Ragged(made.array("pairs", np.int32), made.array("pair_counts", np.int32))
     rankings = Rankings(_ids(made), places, pairs, made.array("groups", np.int32), made.facts["groups"])
-    rows = _rows(made, rankings, usage)
-    corrected = np.isin(made.array("record_ids", np.uint64), np.array(made.facts["superseded"], np.uint64))
-    return rows.without(corrected, "a later row corrects it")
+    return _rows(made, rankings, usage)
 
 
 def prompts(home: Path, selection: Selection, renderer: Renderer, longest: int) -> Rows[Ragged]:
@@ -153,11 +149,12 @@ def _rendered(
     facts: Callable[[], Mapping[str, Any]] = dict,
 ) -> tuple[Cached, Usage]:
     """The arrays of a selection, rendered part by part unless they are in the cache; and what was used."""
-    sources = [SourceUsage(source, reading.content_hash(source)) for source in selection.sources]
+    prints = [reading.fingerprint(source, layout) for source in selection.sources]
+    sources = [SourceUsage(path, sha256) for path, (sha256, _) in zip(selection.sources, prints, strict=True)]
     key = {
         "layout": layout.role,
         "code": _code_hash(),
-        "sources": [[source.sha256, reading.address(source.path)] for source in sources],
+        "sources": prints,
         "limit": None if selection.limit is None else [selection.limit, selection.seed],
         "hygiene": selection.hygiene,
         **shape,
@@ -241,7 +238,9 @@ def _append_ranking(
     place = {response: number for number, response in enumerate(usable)}
     among = [(place[i], place[j], outcome) for i, j, outcome in pairs_of(record) if i in place and j in place]
     decided = [pair for pair in among if pair[2] != 0]
-    faults = [sentence(row) if isinstance(row, Refusal) else CUT_RESPONSE for row in rows if not isinstance(row, Rendered)]
+    faults = [
+        sentence(row) if isinstance(row, Refusal) else CUT_RESPONSE for row in rows if not isinstance(row, Rendered)
+    ]
     if not decided:
         usage.skipped[faults[0] if faults else "no decided pair"] += 1
         return
@@ -256,7 +255,6 @@ def _append_ranking(
     writer.append("pair_counts", [3 * len(decided)], np.int32)
     group = record.labeler_group or "all"
     writer.append("groups", [groups.setdefault(group, len(groups))], np.int32)
-    writer.append("record_ids", [text_hash(record.id)], np.uint64)
     # A sum, so that the order of the responses does not matter.
     _append_facts(writer, entry, sum(map(row_hash, kept)) % 2**64)
 
@@ -264,11 +262,6 @@ def _append_ranking(
 def row_hash(ids: Sequence[int]) -> int:
     """64 bits that tell a row of token ids from others."""
     return int.from_bytes(hashlib.blake2b(np.asarray(ids, np.int32).tobytes(), digest_size=8).digest(), "little")
-
-
-def text_hash(text: str) -> int:
-    """64 bits that tell a text from others."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def _shape(renderer: Renderer) -> dict[str, Any]:
@@ -284,7 +277,8 @@ def _shape(renderer: Renderer) -> dict[str, Any]:
 def _code_hash() -> str:
     """Of the code that turns rows into token ids: rows rendered by an earlier version are rendered anew."""
     root = Path(__file__).parents[1]
-    return hashlib.sha256("".join(sha256_file(f) for p in CODE for f in sorted(root.glob(p))).encode()).hexdigest()
+    files = [file for folder in CODE for file in sorted((root / folder).rglob("*.py"))]
+    return hashlib.sha256("".join(map(sha256_file, files)).encode()).hexdigest()
 
 
 def _rows(made: Cached, items: Any, usage: Usage) -> Rows[Any]:

@@ -18,15 +18,15 @@ def context_of(model: Any) -> int:
     return int(getattr(model.config, "max_position_embeddings", 0) or 2048)
 
 
-def pad_right(rows: Sequence[Sequence[int | float]], value: int | float, dtype: torch.dtype = torch.long) -> Tensor:
-    """Rows of different lengths as one tensor (rows, longest) on `device()`, filled up with `value`."""
+def pad_right(rows: Sequence[Any], value: int | float, dtype: torch.dtype = torch.long) -> Tensor:
+    """Rows of different lengths, lists or arrays, as one tensor (rows, longest) on `device()`, filled up with `value`."""
     padded = np.full((len(rows), max(map(len, rows))), value, np.int64 if dtype == torch.long else np.float64)
     for number, row in enumerate(rows):
         padded[number, : len(row)] = row
     return torch.from_numpy(padded).to(device(), dtype)
 
 
-def logits_of(model: Any, rows: Sequence[Sequence[int]], first: int = 0) -> Tensor:
+def logits_of(model: Any, rows: Sequence[Any], first: int = 0) -> Tensor:
     """Logits of rows padded to the right, at positions `first` to the last but one.
 
     Shape (rows, longest - 1 - first, vocabulary). A causal model never looks right, so padding there changes

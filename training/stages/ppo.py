@@ -81,7 +81,7 @@ class Config:
     context: int | None = None
     """Greatest number of tokens of prompt and response together; left out, the model's own, at most 2,048
     (Ouyang et al. 2022, appendix C)."""
-    max_prompt_tokens: int = 1024
+    max_prompt_tokens: int = limits.PROMPT
     """Longer prompts are left out, never cut. 1k (Ouyang et al. 2022, appendix C)."""
     max_tokens: int | None = None
     """Greatest length of a response in tokens; left out, the checkpoint's default, at most 1,024
@@ -350,9 +350,7 @@ def prepare(config: Config) -> Setup:
     reference = copy.deepcopy(source.model).requires_grad_(False)
     value = copy.deepcopy(reward.model)
     offset = (manifest.reward_offset if manifest else None) or 0.0
-    models = PolicyModels(
-        source.model, reference, reward.model.requires_grad_(False), value, offset, renderer.extend
-    )
+    models = PolicyModels(source.model, reference, reward.model.requires_grad_(False), value, offset, renderer.extend)
     return Setup(
         models,
         tokenizer,
@@ -388,9 +386,7 @@ def load_documents(config: Config, renderer: Renderer, context: int) -> tuple[Ra
     if config.ptx_coefficient <= 0:
         return Ragged(np.empty(0, np.int32), np.empty(0, np.int32)), []
     needed = config.iterations * config.steps_per_iteration * config.ptx_documents
-    selection = reading.select(
-        config.home, reading.DOCUMENTS, config.pretraining_data, limit=needed, seed=config.seed
-    )
+    selection = reading.select(config.home, reading.DOCUMENTS, config.pretraining_data, limit=needed, seed=config.seed)
     marks = document_marks(renderer.tokenizer, renderer.stop_ids)
     rows = rendering.documents(config.home, selection, renderer.tokenizer, marks)
     rows = limits.split_documents(rows, context)

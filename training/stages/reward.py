@@ -154,8 +154,9 @@ def check(config: Config) -> None:
 
 def prepare(config: Config, renderer: Renderer, context: int) -> Data:
     """Comparisons, held-out comparisons and the rows of the offset as token ids; says what is used of each."""
-    options = {"limit": config.limit, "seed": config.seed, "hygiene": config.hygiene}
-    selection = reading.select(config.home, reading.COMPARISONS, config.data, **options)
+    selection = reading.select(
+        config.home, reading.COMPARISONS, config.data, limit=config.limit, seed=config.seed, hygiene=config.hygiene
+    )
     rows = rendering.comparisons(config.home, selection, renderer, context)
     limits.report(rows.usage)
     usages = [rows.usage]

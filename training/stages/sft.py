@@ -183,8 +183,9 @@ def _renderer(source: loading.Source, config: Config) -> Renderer:
 
 def prepare(config: Config, renderer: Renderer, context: int) -> Data:
     """Demonstrations, held-out demonstrations and text as token ids; says what is used of each."""
-    options = {"limit": config.limit, "seed": config.seed, "hygiene": config.hygiene}
-    selection = reading.select(config.home, reading.DEMONSTRATIONS, config.data, **options)
+    selection = reading.select(
+        config.home, reading.DEMONSTRATIONS, config.data, limit=config.limit, seed=config.seed, hygiene=config.hygiene
+    )
     rows = rendering.demonstrations(config.home, selection, renderer, context)
     limits.report(rows.usage)
     if config.validation:

@@ -12,7 +12,10 @@ ROWS = [[7], [], [8, 9, 10, 11, 12], [13, 14]]
 
 
 def ragged() -> Ragged:
-    return Ragged(np.array(sum(ROWS, []), dtype=np.int32), np.array([len(row) for row in ROWS], dtype=np.int32))
+    return Ragged(
+        np.array([value for row in ROWS for value in row], dtype=np.int32),
+        np.array([len(row) for row in ROWS], dtype=np.int32),
+    )
 
 
 def lists(rows: Ragged | Packed) -> list[list[int]]:
