@@ -73,11 +73,12 @@ def tokenizer() -> Any:
     return wrapped
 
 
-def rows(tokenizer: Any, conversations: Sequence[Any], **settings: Any) -> list[Rendered]:
-    """Rendered conversations, none of which may be refused."""
-    rendered = Renderer(tokenizer).render(conversations, **settings)
-    assert all(isinstance(row, Rendered) for row in rendered), rendered
-    return [row for row in rendered if isinstance(row, Rendered)]
+def row(tokenizer: Any, conversation: Sequence[Any], *, generation: bool = False, learn: bool = False) -> Rendered:
+    """One rendered conversation, which must not be refused."""
+    renderer = Renderer(tokenizer)
+    (rendered,) = renderer.prompts([conversation]) if generation else renderer.render([conversation], learn=learn)
+    assert isinstance(rendered, Rendered), rendered
+    return rendered
 
 
 def publish_tiny(store: Path, kind: str = "policy", seed: int = 0) -> Checkpoint:
@@ -105,8 +106,7 @@ def publish_tiny(store: Path, kind: str = "policy", seed: int = 0) -> Checkpoint
     torch.manual_seed(seed)
     build = LlamaForCausalLM if kind == "policy" else LlamaForSequenceClassification
     model = build(config).eval()
-    answered = [[*c, {"role": "assistant", "content": "so it is"}] for c in conversations(3, seed=9)]
-    probe_ids = [row.ids for row in rows(tok, answered)]
+    probe_ids = [row(tok, [*c, {"role": "assistant", "content": "so it is"}]).ids for c in conversations(3, seed=9)]
     with torch.no_grad():
         outputs = [model(input_ids=torch.tensor([ids])).logits[0] for ids in probe_ids]
     probe: dict[str, Any] = {"ids": probe_ids}

@@ -74,7 +74,7 @@ def text_of(content: Any) -> str | None:
         return content
     if not isinstance(content, Sequence) or isinstance(content, bytes) or not content:
         return None
-    texts = [part if isinstance(part, str) else _part_text(part) for part in content]
+    texts = [_part_text(part) for part in content]
     return None if any(text is None for text in texts) else "".join(text for text in texts if text is not None)
 
 

@@ -5,7 +5,6 @@ What is trained is what is sampled: a row is the ids of the generation prompt, t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ from training.artifacts.conversations import (
 )
 from training.artifacts.encoding import Encoded, Encoder
 from training.artifacts.errors import UserError
-from training.artifacts.templates import Ending, Template
+from training.artifacts.templates import Ending, Template, shared_start
 
 AT_ONCE = 256  # conversations rendered and encoded together
 NO_END = (
@@ -243,7 +242,7 @@ class Renderer:
             return
         if len(marks) == len(weights):
             marks = [mark for mark, weight in zip(marks, weights, strict=True) if weight != 0]
-        common = len(os.path.commonprefix([whole, draft.text]))
+        common = len(shared_start(whole, draft.text))
         draft.spans = tuple(self._marked_span(draft.text, *mark) for mark in marks if mark[1] <= common)
         draft.learned = draft.prompt is not None and any(end > len(draft.prompt) for _, end in marks)
         draft.marked, draft.context_turns = True, 0

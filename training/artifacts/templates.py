@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -146,9 +145,7 @@ class Template:
     @cached_property
     def ending(self) -> Ending:
         """How the last assistant turn ends: by the template's own token, else by the end-of-sequence token."""
-        written = self._after_answer()
-        if written is None:
-            written = ""
+        written = self._after_answer() or ""
         eos = self.tokenizer.eos_token_id
         known = [*self._given_ids, *([] if eos is None else [int(eos)])]
         first = self._first_token(written, known) or self._first_token(written, list(self._added.values()))
@@ -170,7 +167,7 @@ class Template:
         """What a generation prompt writes that a finished turn lacks, such as the start of a thought."""
         prompt = self._one(ASKED, generation=True).rpartition(QUESTION)[2]
         whole = self._one(ANSWERED).rpartition(QUESTION)[2]
-        return prompt[len(os.path.commonprefix([prompt, whole])) :]
+        return prompt[len(shared_start(prompt, whole)) :]
 
     @cached_property
     def control_strings(self) -> tuple[str, ...]:
@@ -184,7 +181,7 @@ class Template:
             before, _, after = talk.partition(QUESTION)
             header, _, after = after.partition(ANSWER)
             prompt = self._one(ASKED, generation=True).rpartition(QUESTION)[2]
-            marks = [before, os.path.commonprefix([header, prompt]), after.partition(SECOND)[0]]
+            marks = [before, shared_start(header, prompt), after.partition(SECOND)[0]]
             strings |= {string for string in self._added if any(string in mark for mark in marks)}
         return tuple(sorted(strings, key=lambda s: (-len(s), s)))
 
@@ -198,11 +195,9 @@ class Template:
 
     def _after_answer(self) -> str | None:
         """What the template writes after the last answer; None where the answer cannot be found."""
-        for turns in (ANSWERED, [{"role": "system", "content": SYSTEM}, *ANSWERED]):
-            text = self._one(turns)
-            if ANSWER in text:
-                return text.rpartition(ANSWER)[2]
-        return None
+        system: list[Message] = [{"role": "system", "content": SYSTEM}]
+        texts = (self._one(turns) for turns in (ANSWERED, [*system, *ANSWERED]))
+        return next((text.rpartition(ANSWER)[2] for text in texts if ANSWER in text), None)
 
     def _first_token(self, text: str, ids: Sequence[int]) -> tuple[str, int, str] | None:
         """The first of these tokens in a text: its string, id, and what follows it."""
@@ -211,6 +206,12 @@ class Template:
         if match is None:
             return None
         return match.group(), by_string[match.group()], text[match.end() :]
+
+
+def shared_start(one: str, other: str) -> str:
+    """The longest text that both start with."""
+    length = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return one[:length]
 
 
 def template_source(tokenizer: Any) -> str:
