@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,11 @@ def make_home(home: Path) -> Path:
         for i in range(24)
     ]
     comparisons.freeze(rankings, home / "rankings.jsonl")
-    comparisons.freeze(rankings[:6], home / "rankings-validation.jsonl")
+    held_out = [
+        replace(ranking, id=f"v{i}", responses=(*ranking.responses[:-1], Response(ranking.responses[-1].text + " .")))
+        for i, ranking in enumerate(rankings[:6])
+    ]
+    comparisons.freeze(held_out, home / "rankings-validation.jsonl")
     tokenizer.train(tokenizer.Config(data=str(home / "text.jsonl"), kind="words", vocab_size=512, home=home))
     return home
 

@@ -63,5 +63,5 @@ def cycle_batch(rows: int, size: int, number: int, *names: int | str) -> list[in
 
 def chunks(rows: Sequence[int], size: int | None) -> list[list[int]]:
     """Cut a batch into micro-batches of at most `size` rows; None keeps it whole."""
-    step = size or len(rows)
+    step = size or max(1, len(rows))
     return [list(rows[start : start + step]) for start in range(0, len(rows), step)]
