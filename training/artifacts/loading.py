@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -63,7 +63,13 @@ class Loaded(Generic[T]):
 
 
 def load(
-    source: str, parse: Callable[[Row], T], *, needs: str, split: str | None = None, limit: int | None = None
+    source: str,
+    parse: Callable[[Row], T],
+    *,
+    needs: str,
+    split: str | None = None,
+    limit: int | None = None,
+    regroup: Callable[[Iterable[Row | Skip]], Iterable[Row | Skip]] = iter,
 ) -> Loaded[T]:
     """Read a source row by row.
 
@@ -72,6 +78,7 @@ def load(
         needs: the columns that this kind of data needs, for the error when no row has them.
         split: of a hub data set or folder, its split; of a file, the rows whose `split` column has this value.
         limit: stop after this many records.
+        regroup: makes rows of which each is one record, where records are spread over rows.
 
     Raises:
         UserError: the source is missing, cannot be read, or has no usable row.
@@ -83,7 +90,7 @@ def load(
     rows = 0
     console = Console(stderr=True)
     hidden = not sys.stderr.isatty()
-    for row in track(opened.rows(), f"reading {source}", console=console, transient=True, disable=hidden):
+    for row in track(regroup(opened.rows()), f"reading {source}", console=console, transient=True, disable=hidden):
         if limit is not None and len(records) >= limit:
             break
         rows += 1

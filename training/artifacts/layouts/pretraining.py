@@ -9,11 +9,12 @@ from pathlib import Path
 
 from training.artifacts.errors import UserError
 from training.artifacts.files import sha256_file
-from training.artifacts.layouts.messages import first_text
-from training.artifacts.loading import UNKNOWN_COLUMNS, Loaded, Row
+from training.artifacts.layouts.columns import Layout, any_case, choose, column_text, first_filled, whole_text
+from training.artifacts.loading import Loaded, Row
 from training.artifacts.loading import load as load_rows
 from training.artifacts.rows import Skip, kind_of, read_text
 
+COLUMNS = ("text", "content", "document", "raw_content")
 NEEDS = "`text` (or `content`, or `document`), or a .txt file"
 HEADING = re.compile(r"^ ?= (?!=)[^\n]*[^=\n] = *$", re.MULTILINE)  # WikiText's titles; its sections have more signs
 
@@ -29,20 +30,23 @@ def load(source: str, *, split: str | None = None, limit: int | None = None) -> 
         return load_rows(source, parse, needs=NEEDS, split=split, limit=limit)
     if split is not None:
         raise UserError(f"{source} is plain text and has no splits: leave --split out, or give the file of that split")
-    found = documents(read_text(path))[:limit]
-    loaded = Loaded(found, sha256_file(path), len(found), Counter(), source)
+    texts = documents(read_text(path))[:limit]
+    loaded = Loaded(texts, sha256_file(path), len(texts), Counter(), source)
     loaded.require_records()
     return loaded
 
 
 def parse(row: Row) -> str:
     """A row's text. Raises `Skip` with the reason."""
-    text = first_text(row, "text", "content", "document")
-    if text is None:
-        raise Skip(UNKNOWN_COLUMNS)
+    row = any_case(row)
+    text: str = choose(LAYOUTS, row).read(row)
     if not text.strip():
         raise Skip("the document is empty")
-    return text
+    return whole_text(text)
+
+
+def _read(row: Row) -> str:
+    return column_text(row, first_filled(row, COLUMNS) or COLUMNS[0])
 
 
 def documents(text: str) -> list[str]:
@@ -54,3 +58,8 @@ def documents(text: str) -> list[str]:
     else:
         parts = re.split(r"\n[ \t]*\n", text.replace("\r\n", "\n"))
     return [part.strip() for part in parts if part.strip()]
+
+
+LAYOUTS = (
+    Layout("document", "pretraining", (COLUMNS,), "Text, or a list of text parts; nothing else is read.", _read),
+)
