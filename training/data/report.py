@@ -36,11 +36,10 @@ class DataConfig:
     kind: Literal["demonstrations", "comparisons", "prompts", "pretraining"]
     """What the rows are."""
     source: str
-    """A file (.jsonl, .json, .csv, .tsv, .txt, .parquet, each also .gz), a folder, or a hub id (id:configuration)."""
-    split: str | None = None
-    """Split of a hub data set or folder; of a file, the value of its column `split`."""
+    """A file (.jsonl, .json, .csv, .tsv, .txt, .parquet, .arrow, each also .gz), a folder, or a hub id, each as
+    PATH_OR_ID[:configuration][@split]."""
     limit: int | None = None
-    """Stop after this many usable rows."""
+    """Use this many usable rows, drawn at random."""
     tokenizer: str | None = None
     """Folder or hub id of a model: also count tokens and rows that its chat template cannot render."""
     context: int = 2048
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"--validation {config.validation} is no share: use a number from 0 up to, not including, 1")
     if config.out is not None and config.kind == "pretraining":
         raise UserError("--out writes conversations only: pretraining text is read as it is, leave --out out")
-    loaded = LOADERS[config.kind](config.source, split=config.split, limit=config.limit)
+    loaded = LOADERS[config.kind](config.source, limit=config.limit)
     _print_rows(config, loaded)
     _print_lengths(config, loaded)
     if config.kind != "pretraining":

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from training.artifacts.loading import UNKNOWN_COLUMNS, Row
-from training.artifacts.rows import Skip
+from training.artifacts.layouts.faults import fault
+from training.artifacts.loading import UNKNOWN_COLUMNS, Row, TrackedRow
+from training.artifacts.skips import Skip
 from training.artifacts.text import has_lone_surrogate, text_of
 
 Kind = Literal["demonstrations", "comparisons", "prompts", "pretraining"]
@@ -52,11 +53,12 @@ def choose(layouts: Sequence[Layout], row: Row) -> Layout:
     for layout in layouts:
         if layout.fits(row):
             return layout
+    names = set(row)
     for layout in layouts:  # present without a value: say so, rather than that no column is known
-        columns = [[name for name in group if name in row] for group in layout.columns]
+        columns = [[name for name in group if name in names] for group in layout.columns]
         empty = next((name for group in columns for name in group if not filled(row, name)), None)
         if all(columns) and empty is not None:
-            raise Skip(f"`{empty}` is empty")
+            raise fault("empty_column", empty)
     raise Skip(UNKNOWN_COLUMNS)
 
 
@@ -74,6 +76,9 @@ class _AnyCase(Mapping[str, Any]):
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self._names
 
+    def peek(self, name: str) -> Any:
+        return peek(self._row, self._names.get(name.lower(), name))
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
@@ -88,11 +93,14 @@ def any_case(row: Row) -> Row:
     return _AnyCase(row)
 
 
+def peek(row: Row, name: str) -> Any:
+    """The value in a column, None without one. To look is not to use: the column does not count as read."""
+    return row.peek(name) if isinstance(row, TrackedRow | _AnyCase) else row.get(name)
+
+
 def filled(row: Row, name: str) -> bool:
     """Whether the row has a value in this column: null, an empty text and an empty list are none."""
-    if name not in row:
-        return False
-    value = row[name]
+    value = peek(row, name)
     return value is not None and not (isinstance(value, str | list | tuple | dict) and not value)
 
 
@@ -109,7 +117,7 @@ def column_text(row: Row, name: str) -> str:
     """
     text = text_of(row[name])
     if text is None:
-        raise Skip(f"`{name}` is not text")
+        raise fault("not_text", name)
     return text
 
 
@@ -133,7 +141,7 @@ def whole_text(text: str) -> str:
         Skip: it holds half a character.
     """
     if has_lone_surrogate(text):
-        raise Skip("a text holds half a character (a lone surrogate)")
+        raise Skip("half_character")
     return text
 
 

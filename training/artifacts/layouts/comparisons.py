@@ -21,15 +21,16 @@ LAYOUTS: tuple[Layout, ...] = (
 )
 
 
-def load(source: str, *, split: str | None = None, limit: int | None = None) -> Loaded[Comparison]:
+def load(source: str, *, limit: int | None = None, seed: int = 0) -> Loaded[Comparison]:
     """Load comparisons from a file, folder or hub id; superseded ones are left out.
 
     Raises:
         UserError: there is no usable row.
     """
-    loaded = load_rows(source, parse, needs=NEEDS, split=split, limit=limit, regroup=judged)
+    loaded = load_rows(source, parse, needs=NEEDS, regroup=judged)
     superseded = {c.supersedes for c in loaded.records if c.supersedes}
-    return loaded.without(lambda c: "a later row corrects it" if c.id in superseded else None)
+    rest = loaded.without(lambda c: "a later row corrects it" if c.id in superseded else None)
+    return rest.sample(limit, seed)  # after the corrections: a draw could hold a row without the one that corrects it
 
 
 def parse(row: Row) -> Comparison:

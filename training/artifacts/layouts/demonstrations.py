@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from training.artifacts.conversations import Message
-from training.artifacts.layouts.columns import Layout, any_case, choose, filled, label_text, truth
+from training.artifacts.layouts.columns import Layout, any_case, choose, filled, label_text, peek, truth
 from training.artifacts.layouts.dialogues import dialogue
 from training.artifacts.layouts.exchanges import ANSWERS, BAD, CONVERSATIONS, answer_of, conversation_of, prompt_of
+from training.artifacts.layouts.faults import fault
 from training.artifacts.layouts.grouping import demonstrated
 from training.artifacts.layouts.messages import checked, to_assistant
 from training.artifacts.loading import Loaded, Row
 from training.artifacts.loading import load as load_rows
-from training.artifacts.rows import Skip
 from training.artifacts.text import text_of
 
 NEEDS = "`messages`, or `conversations` (ShareGPT), or `instruction` and `output` (Alpaca), or `prompt` and `response`"
@@ -33,9 +33,9 @@ class Demonstration:
     use_case: str | None = None
 
 
-def load(source: str, *, split: str | None = None, limit: int | None = None) -> Loaded[Demonstration]:
+def load(source: str, *, limit: int | None = None, seed: int = 0) -> Loaded[Demonstration]:
     """Load demonstrations from a file, folder or hub id. Raises `UserError` if there is no usable row."""
-    return load_rows(source, parse, needs=NEEDS, split=split, limit=limit, regroup=demonstrated)
+    return load_rows(source, parse, needs=NEEDS, limit=limit, seed=seed, regroup=demonstrated)
 
 
 def parse(row: Row) -> Demonstration:
@@ -44,10 +44,10 @@ def parse(row: Row) -> Demonstration:
     layout = choose(LAYOUTS, row)
     for name in BAD:
         if filled(row, name) and truth(row[name]) is False:
-            raise Skip(f"the answer is marked as bad (`{name}`)")
+            raise fault("bad_answer", name)
     messages = checked(to_assistant(layout.read(row)), "assistant")
     if all(m.get("weight") == 0 for m in messages if m["role"] == "assistant"):
-        raise Skip("no turn of the assistant is to be learned")
+        raise fault("nothing_learned")
     user = label_text(row, "user", "user_id")
     return Demonstration(messages, user, label_text(row, "use_case", "category"))
 
@@ -69,7 +69,7 @@ def _dialogue(row: Row) -> tuple[Message, ...]:
 
 
 def _is_dialogue(row: Row) -> bool:
-    return bool(_dialogue(row))
+    return bool(dialogue(text_of(peek(row, "text")) or ""))
 
 
 def _layout(name: str, note: str, *columns: tuple[str, ...]) -> Layout:

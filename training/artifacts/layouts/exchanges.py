@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from training.artifacts.conversations import Message
-from training.artifacts.layouts.columns import column_text, filled, first_filled
+from training.artifacts.layouts.columns import column_text, filled, first_filled, peek
 from training.artifacts.layouts.dialogues import dialogue
+from training.artifacts.layouts.faults import fault
 from training.artifacts.layouts.messages import from_user, is_messages, same_text, turns, with_system
 from training.artifacts.loading import Row
-from training.artifacts.rows import Skip
 from training.artifacts.text import text_of
 
 CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialog", "trajectory", "data")
@@ -52,7 +52,7 @@ def conversation_of(row: Row) -> tuple[Message, ...] | None:
         Skip: it is none, or other columns contradict it.
     """
     name = first_filled(row, CONVERSATIONS)
-    if name is None or (name == "data" and not isinstance(row[name], list | tuple)):  # a name for many things
+    if name is None or (name == "data" and not isinstance(peek(row, name), list | tuple)):  # a name for many things
         return None
     refuse_what_text_lacks(row)
     messages = from_user(with_system(turns(row[name]), system_of(row)))
@@ -78,7 +78,7 @@ def prompt_of(row: Row) -> tuple[Message, ...] | None:
     else:
         text = text_of(value)
         if text is None:
-            raise Skip(f"`{name}` is not text")
+            raise fault("not_text", name)
         spoken = dialogue(text)
         messages = spoken or (Message(role="user", content=_with_context(row, name, text)),)
     return from_user(with_system((*_earlier(row), *messages), system_of(row)))
@@ -99,10 +99,10 @@ def answer_turns(row: Row, name: str) -> tuple[Message, ...]:
     if is_messages(row[name]):
         messages = turns(row[name])
         if messages[0]["role"] != "assistant":
-            raise Skip(f"`{name}` does not begin with the assistant")
+            raise fault("answer_not_from_assistant", name)
         return messages
     if isinstance(row[name], list | tuple) and len(row[name]) > 1 and all(isinstance(t, str) for t in row[name]):
-        raise Skip(f"`{name}` holds several texts")
+        raise fault("several_texts", name)
     return (Message(role="assistant", content=column_text(row, name).strip()),)
 
 
@@ -114,7 +114,7 @@ def system_of(row: Row) -> str | None:
     """
     texts = [column_text(row, name) for name in SYSTEMS if filled(row, name)]
     if any(not same_text(text, texts[0]) for text in texts[1:]):
-        raise Skip("two different system prompts")
+        raise fault("two_system_prompts")
     return texts[0] if texts else None
 
 
@@ -122,15 +122,15 @@ def refuse_what_text_lacks(row: Row) -> None:
     """Raise `Skip` where the row needs more than a conversation in text: pictures, tools, a list of choices."""
     for name in NOT_TEXT:
         if filled(row, name):
-            raise Skip(f"the row needs more than text (`{name}`)")
+            raise fault("more_than_text", name)
     for name in TOOLS:
-        if filled(row, name) and not _says_nothing(row[name]):
-            raise Skip(f"the row needs tools (`{name}`)")
+        if filled(row, name) and not _says_nothing(peek(row, name)):
+            raise fault("needs_tools", name)
     for name in CHOICES:
-        if filled(row, name) and isinstance(row[name], list | tuple | Mapping):
-            raise Skip(f"a question with a list of choices (`{name}`) has more than one rendering")
+        if isinstance(peek(row, name), list | tuple | Mapping) and filled(row, name):
+            raise fault("choices", name)
     if filled(row, "segments"):
-        raise Skip("`segments` hold finished text without roles")
+        raise fault("segments")
 
 
 def _says_nothing(value: Any) -> bool:
@@ -164,7 +164,7 @@ def _refuse_another_prompt(row: Row, messages: tuple[Message, ...]) -> None:
             text = column_text(row, name)
             asked = [m["content"] for m in dialogue(text) or () if m["role"] != "assistant"] or [text]
         if not all(any(_holds(turn, text) for turn in said) for text in asked):
-            raise Skip(f"`{name}` and the conversation disagree")
+            raise fault("prompt_disagrees", name)
 
 
 def _holds(turn: str, text: str) -> bool:

@@ -8,9 +8,10 @@ from typing import Any
 from training.artifacts.layouts import trees
 from training.artifacts.layouts.columns import filled, first_filled
 from training.artifacts.layouts.exchanges import ANSWERS, PROMPTS
+from training.artifacts.layouts.faults import fault
 from training.artifacts.layouts.preferences.ratings import RATINGS
 from training.artifacts.loading import Row
-from training.artifacts.rows import Skip
+from training.artifacts.skips import Skip
 
 JUDGED = ("responses", "completions", "generations", "answers", "chosen", "rejected", "ranks", "pairs")
 
@@ -61,7 +62,7 @@ def judged(rows: Iterable[Row | Skip]) -> Iterator[Row | Skip]:
 def _instances(row: Row) -> Iterator[Row | Skip]:
     task = {name: row[name] for name in row if name != "instances"}
     for instance in row["instances"]:
-        yield task | instance if isinstance(instance, dict) else Skip("an instance is not an object")
+        yield task | instance if isinstance(instance, dict) else fault("instance_not_object")
 
 
 def _rated_prompt(row: Row) -> str | None:

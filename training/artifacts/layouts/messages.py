@@ -9,7 +9,7 @@ from typing import Any
 from training.artifacts.conversations import Message
 from training.artifacts.layouts.columns import parsed, truth, whole_text
 from training.artifacts.layouts.dialogues import dialogue
-from training.artifacts.rows import Skip
+from training.artifacts.layouts.faults import fault
 from training.artifacts.text import text_of
 
 ROLES = {
@@ -48,7 +48,7 @@ def turns(value: Any) -> tuple[Message, ...]:
         if spoken is not None:
             return spoken
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise Skip("the conversation is empty or not a list")
+        raise fault("not_a_conversation")
     if all(isinstance(entry, str) for entry in value):
         return tuple(Message(role="user" if i % 2 == 0 else "assistant", content=t) for i, t in enumerate(value))
     messages: list[Message] = []
@@ -82,27 +82,27 @@ def _exchange(entry: Any) -> list[Message]:
         entry = [entry[asks], "" if entry[answers] is None else entry[answers]]
     question, answer = (text_of(part) for part in entry)
     if question is None or answer is None:
-        raise Skip("a message's content is not text")
+        raise fault("content_not_text")
     asked = [Message(role="user", content=question)]
     return [*asked, Message(role="assistant", content=answer)] if answer.strip() else asked
 
 
 def _message(entry: Any) -> Message:
     if not isinstance(entry, Mapping):
-        raise Skip("a message is not an object")
+        raise fault("message_not_object")
     name = str(entry.get("role") or entry.get("from")).strip().lower()
     if name in TOOL_ROLES or entry.get("tool_calls") or entry.get("function_call"):
-        raise Skip("a turn calls a tool or holds its result")
+        raise fault("tool_turn")
     role = ROLES.get(name)
     if role is None:
-        raise Skip("a message's role is not system, user or assistant")
+        raise fault("unknown_role")
     value = next((entry[key] for key in CONTENT if entry.get(key) is not None), None)
     content = text_of(value)
     if content is None:
         only_text = not isinstance(value, list | tuple | Mapping)
-        raise Skip("a message's content is not text" if only_text else "a message holds something other than text")
+        raise fault("content_not_text" if only_text else "content_not_only_text")
     if any(isinstance(entry.get(key), str) and entry[key].strip() for key in REASONING):
-        raise Skip("a message keeps its reasoning apart from its answer")
+        raise fault("reasoning_apart")
     message = Message(role=role, content=content)
     if not _is_learned(entry, role):
         message["weight"] = 0
@@ -112,14 +112,14 @@ def _message(entry: Any) -> Message:
 def _is_learned(entry: Mapping[str, Any], role: str) -> bool:
     """Whether a turn may be a target: OpenAI's `weight`, axolotl's `train`, ms-swift's `loss`."""
     if entry.get("train_detail"):
-        raise Skip("`train_detail` marks parts of a turn")
+        raise fault("part_of_turn_learned")
     marks = [truth(entry[name]) for name in ("weight", "train", "loss") if entry.get(name) is not None]
     if role != "assistant":
         if role == "user" and truth(entry.get("train")):
-            raise Skip("a user's turn is marked to be learned")
+            raise fault("user_turn_learned")
         return True
     if None in marks:
-        raise Skip("a message's weight is not 0 or 1")
+        raise fault("unknown_weight")
     return all(marks)
 
 
@@ -134,7 +134,7 @@ def with_system(messages: tuple[Message, ...], system: str | None) -> tuple[Mess
     if messages and messages[0]["role"] == "system":
         if same_text(messages[0]["content"], system):
             return messages
-        raise Skip("two different system prompts")
+        raise fault("two_system_prompts")
     return (Message(role="system", content=system), *messages)
 
 
@@ -168,18 +168,18 @@ def checked(messages: Sequence[Message], ends_with: str) -> tuple[Message, ...]:
         Skip: with the first reason why not.
     """
     if not messages:
-        raise Skip("the conversation is empty or not a list")
+        raise fault("not_a_conversation")
     if any(m["role"] == "system" for m in messages[1:]):
-        raise Skip("a system message is not the first")
+        raise fault("late_system")
     spoken = messages[1:] if messages[0]["role"] == "system" else messages
     if not spoken or spoken[0]["role"] != "user":
-        raise Skip("the conversation does not start with the user")
+        raise fault("not_from_user")
     if any(a["role"] == b["role"] for a, b in pairwise(spoken)):
-        raise Skip("two turns in a row have the same role")
+        raise fault("repeated_role")
     if spoken[-1]["role"] != ends_with:
-        raise Skip(f"the conversation does not end with the {ends_with}")
+        raise fault(f"not_to_{ends_with}")
     if any(not m["content"].strip() for m in spoken):
-        raise Skip("a message is empty")
+        raise fault("empty_message")
     for message in messages:
         whole_text(message["content"])
     return tuple(messages)

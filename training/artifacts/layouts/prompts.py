@@ -42,9 +42,9 @@ class PromptRecord:
     spec: Mapping[str, Any] = field(default_factory=dict)
 
 
-def load(source: str, *, split: str | None = None, limit: int | None = None) -> Loaded[PromptRecord]:
+def load(source: str, *, limit: int | None = None, seed: int = 0) -> Loaded[PromptRecord]:
     """Load prompts from a file, folder or hub id. Raises `UserError` if there is no usable row."""
-    return load_rows(source, parse, needs=NEEDS, split=split, limit=limit, regroup=demonstrated)
+    return load_rows(source, parse, needs=NEEDS, limit=limit, seed=seed, regroup=demonstrated)
 
 
 def parse(row: Row) -> PromptRecord:

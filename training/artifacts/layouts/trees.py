@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from training.artifacts.layouts.columns import filled, number
+from training.artifacts.layouts.faults import fault
 from training.artifacts.loading import Row
-from training.artifacts.rows import Skip
+from training.artifacts.skips import Skip
 
 MARKS = ("text", "role", "replies", "parent_id", "rank")  # what makes up the tree
 
@@ -32,7 +33,7 @@ def grown(rows: Sequence[Row]) -> Iterator[dict[str, Any] | Skip]:
         if not filled(node, "parent_id"):
             yield node
         elif node["parent_id"] not in nodes:
-            yield Skip("the message's parent is not in the data")
+            yield fault("no_parent")
 
 
 def best_paths(roots: Iterable[Any]) -> Iterator[Row | Skip]:
@@ -76,7 +77,7 @@ def _row(path: Sequence[Mapping[str, Any]], columns: Mapping[str, Any]) -> dict[
 def _rejected(node: Mapping[str, Any]) -> Iterator[Skip]:
     """One `Skip` per message that was deleted or rejected in review; what follows it goes with it."""
     if not _is_valid(node):
-        yield Skip("the message was deleted or rejected in review")
+        yield fault("deleted_message")
         return
     for reply in node.get("replies") or []:
         yield from _rejected(reply)

@@ -7,10 +7,10 @@ from training.artifacts.conversations import Message
 from training.artifacts.layouts.columns import Layout, column_text, filled, number
 from training.artifacts.layouts.dialogues import dialogue
 from training.artifacts.layouts.exchanges import PROMPTS, conversation_of, prompt_of, system_of
+from training.artifacts.layouts.faults import fault
 from training.artifacts.layouts.messages import is_messages, plain, same_text, turns, with_system
 from training.artifacts.layouts.preferences.record import comparison
 from training.artifacts.loading import Row
-from training.artifacts.rows import Skip
 from training.artifacts.text import common_prefix
 
 NAMES = (
@@ -36,7 +36,7 @@ def _read(row: Row, better: str, worse: str) -> Comparison:
     if filled(row, "status") and row["status"] == "tie":  # distilabel's second opinion
         scores = scores or (0.0, 0.0)
     if scores and scores[0] < scores[1]:
-        raise Skip("the chosen response has the lower score")
+        raise fault("lower_score_chosen")
     prompt, texts = _prompt_and_texts(row, better, worse)
     ranks = (1, 1) if scores and scores[0] == scores[1] else (1, 2)
     return comparison(row, prompt, texts, ranks=ranks, meta={"ratings": list(scores)} if scores else None)
@@ -59,9 +59,9 @@ def _prompt_and_texts(row: Row, better: str, worse: str) -> tuple[tuple[Message,
         return _implicit(*(column_text(row, name) for name in (better, worse)))
     first, second = (plain(messages) for messages in dialogues if messages is not None)
     if any(not messages or messages[-1]["role"] != "assistant" for messages in (first, second)):
-        raise Skip("the conversation does not end with the assistant")
+        raise fault("not_to_assistant")
     if first[:-1] != second[:-1]:
-        raise Skip(f"{better} and {worse} differ before their last turn")
+        raise fault("different_prompts", f"{better} and {worse}")
     return first[:-1], [first[-1]["content"], second[-1]["content"]]
 
 
@@ -75,11 +75,11 @@ def _dialogue(row: Row, name: str, prompt: tuple[Message, ...] | None) -> tuple[
     if said[0]["role"] != "assistant":
         messages = with_system(said, system_of(row))
         if prompt is not None and not _agree(prompt, messages):
-            raise Skip(f"`{name}` and the prompt disagree")
+            raise fault("prompt_disagrees", name)
         return messages
     if prompt is None:
         if is_messages(row[name]):
-            raise Skip("no prompt: give `prompt`, or whole dialogues as `chosen` and `rejected`")
+            raise fault("no_prompt")
         return None
     return (*prompt, *said)
 
@@ -105,7 +105,7 @@ def _implicit(better: str, worse: str) -> tuple[tuple[Message, ...], list[str]]:
     blank = max(common.rfind(" "), common.rfind("\n"))
     prompt = common if blank < 0 and not common.isascii() else common[: max(blank, 0)]
     if not prompt.strip():
-        raise Skip("no prompt: give `prompt`, or whole dialogues as `chosen` and `rejected`")
+        raise fault("no_prompt")
     return (Message(role="user", content=prompt.strip()),), [text[len(prompt) :].strip() for text in (better, worse)]
 
 

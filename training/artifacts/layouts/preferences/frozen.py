@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from training.artifacts.comparisons import Comparison, ComparisonError, from_row
 from training.artifacts.layouts.columns import Layout, content_id, filled
+from training.artifacts.layouts.faults import fault
 from training.artifacts.layouts.preferences.record import question_of, usable
 from training.artifacts.loading import Row
-from training.artifacts.rows import Skip
+from training.artifacts.skips import Skip
 from training.artifacts.text import text_of
 
 FIELDS = tuple(Comparison.__dataclass_fields__)
@@ -18,21 +19,21 @@ def read(row: Row) -> Comparison:
     """A frozen row, or `messages` or `prompt` with a list of texts and `ranks` or `pairs`. Raises `Skip`."""
     responses = row["responses"]
     if not isinstance(responses, Sequence) or isinstance(responses, str):
-        raise Skip("responses is not a list")
+        raise fault("responses_not_list")
     fields = {name: row[name] for name in FIELDS if filled(row, name)}
     if any(isinstance(response, str) for response in responses):
         messages = question_of(row)
-        judgment = row.get("ranks"), row.get("pairs")
+        judgment = fields.get("ranks"), fields.get("pairs")
         fields = {"id": content_id(messages, responses, *judgment), **fields, "messages": messages}
         fields["responses"] = [{"text": text_of(response)} for response in responses]
     elif not filled(row, "messages"):
         fields["messages"] = question_of(row)
     if "id" not in fields:
-        fields["id"] = content_id(fields["messages"], responses, row.get("ranks"), row.get("pairs"))
+        fields["id"] = content_id(fields["messages"], responses, fields.get("ranks"), fields.get("pairs"))
     try:
         return usable(from_row(fields))
     except ComparisonError as error:
-        raise Skip(error.reason) from None
+        raise Skip("not_a_comparison", error.reason) from None
 
 
 LAYOUTS = (

@@ -7,8 +7,9 @@ from statistics import mean
 from typing import Any
 
 from training.artifacts.comparisons import Comparison
-from training.artifacts.layouts.columns import Layout, filled, first_filled, number
+from training.artifacts.layouts.columns import Layout, filled, first_filled, number, peek
 from training.artifacts.layouts.exchanges import ANSWERS
+from training.artifacts.layouts.faults import fault
 from training.artifacts.layouts.preferences.ratings import (
     RANKS,
     RATINGS,
@@ -18,7 +19,6 @@ from training.artifacts.layouts.preferences.ratings import (
 )
 from training.artifacts.layouts.preferences.record import comparison, question_of
 from training.artifacts.loading import Row
-from training.artifacts.rows import Skip
 from training.artifacts.text import text_of
 
 LISTS = ("completions", "answers", "responses", "generations", "candidates", "outputs")
@@ -26,25 +26,28 @@ TEXTS = ("response", "answer", "completion", "text", "content", "generation", "o
 OBJECT_RATINGS = ("overall_score", "fine-grained_score", "rating", "score", "reward", "pm_score")
 
 
-def _objects(row: Row) -> list[Mapping[str, Any]] | None:
-    """The row's list of objects that each hold a response."""
+def _list_of_objects(row: Row) -> str | None:
+    """The column with a list of objects that each hold a response."""
     for name in LISTS:
-        if filled(row, name) and isinstance(row[name], list | tuple):
-            entries = row[name]
-            if all(isinstance(entry, Mapping) and any(key in entry for key in TEXTS) for entry in entries):
-                return list(entries)
+        entries = peek(row, name)
+        if entries and isinstance(entries, list | tuple) and all(_is_response(entry) for entry in entries):
+            return name
     return None
 
 
+def _is_response(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and any(key in entry for key in TEXTS)
+
+
 def _is_judged(row: Row) -> bool:
-    entries = _objects(row)
+    name = _list_of_objects(row)
     keys = ("rank", *OBJECT_RATINGS, "annotations")
-    return entries is not None and any(entry.get(key) is not None for entry in entries for key in keys)
+    return name is not None and any(entry.get(key) is not None for entry in peek(row, name) for key in keys)
 
 
 def read_objects(row: Row) -> Comparison:
     """Objects with a text and a rank (Nectar), or a rating (UltraFeedback). Raises `Skip`."""
-    entries = _objects(row) or []
+    entries = row[_list_of_objects(row) or ""]
     texts = [_text(next(entry[key] for key in TEXTS if key in entry)) for entry in entries]
     if any(entry.get("rank") is not None for entry in entries):
         places = numbers([entry.get("rank") for entry in entries], len(entries), "rank")
@@ -77,8 +80,9 @@ def read_columns(row: Row) -> Comparison:
 
 def _list_of_texts(row: Row) -> str | None:
     for name in (*LISTS, *ANSWERS):
-        if filled(row, name) and isinstance(row[name], Sequence) and all(isinstance(t, str) for t in row[name]):
-            return None if isinstance(row[name], str) else name
+        values = peek(row, name)
+        if values and isinstance(values, list | tuple) and all(isinstance(text, str) for text in values):
+            return name
     return None
 
 
@@ -96,7 +100,7 @@ def _rated(row: Row, texts: Sequence[str], ratings: Sequence[float]) -> Comparis
 def _text(value: Any) -> str:
     text = text_of(value)
     if text is None:
-        raise Skip("a response is not text")
+        raise fault("response_not_text")
     return text
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from training.artifacts.comparisons import Comparison
-from training.artifacts.layouts.columns import Layout, number
+from training.artifacts.layouts.columns import Layout, number, peek
+from training.artifacts.layouts.faults import fault
 from training.artifacts.layouts.messages import turns
 from training.artifacts.layouts.preferences.ratings import ranks_of_order
 from training.artifacts.layouts.preferences.record import comparison
 from training.artifacts.loading import Row
-from training.artifacts.rows import Skip
 from training.artifacts.text import text_of
 
 
@@ -17,7 +17,7 @@ def _read(row: Row) -> Comparison:
     replies = [(text_of(text), number(rank)) for text, rank in zip(row["text"], row["rank"], strict=True)]
     ranked = [(text, rank) for text, rank in replies if text is not None and rank is not None]
     if len(ranked) < 2:
-        raise Skip("the replies to a message have no ranks")
+        raise fault("unranked_replies")
     places = [rank + 1 for _, rank in ranked]  # 0 is the best
     return comparison(row, turns(row["messages"]), [text for text, _ in ranked], ranks=ranks_of_order(places))
 
@@ -31,6 +31,6 @@ LAYOUTS = (
         "`rank`): one comparison per turn with ranked replies; as demonstrations, the conversation along the best "
         "replies. Deleted and rejected messages are left out.",
         _read,
-        lambda row: isinstance(row["text"], list) and isinstance(row["rank"], list),
+        lambda row: isinstance(peek(row, "text"), list) and isinstance(peek(row, "rank"), list),
     ),
 )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from training.artifacts.layouts.columns import number, truth
-from training.artifacts.rows import Skip
+from training.artifacts.layouts.faults import fault
 
 FLAGS = ("label", "kto_tag")  # of unpaired preferences: true is better than false
 RANKS = ("ranks", "rank", "ranking", "rankings")
@@ -31,11 +31,11 @@ def numbers(values: Any, count: int, name: str) -> list[float]:
         Skip: their count differs from the responses', or one is no number.
     """
     if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != count:
-        raise Skip(f"`{name}` does not have one value per response")
+        raise fault("other_count", name)
     read = [number(value) if name not in FLAGS else number(truth(value)) for value in values]
     result = [value for value in read if value is not None]
     if len(result) < count:
-        raise Skip(f"a response has no number in `{name}`")
+        raise fault("no_number", name)
     return result
 
 

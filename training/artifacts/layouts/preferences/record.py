@@ -9,12 +9,12 @@ from training.artifacts.comparisons import Comparison, ComparisonError, Response
 from training.artifacts.conversations import Message
 from training.artifacts.layouts.columns import content_id, label_text, whole_text
 from training.artifacts.layouts.exchanges import conversation_of, prompt_of
+from training.artifacts.layouts.faults import fault
 from training.artifacts.layouts.messages import checked, from_user, plain
 from training.artifacts.loading import Row
-from training.artifacts.rows import Skip
+from training.artifacts.skips import Skip
 
 LABELERS = ("labeler", "worker", "judge", "judge_hash", "annotator")
-NO_PROMPT = "no prompt: give `prompt` or `messages`"
 
 
 def question_of(row: Row) -> tuple[Message, ...]:
@@ -25,7 +25,7 @@ def question_of(row: Row) -> tuple[Message, ...]:
     """
     messages = conversation_of(row) or prompt_of(row)
     if messages is None:
-        raise Skip(NO_PROMPT)
+        raise fault("no_prompt")
     return messages
 
 
@@ -68,7 +68,7 @@ def comparison(
             meta=meta or {},
         )
     except ComparisonError as error:
-        raise Skip(error.reason) from None
+        raise Skip("not_a_comparison", error.reason) from None
     return usable(made)
 
 
@@ -80,7 +80,7 @@ def usable(made: Comparison) -> Comparison:
     """
     checked(plain(made.messages), "user")
     if any(not response.text.strip() for response in made.responses):
-        raise Skip("a response is empty")
+        raise fault("empty_response")
     if len({response.text for response in made.responses}) == 1:
-        raise Skip("all responses are the same")
+        raise fault("same_responses")
     return made

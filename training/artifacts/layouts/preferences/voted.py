@@ -10,10 +10,10 @@ from training.artifacts.comparisons import Comparison
 from training.artifacts.conversations import Message
 from training.artifacts.layouts.columns import Layout, column_text, filled, number, parsed, truth
 from training.artifacts.layouts.exchanges import CONTEXTS, prompt_of
+from training.artifacts.layouts.faults import fault
 from training.artifacts.layouts.messages import plain, turns
-from training.artifacts.layouts.preferences.record import NO_PROMPT, comparison, question_of
+from training.artifacts.layouts.preferences.record import comparison, question_of
 from training.artifacts.loading import Row
-from training.artifacts.rows import Skip
 from training.artifacts.text import text_of
 
 WINNERS = {
@@ -53,7 +53,7 @@ def _sign(value: float) -> int:
 def _number(row: Row, name: str) -> float:
     value = number(row[name])
     if value is None:
-        raise Skip(f"`{name}` is not a number")
+        raise fault("not_a_number", name)
     return value
 
 
@@ -61,7 +61,7 @@ def _index(row: Row, name: str) -> Verdict:
     """The better response by its index, 0 or 1."""
     index = _number(row, name)
     if index not in (0, 1):
-        raise Skip(f"`{name}` is not 0 or 1")
+        raise fault("not_an_index", name)
     return Verdict(1 if index == 0 else -1)
 
 
@@ -78,7 +78,7 @@ def _alpaca_farm(row: Row) -> Verdict:
     """1 or 2; 1.5 and 0 are ties."""
     value = _number(row, "preference")
     if value not in (0, 1, 1.5, 2):
-        raise Skip("`preference` is not 0, 1, 1.5 or 2")
+        raise fault("unknown_preference")
     return Verdict({1: 1, 2: -1}.get(int(value), 0) if value in (1, 2) else 0)
 
 
@@ -89,14 +89,17 @@ def _scores(row: Row) -> Verdict:
 def _winner(row: Row) -> Verdict:
     word = str(row["winner"]).strip().lower()
     if word not in WINNERS:
-        raise Skip("`winner` is not model_a, model_b or a tie")
+        raise fault("unknown_winner")
     return Verdict(WINNERS[word], "bad" in word)
 
 
 def _winner_columns(row: Row) -> Verdict:
-    flags = [truth(row.get(f"winner_{name}")) for name in ("model_a", "model_b", "tie")]
+    flags = [
+        truth(row[f"winner_{name}"]) if filled(row, f"winner_{name}") else None
+        for name in ("model_a", "model_b", "tie")
+    ]
     if flags.count(True) != 1:
-        raise Skip("not one of `winner_model_a`, `winner_model_b` and `winner_tie` is 1")
+        raise fault("no_winner")
     return Verdict((1, -1, 0)[flags.index(True)])
 
 
@@ -109,7 +112,7 @@ def _post(row: Row) -> tuple[Message, ...]:
     elif isinstance(info, Mapping) and isinstance(info.get("article"), str):
         lines = [f"Article: {info['article'].strip()}"]
     else:
-        raise Skip("`info` holds no post and no article")
+        raise fault("no_post")
     return (Message(role="user", content="\n\n".join([*lines, "TL;DR:"])),)
 
 
@@ -117,7 +120,7 @@ def _summaries(row: Row) -> Comparison:
     summaries = row["summaries"]
     texts = [text_of(summary) for summary in summaries] if isinstance(summaries, list | tuple) else []
     if len(texts) != 2 or None in texts:
-        raise Skip("`summaries` are not two texts")
+        raise fault("not_two_summaries")
     return _voted(row, _post(row), [text for text in texts if text is not None], _index(row, "choice"))
 
 
@@ -143,9 +146,9 @@ def _conversations(row: Row) -> Comparison:
     if judged is not None:
         first, second = (_up_to(messages, judged) for messages in (first, second))
     if any(len(messages) < 2 or messages[-1]["role"] != "assistant" for messages in (first, second)):
-        raise Skip("the conversation does not end with the assistant")
+        raise fault("not_to_assistant")
     if first[:-1] != second[:-1]:
-        raise Skip("conversation_a and conversation_b differ before their last turn")
+        raise fault("different_prompts", "conversation_a and conversation_b")
     return _voted(row, first[:-1], [first[-1]["content"], second[-1]["content"]], _winner(row))
 
 
@@ -159,10 +162,10 @@ def _one_turn(row: Row, name: str) -> str:
     """The text of a column that holds the turns of a battle as a list."""
     value = parsed(row[name])
     if isinstance(value, list) and len(value) != 1:
-        raise Skip("a battle over several turns has no one prompt")
+        raise fault("several_turns")
     text = text_of(value)
     if text is None:
-        raise Skip(f"`{name}` is not text")
+        raise fault("not_text", name)
     return text
 
 
@@ -178,11 +181,11 @@ def _predictions(row: Row) -> Comparison:
         texts.append(column_text(row, f"prediction {len(texts) + 1}"))
     pairs, given = list(combinations(range(len(texts)), 2)), row["preference"]
     if not isinstance(given, Sequence) or len(given) != len(pairs) or any(p not in PREDICTIONS for p in given):
-        raise Skip("preference does not have 0, 1 or 2 for every pair of predictions")
+        raise fault("preference_of_pairs")
     columns = {name: row[name] for name in ("question", "prompt", "instruction", *CONTEXTS) if filled(row, name)}
     prompt = prompt_of(columns | {"context": _passages(row)} if filled(row, "passages") else columns)
     if prompt is None:
-        raise Skip(NO_PROMPT)
+        raise fault("no_prompt")
     signs = tuple((i, j, PREDICTIONS[p]) for (i, j), p in zip(pairs, given, strict=True))
     return comparison(row, prompt, texts, pairs=signs)
 
