@@ -56,8 +56,8 @@ def make_home(home: Path) -> Path:
     ]
     comparisons.freeze(rankings, home / "rankings.jsonl")
     held_out = [
-        replace(ranking, id=f"v{i}", responses=(*ranking.responses[:-1], Response(ranking.responses[-1].text + " .")))
-        for i, ranking in enumerate(rankings[:6])
+        replace(ranking, id=f"v{ranking.id}", responses=ranking.responses[:-1], ranks=(ranking.ranks or ())[:-1])
+        for ranking in rankings[:6]
     ]
     comparisons.freeze(held_out, home / "rankings-validation.jsonl")
     tokenizer.train(tokenizer.Config(data=str(home / "text.jsonl"), kind="words", vocab_size=512, home=home))

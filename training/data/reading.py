@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from training.artifacts.errors import UserError
 from training.artifacts.layouts import comparisons, demonstrations, pretraining, prompts
+from training.artifacts.layouts.grouping import demonstrated, judged
 from training.artifacts.loading import Reading, Regroup, parse_mixture
 from training.artifacts.rows import Skip, kind_of, open_source
 from training.data import hygiene as rules
@@ -21,7 +22,7 @@ from training.data.usage import SourceUsage
 from training.runtime.runs import at_home, rng_for
 
 
-class Layout(NamedTuple):
+class DataKind(NamedTuple):
     """A kind of data.
 
     Attributes:
@@ -37,10 +38,10 @@ class Layout(NamedTuple):
     regroup: Regroup | None = None
 
 
-DEMONSTRATIONS = Layout("demonstrations", demonstrations.parse, demonstrations.NEEDS)
-COMPARISONS = Layout("comparisons", comparisons.parse, comparisons.NEEDS)
-PROMPTS = Layout("prompts", prompts.parse, prompts.NEEDS)
-DOCUMENTS = Layout("pretraining", pretraining.parse, pretraining.NEEDS)
+DEMONSTRATIONS = DataKind("demonstrations", demonstrations.parse, demonstrations.NEEDS, demonstrated)
+COMPARISONS = DataKind("comparisons", comparisons.parse, comparisons.NEEDS, judged)
+PROMPTS = DataKind("prompts", prompts.parse, prompts.NEEDS, demonstrated)
+DOCUMENTS = DataKind("pretraining", pretraining.parse, pretraining.NEEDS)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Selection:
 
 def select(
     home: Path,
-    layout: Layout,
+    kind: DataKind,
     sources: str | Sequence[str],
     *,
     role: str | None = None,
@@ -78,7 +79,7 @@ def select(
 
     Args:
         sources: a single one may be plain text.
-        role: the layout's where it is left out.
+        role: the kind's where it is left out.
         limit, seed, hygiene: see `Selection`.
 
     Raises:
@@ -91,7 +92,7 @@ def select(
     for source, _ in mixture:
         open_source(source)
     paths, weights = zip(*mixture, strict=True)
-    return Selection(paths, role or layout.role, weights, limit, seed, hygiene)
+    return Selection(paths, role or kind.role, weights, limit, seed, hygiene)
 
 
 class Entry(NamedTuple):
@@ -101,31 +102,29 @@ class Entry(NamedTuple):
     record: Any
 
 
-def entries(selection: Selection, layout: Layout, usages: Sequence[SourceUsage]) -> Iterator[Entry]:
+def entries(selection: Selection, kind: DataKind, usages: Sequence[SourceUsage]) -> Iterator[Entry]:
     """The records to use, in the sources' order. What is left out is counted in `usages`, one per source.
 
     Raises:
         UserError: a source is missing, cannot be read, or has none of the columns that are needed.
     """
-    stream = _all(selection, layout, usages)
-    if layout is COMPARISONS:
+    stream = _all(selection, kind, usages)
+    if kind is COMPARISONS:
         stream = _without_corrected(stream, _corrected(selection), usages)
     if selection.hygiene:
-        stream = _clean(stream, layout, _repeated(selection, layout), usages)
+        stream = _clean(stream, kind, _repeated(selection, kind), usages)
     return stream if selection.limit is None else _drawn(stream, selection, usages)
 
 
-def fingerprint(source: str, layout: Layout) -> tuple[str, list[Any]]:
+def fingerprint(source: str, kind: DataKind) -> tuple[str, list[Any]]:
     """What a source holds now: its sha256, and how its bytes are read."""
-    opened = open_source(source, documents=layout is DOCUMENTS)
+    opened = open_source(source, documents=kind is DOCUMENTS)
     return opened.sha256(), [[kind_of(file) for file in opened.files], opened.split]
 
 
-def _all(selection: Selection, layout: Layout, usages: Sequence[SourceUsage]) -> Iterator[Entry]:
+def _all(selection: Selection, kind: DataKind, usages: Sequence[SourceUsage]) -> Iterator[Entry]:
     for number, (source, usage) in enumerate(zip(selection.sources, usages, strict=True)):
-        passed = Reading(
-            source, layout.parse, needs=layout.needs, regroup=layout.regroup, documents=layout is DOCUMENTS
-        )
+        passed = Reading(source, kind.parse, needs=kind.needs, regroup=kind.regroup, documents=kind is DOCUMENTS)
         for record in passed:
             yield Entry(number, record)
         usage.rows = passed.rows
@@ -147,31 +146,31 @@ def _without_corrected(stream: Iterator[Entry], corrected: set[str], usages: Seq
             yield entry
 
 
-def _repeated(selection: Selection, layout: Layout) -> set[int]:
+def _repeated(selection: Selection, kind: DataKind) -> set[int]:
     """Places of the records whose prompt repeats an earlier one. Comparisons of one prompt are no repetition."""
-    if layout not in (DEMONSTRATIONS, PROMPTS):
+    if kind not in (DEMONSTRATIONS, PROMPTS):
         return set()
     unread = [SourceUsage(source, "") for source in selection.sources]
-    return rules.duplicates([rules.prompt_text(entry.record) for entry in _all(selection, layout, unread)])
+    return rules.duplicates([rules.prompt_text(entry.record) for entry in _all(selection, kind, unread)])
 
 
 def _clean(
-    stream: Iterator[Entry], layout: Layout, repeated: set[int], usages: Sequence[SourceUsage]
+    stream: Iterator[Entry], kind: DataKind, repeated: set[int], usages: Sequence[SourceUsage]
 ) -> Iterator[Entry]:
     per_user: Counter[str] = Counter()
     for place, entry in enumerate(stream):
-        reason = _fault(entry.record, layout, place in repeated, per_user)
+        reason = _fault(entry.record, kind, place in repeated, per_user)
         if reason is None:
             yield entry
         else:
             usages[entry.source].skipped[reason] += 1
 
 
-def _fault(record: Any, layout: Layout, repeats: bool, per_user: Counter[str]) -> str | None:
+def _fault(record: Any, kind: DataKind, repeats: bool, per_user: Counter[str]) -> str | None:
     """Why hygiene leaves a record out (Ouyang et al. 2022, section 3.2), or None. Counts its user's records."""
     if repeats:
         return "the prompt repeats an earlier one"
-    if record.user is not None and layout is not COMPARISONS:
+    if record.user is not None and kind is not COMPARISONS:
         per_user[record.user] += 1
         if per_user[record.user] > rules.PROMPTS_PER_USER:
             return f"more than {rules.PROMPTS_PER_USER} prompts of one user"

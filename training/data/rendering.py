@@ -22,7 +22,7 @@ from training.data.documents import DocumentMarks, encode_documents
 from training.data.hygiene import hash_fraction, texts_of
 from training.data.items import Examples, Rankings, Rows
 from training.data.ragged import Ragged
-from training.data.reading import Entry, Layout, Selection
+from training.data.reading import DataKind, Entry, Selection
 from training.data.usage import SourceUsage, Usage, from_summary, summary
 from training.runtime.runs import CONSOLE
 
@@ -143,16 +143,16 @@ def stretches(mask: Sequence[int]) -> np.ndarray:
 def _rendered(
     home: Path,
     selection: Selection,
-    layout: Layout,
+    kind: DataKind,
     shape: Mapping[str, Any],
     render: Render,
     facts: Callable[[], Mapping[str, Any]] = dict,
 ) -> tuple[Cached, Usage]:
     """The arrays of a selection, rendered part by part unless they are in the cache; and what was used."""
-    prints = [reading.fingerprint(source, layout) for source in selection.sources]
+    prints = [reading.fingerprint(source, kind) for source in selection.sources]
     sources = [SourceUsage(path, sha256) for path, (sha256, _) in zip(selection.sources, prints, strict=True)]
     key = {
-        "layout": layout.role,
+        "kind": kind.role,
         "code": _code_hash(),
         "sources": prints,
         "limit": None if selection.limit is None else [selection.limit, selection.seed],
@@ -164,7 +164,7 @@ def _rendered(
         with _progress() as progress:
             task = progress.add_task(f"rendering {selection.role}", total=None, done="")
             done = 0
-            for part in _parts(reading.entries(selection, layout, sources)):
+            for part in _parts(reading.entries(selection, kind, sources)):
                 render(part, writer, sources)
                 done += len(part)
                 progress.update(task, done=f"{done:,}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,12 +17,9 @@ from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
 from training.artifacts.layouts import comparisons, demonstrations, pretraining, prompts
 from training.artifacts.loading import Loaded
-from training.artifacts.rendering import Rendered, Renderer, show
-from training.data import hygiene, reading, rendering
-from training.data.documents import document_marks
-from training.data.items import Example, Examples, Ranking, Rankings, Rows
+from training.data import hygiene
+from training.data.lengths import CONTEXT
 from training.runtime.configuration import parse
-from training.stages.limits import CONTEXT, PROMPT, split_documents
 
 LOADERS: dict[str, Callable[..., Loaded[Any]]] = {
     "demonstrations": demonstrations.load,
@@ -64,11 +59,13 @@ def main(arguments: Sequence[str]) -> int:
     _print_rows(config, loaded)
     table = Table("length", "median", "95 %", "longest", box=None, pad_edge=False)
     table.columns[0].min_width = 12
-    _add_lengths(table, "characters", [sum(map(len, _texts(record))) for record in loaded.records])
+    add_lengths(table, "characters", [sum(map(len, _texts(record))) for record in loaded.records])
     if config.tokenizer is None:
         Console().print(table)
     else:
-        _print_rendered(config, config.tokenizer, table, loaded.skipped)
+        from training.data.preview import print_rendered  # loads torch
+
+        print_rendered(config, config.tokenizer, table, loaded.skipped)
     if config.kind != "pretraining":
         _clean_and_split(config, loaded)
     return 0
@@ -90,7 +87,7 @@ def _print_rows(config: DataConfig, loaded: Loaded[Any]) -> None:
     used, rows = len(loaded.records), loaded.rows
     print(f"{config.kind} of {config.source} (sha256 {loaded.sha256[:16]})")
     print(f"  rows read {rows:,}, used {used:,} ({used / rows:.1%})")
-    _print_reasons(loaded.skipped)
+    print_reasons(loaded.skipped)
     if loaded.ignored:
         print(f"  columns that are not used: {', '.join(sorted(loaded.ignored))}")
     if config.kind == "comparisons":
@@ -99,12 +96,12 @@ def _print_rows(config: DataConfig, loaded: Loaded[Any]) -> None:
         print(f"  responses per prompt {min(ks)} to {max(ks)}, pairs {len(pairs):,}, of them tied {pairs.count(0):,}")
 
 
-def _print_reasons(reasons: Mapping[str, int]) -> None:
+def print_reasons(reasons: Mapping[str, int]) -> None:
     for reason, count in sorted(reasons.items(), key=lambda item: -item[1]):
         print(f"  left out {count:,}: {reason}")
 
 
-def _add_lengths(table: Table, name: str, lengths: Sequence[int]) -> None:
+def add_lengths(table: Table, name: str, lengths: Sequence[int]) -> None:
     if len(lengths):
         high = sorted(lengths)[min(len(lengths) - 1, int(0.95 * len(lengths)))]
         table.add_row(name, f"{median(lengths):,.0f}", f"{high:,}", f"{max(lengths):,}")
@@ -112,71 +109,6 @@ def _add_lengths(table: Table, name: str, lengths: Sequence[int]) -> None:
 
 def _texts(record: Any) -> list[str]:
     return [record] if isinstance(record, str) else hygiene.texts_of(record)
-
-
-def _print_rendered(config: DataConfig, tokenizer_name: str, table: Table, skipped: Counter[str]) -> None:
-    """Tokens per row (of a comparison, those of its longest response with the prompt), what a stage would leave out,
-    and the rows to be shown.
-
-    Args:
-        skipped: what was left out before, and is printed already.
-    """
-    tokenizer = _tokenizer(tokenizer_name)
-    with tempfile.TemporaryDirectory() as folder:
-        rows = _rendered(config, tokenizer, Path(folder))
-        _add_lengths(table, "tokens", _token_counts(rows.items))
-        Console().print(table)
-        _print_reasons(rows.usage.skipped - skipped)
-        for remark, count in rows.usage.noted.items():
-            if not remark.startswith("column "):  # printed already
-                print(f"  {count:,} x {remark}")
-        for number in range(min(config.show, len(rows))):
-            for rendered in _shown(rows.items, number):
-                Console().print(show(tokenizer, rendered), "\n", soft_wrap=True)
-
-
-def _tokenizer(name: str) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise UserError(f"no tokenizer in {name} ({str(error).splitlines()[0]}): name a model") from None
-
-
-def _rendered(config: DataConfig, tokenizer: Any, home: Path) -> Rows[Any]:
-    """The rows as a stage would read them."""
-    if config.kind == "pretraining":
-        selection = reading.select(home, reading.DOCUMENTS, config.source, limit=config.limit)
-        rows = rendering.documents(home, selection, tokenizer, document_marks(tokenizer))
-        return split_documents(rows, config.context)
-    renderer = Renderer(tokenizer)
-    if config.kind == "prompts":
-        selection = reading.select(home, reading.PROMPTS, config.source, limit=config.limit)
-        return rendering.prompts(home, selection, renderer, min(PROMPT, config.context))
-    if config.kind == "comparisons":
-        selection = reading.select(home, reading.COMPARISONS, config.source, limit=config.limit)
-        return rendering.comparisons(home, selection, renderer, config.context)
-    selection = reading.select(home, reading.DEMONSTRATIONS, config.source, limit=config.limit)
-    return rendering.demonstrations(home, selection, renderer, config.context)
-
-
-def _token_counts(items: Any) -> list[int]:
-    if isinstance(items, Rankings):
-        return [max(ranking.lengths) for ranking in items]
-    ids = items.ids if isinstance(items, Examples) else items
-    lengths: list[int] = ids.lengths.tolist()
-    return lengths
-
-
-def _shown(items: Any, number: int) -> list[Rendered]:
-    """A row as it is rendered: of a comparison, one per response."""
-    item = items[number]
-    if isinstance(item, Ranking):
-        return [Rendered(row, [0] * len(row)) for row in item.rows]
-    if isinstance(item, Example):
-        return [Rendered(item.ids.tolist(), item.mask.tolist())]
-    return [Rendered(item.tolist(), [0] * len(item))]
 
 
 def _clean_and_split(config: DataConfig, loaded: Loaded[Any]) -> None:
@@ -188,7 +120,7 @@ def _clean_and_split(config: DataConfig, loaded: Loaded[Any]) -> None:
     cleaned = hygiene.without_personal_information(replace(distinct, records=train))
     by = "user" if any(record.user is not None for record in loaded.records) else "prompt"
     print(f"after hygiene: training {len(cleaned.records):,}, validation {len(validation):,} (split by {by})")
-    _print_reasons(cleaned.skipped - loaded.skipped)
+    print_reasons(cleaned.skipped - loaded.skipped)
     if config.out is not None:
         for name, records in (("train", cleaned.records), ("validation", validation)):
             lines = "".join(_to_json(record) + "\n" for record in records)

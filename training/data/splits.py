@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from training.artifacts.errors import UserError
 from training.data.items import Rows
+from training.data.ragged import Ragged
 from training.runtime.runs import rng_for
 
 
@@ -80,6 +83,13 @@ def weighted(rows: Rows[Any], weights: tuple[float, ...], seed: int) -> Rows[Any
         drawn = round(rest * len(own)) or int(not whole and bool(own))
         numbers += own * int(whole) + rng_for(seed, "weight", source).sample(own, drawn)
     return rows.take(np.array(sorted(numbers), dtype=np.int64))
+
+
+def split_documents(rows: Rows[Ragged], context: int) -> Rows[Ragged]:
+    """Documents cut into rows of at most `context` tokens, which is noted."""
+    long = int((rows.items.lengths > context).sum())
+    noted = Counter({f"split, as it is longer than the context of {context:,} tokens": long}) if long else Counter()
+    return replace(rows, items=rows.items.cut(context), usage=rows.usage.noting(noted))
 
 
 def _split(rows: Rows[Any], held_out: np.ndarray, by: str) -> Split:

@@ -19,7 +19,7 @@ def context_of(model: Any) -> int:
 
 
 def pad_right(rows: Sequence[Any], value: int | float, dtype: torch.dtype = torch.long) -> Tensor:
-    """Rows of different lengths, lists or arrays, as one tensor (rows, longest) on `device()`, filled up with `value`."""
+    """Rows of different lengths, lists or arrays, as one tensor (rows, longest) on `device()`, padded with `value`."""
     padded = np.full((len(rows), max(map(len, rows))), value, np.int64 if dtype == torch.long else np.float64)
     for number, row in enumerate(rows):
         padded[number, : len(row)] = row

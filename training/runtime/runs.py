@@ -109,7 +109,7 @@ class Run:
         CONSOLE.print(f"{self.name}: goes on from step {self.start}")
 
     def steps(self, total: int, title: str) -> Iterator[int]:
-        """The numbers of the steps that remain. State is saved between steps: when it is due, and before Ctrl-C takes effect."""
+        """Numbers of the steps that remain. State is saved between them: when it is due, and before Ctrl-C works."""
         saved, cost = time.monotonic(), 0.0
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=CONSOLE) as progress:

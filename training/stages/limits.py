@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 from training.artifacts.errors import UserError
 from training.data import splits
-from training.data.items import Rows
-from training.data.ragged import Ragged
+from training.data.lengths import CONTEXT, RESPONSE
 from training.data.usage import Usage
 from training.models import forward, loading
 from training.runtime.runs import CONSOLE
-
-# Ouyang et al. 2022, appendix C: a context of 2k tokens, prompts of at most 1k, responses of at most 1k.
-CONTEXT = 2048
-PROMPT = 1024
-RESPONSE = 1024
 
 
 def context_of(model: Any, context: int | None) -> int:
@@ -60,13 +52,6 @@ def prompt_length(context: int, max_tokens: int, max_prompt_tokens: int) -> int:
     if max_prompt_tokens < 1:
         raise UserError(f"--max-prompt-tokens {max_prompt_tokens}: use at least 1")
     return min(max_prompt_tokens, context - max_tokens)
-
-
-def split_documents(rows: Rows[Ragged], context: int) -> Rows[Ragged]:
-    """Documents cut into rows of at most `context` tokens, which is noted."""
-    long = int((rows.items.lengths > context).sum())
-    noted = Counter({f"split, as it is longer than the context of {context:,} tokens": long}) if long else Counter()
-    return replace(rows, items=rows.items.cut(context), usage=rows.usage.noting(noted))
 
 
 def report_split(split: splits.Split) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from training.artifacts.checkpoints import Checkpoint, System
 from training.artifacts.errors import UserError
 from training.artifacts.rendering import Renderer
-from training.data import reading, rendering, splits
+from training.data import lengths, reading, rendering, splits
 from training.data.documents import document_marks
 from training.data.items import Rows
 from training.data.ragged import Ragged
@@ -81,7 +81,7 @@ class Config:
     context: int | None = None
     """Greatest number of tokens of prompt and response together; left out, the model's own, at most 2,048
     (Ouyang et al. 2022, appendix C)."""
-    max_prompt_tokens: int = limits.PROMPT
+    max_prompt_tokens: int = lengths.PROMPT
     """Longer prompts are left out, never cut. 1k (Ouyang et al. 2022, appendix C)."""
     max_tokens: int | None = None
     """Greatest length of a response in tokens; left out, the checkpoint's default, at most 1,024
@@ -389,7 +389,7 @@ def load_documents(config: Config, renderer: Renderer, context: int) -> tuple[Ra
     selection = reading.select(config.home, reading.DOCUMENTS, config.pretraining_data, limit=needed, seed=config.seed)
     marks = document_marks(renderer.tokenizer, renderer.stop_ids)
     rows = rendering.documents(config.home, selection, renderer.tokenizer, marks)
-    rows = limits.split_documents(rows, context)
+    rows = splits.split_documents(rows, context)
     limits.report(rows.usage)
     return rows.items, [rows.usage]
 

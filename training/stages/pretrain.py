@@ -203,7 +203,7 @@ def _laid_out(documents: Ragged, config: Config) -> Ragged | Packed:
 
 def _noted(rows: Rows[Ragged], config: Config) -> Usage:
     """What was used, with a remark where documents are split."""
-    return limits.split_documents(rows, config.context).usage if config.layout == "documents" else rows.usage
+    return splits.split_documents(rows, config.context).usage if config.layout == "documents" else rows.usage
 
 
 def next_token_loss(model: Any, rows: Sequence[Any]) -> Any:

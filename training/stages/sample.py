@@ -20,7 +20,7 @@ from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
 from training.artifacts.layouts.prompts import PromptRecord
 from training.artifacts.rendering import Renderer
-from training.data import reading
+from training.data import lengths, reading
 from training.data.reading import Selection
 from training.data.usage import SourceUsage, Usage
 from training.miniature import Labeler
@@ -50,7 +50,7 @@ class Config:
     context: int | None = None
     """Greatest number of tokens of prompt and response together; left out, the model's own, at most 2,048
     (Ouyang et al. 2022, appendix C)."""
-    max_prompt_tokens: int = limits.PROMPT
+    max_prompt_tokens: int = lengths.PROMPT
     """Longer prompts are left out, never cut. 1k (Ouyang et al. 2022, appendix C)."""
     max_tokens: int | None = None
     """Greatest length of a response in tokens; left out, the checkpoint's default, at most 1,024

@@ -13,7 +13,7 @@ import tyro
 from training.artifacts.checkpoints import Checkpoint, System
 from training.artifacts.errors import UserError
 from training.artifacts.rendering import Renderer
-from training.data import reading, rendering, splits
+from training.data import lengths, reading, rendering, splits
 from training.data.documents import document_marks
 from training.data.items import Example, Examples
 from training.data.ragged import Ragged
@@ -212,7 +212,7 @@ def _text(config: Config, renderer: Renderer, context: int, demonstrations: int)
     )
     marks = document_marks(renderer.tokenizer, renderer.stop_ids)
     rows = rendering.documents(config.home, selection, renderer.tokenizer, marks)
-    rows = limits.split_documents(rows, context)
+    rows = splits.split_documents(rows, context)
     limits.report(rows.usage)
     return rows.items, [rows.usage]
 
@@ -279,7 +279,7 @@ def generation_defaults(turns: np.ndarray, context: int) -> dict[str, Any]:
         turns: tokens of each assistant turn of the demonstrations, its end included; text is none of them.
     """
     usual = int(np.percentile(turns, LENGTH_PERCENTILE, method="higher"))
-    return {"temperature": 1.0, "top_p": 1.0, "max_tokens": min(usual + usual // 2, limits.RESPONSE, context // 2)}
+    return {"temperature": 1.0, "top_p": 1.0, "max_tokens": min(usual + usual // 2, lengths.RESPONSE, context // 2)}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -133,7 +133,7 @@ def test_the_same_run_twice_at_once_is_refused(tmp_path: Path) -> None:
     config = toy.pretrain_config(tmp_path)
     with (
         runs.Run(tmp_path, "x", config, ["data"]),
-        pytest.raises(UserError, match="under way"),
+        pytest.raises(UserError, match="in progress"),
         runs.Run(tmp_path, "x", config, ["data"]),
     ):
         pass

@@ -223,5 +223,5 @@ def test_validation_that_equals_the_training_data_is_refused(toy_chain: Toy, tmp
     rows, _ = comparisons.read(toy_chain.home / "rankings.jsonl")
     lines = [comparisons.to_json(row).replace(f'"{row.id}"', f'"other-{row.id}"') for row in reversed(rows)]
     (tmp_path / "copy.jsonl").write_text("\n".join(lines))
-    with pytest.raises(UserError, match="is in the training data too.*give other rows with --validation"):
+    with pytest.raises(UserError, match=r"is in the training data too.*give other rows with --validation"):
         reward.train(reward_config(toy_chain, tmp_path, validation=str(tmp_path / "copy.jsonl")))
