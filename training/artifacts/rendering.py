@@ -21,7 +21,7 @@ from training.artifacts.conversations import (
 )
 from training.artifacts.encoding import Encoded, Encoder
 from training.artifacts.errors import UserError
-from training.artifacts.templates import Ending, Template, shared_start
+from training.artifacts.templates import DROPS, Ending, Template, shared_start
 
 AT_ONCE = 256  # conversations rendered and encoded together
 NO_END = (
@@ -136,11 +136,11 @@ class Renderer:
         return [*prompt_ids, *response, *end, *self._ending.rest_ids]
 
     def answer(self, response_ids: Sequence[int]) -> str:
-        """The text of a sampled response, without the token that ended it."""
+        """The content of a sampled response, without what the template writes around it."""
         ids = list(response_ids)
-        if ids and ids[-1] in self.stop_ids:
-            ids.pop()
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        finished = bool(ids) and ids[-1] in self.stop_ids
+        text = str(self.tokenizer.decode(ids[:-1] if finished else ids, skip_special_tokens=True))
+        return text.removeprefix(self.template.lead).removesuffix(self._ending.before if finished else "")
 
     def usable(self, conversation: Any) -> list[Message] | Refusal:
         """The conversation as the template is given it: plain turns without control strings."""
@@ -150,7 +150,12 @@ class Renderer:
         forged = find_control_string(turns, self.control_strings)
         if forged is not None:
             return forged
-        return merge_system(turns) if self.merges_system else turns
+        if self.merges_system:
+            return merge_system(turns)
+        dropped = self.template.system_role
+        if dropped is not None and dropped.detail == DROPS and turns[0]["role"] == "system" and turns[0]["content"]:
+            return dropped
+        return turns
 
     def _prompts(self, conversations: Sequence[Any], longest: int | None) -> Iterator[Rendered | Refusal]:
         usable = [self._open(conversation) for conversation in conversations]
@@ -238,8 +243,8 @@ class Renderer:
         """Put the template's own generation marks in place of the spans, where they tell the turns apart."""
         marks = self.template.marks(turns)
         weights = [turn.get("weight", 1) for turn in turns if turn["role"] == "assistant"]
-        if not marks or (len(marks) != len(weights) and 0 in weights):
-            return
+        if not marks or (len(marks) != len(weights) and (0 in weights or self.template.marks_every_turn)):
+            return  # a mark is missing: an empty answer has no token to be marked
         if len(marks) == len(weights):
             marks = [mark for mark, weight in zip(marks, weights, strict=True) if weight != 0]
         common = len(shared_start(whole, draft.text))

@@ -17,6 +17,7 @@ from training.artifacts.errors import UserError
 QUESTION, ANSWER, SECOND, SYSTEM = "qzxkq", "azxka", "szxks", "yzxky"  # words that no template writes by itself
 ASKED: list[Message] = [{"role": "user", "content": QUESTION}]
 ANSWERED: list[Message] = [*ASKED, {"role": "assistant", "content": ANSWER}]
+DROPS = "leaves out"
 NO_TEMPLATE = (
     "the tokenizer has no chat template: give one with `--chat-template FILE`, or with `--chat-template default` "
     "the ready one, to `python -m training sft` (a base model) or `adopt`"
@@ -33,13 +34,15 @@ class Ending:
         id: the token that ends the turn; None where nothing can.
         written: whether the template writes that token. If not, the turn is closed with the end-of-sequence
             token in place of `text`.
-        rest: what the template writes after that token.
-        rest_ids: its token ids.
+        before: what the template writes between the content and that token.
+        rest: what it writes after the token.
+        rest_ids: token ids of `rest`.
     """
 
     text: str
     id: int | None
     written: bool
+    before: str = ""
     rest: str = ""
     rest_ids: tuple[int, ...] = ()
 
@@ -96,6 +99,11 @@ class Template:
             before = marked
         return marks
 
+    @cached_property
+    def marks_every_turn(self) -> bool:
+        """Whether the template marks earlier answers as well as the last."""
+        return len(self.marks([*ANSWERED, {"role": "user", "content": SECOND}, ANSWERED[1]])) == 2
+
     def _write(self, conversations: list[list[dict[str, Any]]], generation: bool) -> list[str]:
         texts: list[str] = self.tokenizer.apply_chat_template(
             conversations, tokenize=False, add_generation_prompt=generation
@@ -140,21 +148,26 @@ class Template:
         text = self.texts([[{"role": "system", "content": SYSTEM}, *ASKED]], generation=True)[0]
         if isinstance(text, Refusal):
             return text
-        return None if SYSTEM in text else Refusal("system_role", "leaves out")
+        return None if SYSTEM in text else Refusal("system_role", DROPS)
 
     @cached_property
     def ending(self) -> Ending:
         """How the last assistant turn ends: by the template's own token, else by the end-of-sequence token."""
         written = self._after_answer() or ""
         eos = self.tokenizer.eos_token_id
-        known = [*self._given_ids, *([] if eos is None else [int(eos)])]
-        first = self._first_token(written, known) or self._first_token(written, list(self._added.values()))
+        known = {*self._given_ids, *([] if eos is None else [int(eos)])}
+        added = set(self._added.values())
+        # Some templates end a last turn otherwise than an earlier one: what both write ends a turn.
+        same = shared_start(written, self._between_turns()) or written
+        searches = ((same, known), (same, added), (written, known), (written, added))
+        first = next(filter(None, (self._first_token(*search) for search in searches)), None)
         if first is None:
             closing = int(eos) if eos is not None else next(iter(self._given_ids), None)
             return Ending(written, closing, written=False)
-        string, index, rest = first
+        string, index, before = first
+        rest = written[len(before) + len(string) :]
         encoded = encode(self.tokenizer, string + rest)
-        return Ending(written, index, True, rest, tuple(encoded[encoded.index(index) + 1 :]))
+        return Ending(written, index, True, before, rest, tuple(encoded[encoded.index(index) + 1 :]))
 
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
@@ -168,6 +181,12 @@ class Template:
         prompt = self._one(ASKED, generation=True).rpartition(QUESTION)[2]
         whole = self._one(ANSWERED).rpartition(QUESTION)[2]
         return prompt[len(shared_start(prompt, whole)) :]
+
+    @cached_property
+    def lead(self) -> str:
+        """What the template writes between a generation prompt and the last answer, such as an empty thought."""
+        prompt, whole = self._one(ASKED, generation=True), self._one(ANSWERED)
+        return whole[len(prompt) :].partition(ANSWER)[0] if whole.startswith(prompt) and ANSWER in whole else ""
 
     @cached_property
     def control_strings(self) -> tuple[str, ...]:
@@ -199,13 +218,18 @@ class Template:
         texts = (self._one(turns) for turns in (ANSWERED, [*system, *ANSWERED]))
         return next((text.rpartition(ANSWER)[2] for text in texts if ANSWER in text), None)
 
-    def _first_token(self, text: str, ids: Sequence[int]) -> tuple[str, int, str] | None:
-        """The first of these tokens in a text: its string, id, and what follows it."""
-        by_string = {string: index for string, index in self._added.items() if index in set(ids)}
+    def _between_turns(self) -> str:
+        """What the template writes after an answer that is not the last; nothing where it cannot be found."""
+        text = self._one([*ANSWERED, {"role": "user", "content": SECOND}])
+        return text.partition(ANSWER)[2].partition(SECOND)[0]
+
+    def _first_token(self, text: str, ids: set[int]) -> tuple[str, int, str] | None:
+        """The first of these tokens in a text: its string, its id, and what stands before it."""
+        by_string = {string: index for string, index in self._added.items() if index in ids}
         match = strings_pattern(tuple(by_string)).search(text) if by_string else None
         if match is None:
             return None
-        return match.group(), by_string[match.group()], text[match.end() :]
+        return match.group(), by_string[match.group()], text[: match.start()]
 
 
 def shared_start(one: str, other: str) -> str:
