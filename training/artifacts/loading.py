@@ -194,8 +194,13 @@ class Reading(Generic[T]):
         name, usable, unknown = self.source.name, 0, 0
         columns: dict[str, None] = {}
         hidden = not sys.stderr.isatty()
+        source_rows = self.source.rows()
         rows = track(
-            self.source.rows(), f"reading {name}", console=Console(stderr=True), transient=True, disable=hidden
+            source_rows if self._regroup is None else self._regroup(source_rows),
+            f"reading {name}",
+            console=Console(stderr=True),
+            transient=True,
+            disable=hidden,
         )
         for number, row in enumerate(rows):
             self.rows += 1
