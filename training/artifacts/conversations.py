@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from jinja2 import TemplateError
 
@@ -16,10 +16,11 @@ ROLES = ("system", "user", "assistant")
 
 
 class Message(TypedDict):
-    """One turn of a conversation. `role` is system, user or assistant."""
+    """One turn of a conversation. `role` is system, user or assistant; a turn of `weight` 0 is never a target."""
 
     role: str
     content: str
+    weight: NotRequired[int]
 
 
 @dataclass(frozen=True)

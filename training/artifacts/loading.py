@@ -50,6 +50,10 @@ class TrackedRow(Mapping[str, Any]):
         self.keys_read.add(key)
         return self._values.get(key, default)
 
+    def peek(self, key: str) -> Any:
+        """The value of a column, without counting it as read."""
+        return self._values.get(key)
+
     def __contains__(self, key: object) -> bool:
         self.keys_read.add(str(key))
         return key in self._values
@@ -194,14 +198,8 @@ class Reading(Generic[T]):
         name, usable, unknown = self.source.name, 0, 0
         columns: dict[str, None] = {}
         hidden = not sys.stderr.isatty()
-        source_rows = self.source.rows()
-        rows = track(
-            source_rows if self._regroup is None else self._regroup(source_rows),
-            f"reading {name}",
-            console=Console(stderr=True),
-            transient=True,
-            disable=hidden,
-        )
+        read = self.source.rows() if self._regroup is None else self._regroup(self.source.rows())
+        rows = track(read, f"reading {name}", console=Console(stderr=True), transient=True, disable=hidden)
         for number, row in enumerate(rows):
             self.rows += 1
             try:

@@ -29,7 +29,7 @@ def test_report_says_what_is_used_and_why_not(rows: Path, capsys: pytest.Capture
     assert main(["--kind", "demonstrations", "--source", str(rows), "--validation", "0"]) == 0
     printed = capsys.readouterr().out
     assert "rows read 62, used 61 (98.4%)" in printed
-    assert "left out 1: a message is empty" in printed
+    assert "left out 1: `response` is empty" in printed
     assert "after hygiene: training 60, validation 0 (split by user)" in printed
     assert "left out 1: it contains an email address" in printed
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from training.artifacts.layouts.messages import first_text
-from training.artifacts.loading import UNKNOWN_COLUMNS, Loaded, Row
+from training.artifacts.layouts.columns import Layout, any_case, choose, column_text, first_filled, whole_text
+from training.artifacts.layouts.faults import fault
+from training.artifacts.loading import Loaded, Row
 from training.artifacts.loading import load as load_rows
-from training.artifacts.rows import Skip
 
+COLUMNS = ("text", "content", "document", "raw_content")
 NEEDS = "`text` (or `content`, or `document`), or a .txt file"
 
 
@@ -21,9 +22,17 @@ def load(source: str, *, limit: int | None = None, seed: int = 0) -> Loaded[str]
 
 def parse(row: Row) -> str:
     """A row's text. Raises `Skip` with the reason."""
-    text = first_text(row, "text", "content", "document")
-    if text is None:
-        raise Skip(UNKNOWN_COLUMNS)
+    row = any_case(row)
+    text: str = choose(LAYOUTS, row).read(row)
     if not text.strip():
-        raise Skip("empty_document", "the document is empty")
-    return text
+        raise fault("empty_document")
+    return whole_text(text)
+
+
+def _read(row: Row) -> str:
+    return column_text(row, first_filled(row, COLUMNS) or COLUMNS[0])
+
+
+LAYOUTS = (
+    Layout("document", "pretraining", (COLUMNS,), "Text, or a list of text parts; nothing else is read.", _read),
+)
