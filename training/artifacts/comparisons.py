@@ -231,6 +231,8 @@ def _problem(c: Comparison) -> str | None:
         return "give either ranks or pairs"
     if c.ranks is not None and (len(c.ranks) != k or not all(_whole(r, 1, k) for r in c.ranks)):
         return f"ranks must be {k} whole numbers from 1 to {k}"
+    if c.derived not in (None, "ratings"):
+        return "derived must be `ratings`"
     if c.pairs is not None and not _pairs_fit(c.pairs, k):
         return "pairs must be (i, j, outcome) with i != j below K and outcome 1, 0 or -1"
     for name in ("ratings", "flags"):

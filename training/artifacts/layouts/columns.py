@@ -161,8 +161,8 @@ def number(value: Any) -> float | None:
 
 
 def parsed(value: Any) -> Any:
-    """A list of objects that a table holds as text (JSON or Python's own notation), as a list; else the value."""
-    if not isinstance(value, str) or not value.lstrip().startswith(("[{", '["', "['")):
+    """A list that a table holds as text (JSON or Python's own notation), as a list; else the value."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     for read in (json.loads, ast.literal_eval):
         try:
@@ -171,6 +171,16 @@ def parsed(value: Any) -> Any:
             continue
         return result if isinstance(result, list) else value
     return value
+
+
+def entries_of(value: Any) -> Any:
+    """The entries of a list; an object of equally long lists, one per key, is the same list by column."""
+    value = parsed(value)
+    if not isinstance(value, Mapping) or not value or not all(isinstance(v, list | tuple) for v in value.values()):
+        return value
+    if len({len(column) for column in value.values()}) > 1:
+        return value
+    return [dict(zip(value, entry, strict=True)) for entry in zip(*value.values(), strict=True)]
 
 
 def content_id(*parts: Any) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from training.artifacts.conversations import Message
 from training.artifacts.layouts.columns import Layout, any_case, choose, filled, label_text, peek, truth
 from training.artifacts.layouts.dialogues import dialogue
-from training.artifacts.layouts.exchanges import ANSWERS, BAD, CONVERSATIONS, answer_of, conversation_of, prompt_of
+from training.artifacts.layouts.exchanges import ANSWERS, BAD, CONVERSATIONS, answer_of, conversation_column, conversation_of, prompt_of
 from training.artifacts.layouts.faults import fault
 from training.artifacts.layouts.grouping import demonstrated
 from training.artifacts.layouts.messages import checked, to_assistant
@@ -43,12 +43,12 @@ def parse(row: Row) -> Demonstration:
     row = any_case(row)
     layout = choose(LAYOUTS, row)
     for name in BAD:
-        if filled(row, name) and truth(row[name]) is False:
+        if filled(row, name) and truth(peek(row, name)) is not None and truth(row[name]) is False:
             raise fault("bad_answer", name)
     messages = checked(to_assistant(layout.read(row)), "assistant")
     if all(m.get("weight") == 0 for m in messages if m["role"] == "assistant"):
         raise fault("nothing_learned")
-    user = label_text(row, "user", "user_id")
+    user = None if layout.name == IN_ROLES else label_text(row, "user", "user_id")
     return Demonstration(messages, user, label_text(row, "use_case", "category"))
 
 
@@ -72,6 +72,10 @@ def _is_dialogue(row: Row) -> bool:
     return bool(dialogue(text_of(peek(row, "text")) or ""))
 
 
+IN_ROLES = "columns by role"
+ROLE_PROMPTS, ROLE_ANSWERS = ("user", "human", "message_1"), ("assistant", "bot", "gpt", "message_2")
+
+
 def _layout(name: str, note: str, *columns: tuple[str, ...]) -> Layout:
     return Layout(name, "demonstrations", columns, note, _exchange)
 
@@ -86,6 +90,7 @@ LAYOUTS: tuple[Layout, ...] = (
         "`system` or `system_prompt` beside it comes first; a last turn of the user and a first of the assistant "
         "are cut; turns with `weight` 0 or `train` false are context; rows with tools or pictures are left out.",
         _conversation,
+        lambda row: conversation_column(row) is not None,
     ),
     _layout(
         "instruction",
@@ -110,10 +115,16 @@ LAYOUTS: tuple[Layout, ...] = (
     _layout(
         "inputs and targets",
         "FLAN, xP3, Aya; P3's texts; Natural Instructions with `definition`.",
-        ("inputs_pretokenized", "inputs", "input"),
+        ("inputs_pretokenized", "inputs", "input", "context"),
         ANSWERS,
     ),
-    _layout("two messages", "CAMEL.", ("message_1",), ("message_2",)),
+    Layout(
+        IN_ROLES,
+        "demonstrations",
+        (ROLE_PROMPTS, ROLE_ANSWERS),
+        "A column per role, with `system`; CAMEL.",
+        lambda row: (*(prompt_of(row, ROLE_PROMPTS) or ()), *(answer_of(row, ROLE_ANSWERS) or ())),
+    ),
     Layout(
         "text with marked turns",
         "demonstrations",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from training.artifacts.conversations import Message
@@ -13,7 +13,10 @@ from training.artifacts.layouts.messages import from_user, is_messages, same_tex
 from training.artifacts.loading import Row
 from training.artifacts.text import text_of
 
-CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialog", "trajectory", "data")
+CONVERSATIONS = (
+    *("messages", "conversations", "conversation", "dialogue", "dialog"),
+    *("contents", "trajectory", "data"),
+)
 PROMPTS = (
     "instruction",
     "prompt",
@@ -23,26 +26,31 @@ PROMPTS = (
     "inputs",
     "problem",
     "input",
-    "message_1",
+    "context",
 )
 CONTEXTS = ("input", "context", "article", "passage")  # reading matter that belongs to an instruction or question
 ANSWERS = (
     "output",
     "response",
     "completion",
+    "solution",
     "answer",
     "generation",
     "targets_pretokenized",
     "targets",
-    "solution",
-    "message_2",
 )
-SYSTEMS = ("system", "system_prompt", "system_message")
+SYSTEMS = ("system", "system_prompt", "system_message", "systemInstruction")
 NOT_TEXT = ("images", "image", "videos", "video", "audios", "audio")
 TOOLS = ("tools", "functions")
 CHOICES = ("choices", "options")
 BAD = ("label", "kto_tag", "is_safe")  # flags of unpaired preferences: the answer is good, or is not
 NO_INPUT = {"", "<noinput>", "n/a"}
+
+
+def conversation_column(row: Row) -> str | None:
+    """The column that holds a conversation. `data` is a name for many things: only a list counts."""
+    name = first_filled(row, CONVERSATIONS)
+    return None if name == "data" and not isinstance(peek(row, name), list | tuple) else name
 
 
 def conversation_of(row: Row) -> tuple[Message, ...] | None:
@@ -51,8 +59,8 @@ def conversation_of(row: Row) -> tuple[Message, ...] | None:
     Raises:
         Skip: it is none, or other columns contradict it.
     """
-    name = first_filled(row, CONVERSATIONS)
-    if name is None or (name == "data" and not isinstance(peek(row, name), list | tuple)):  # a name for many things
+    name = conversation_column(row)
+    if name is None:
         return None
     refuse_what_text_lacks(row)
     messages = from_user(with_system(turns(row[name]), system_of(row)))
@@ -60,19 +68,25 @@ def conversation_of(row: Row) -> tuple[Message, ...] | None:
     return messages
 
 
-def prompt_of(row: Row) -> tuple[Message, ...] | None:
+def prompt_of(row: Row, names: Sequence[str] = PROMPTS) -> tuple[Message, ...] | None:
     """The row's prompt where a column holds one: earlier turns and system prompt first, reading matter last.
+
+    Args:
+        names: columns that may hold it; the first with a value does.
 
     Raises:
         Skip: it is no text and no conversation, or what belongs to it cannot be used.
     """
-    name = first_filled(row, PROMPTS)
+    name = first_filled(row, names)
     if name is None:
         return None
     refuse_what_text_lacks(row)
     value = row[name]
     if isinstance(value, Mapping) and "full_text" in value:  # WebGPT
         value = value["full_text"]
+    elif isinstance(value, Mapping) and "messages" in value:  # OpenAI's preferences
+        refuse_what_text_lacks(value)
+        value = value["messages"]
     if is_messages(value):
         messages = turns(value)
     else:
@@ -84,26 +98,31 @@ def prompt_of(row: Row) -> tuple[Message, ...] | None:
     return from_user(with_system((*_earlier(row), *messages), system_of(row)))
 
 
-def answer_of(row: Row) -> tuple[Message, ...] | None:
+def answer_of(row: Row, names: Sequence[str] = ANSWERS) -> tuple[Message, ...] | None:
     """The row's answer where a column holds one: one turn of the assistant, or several turns that follow the prompt.
+
+    Args:
+        names: columns that may hold it; the first with a value does.
 
     Raises:
         Skip: it is neither text nor a conversation.
     """
-    name = first_filled(row, ANSWERS)
-    return None if name is None else answer_turns(row, name)
-
-
-def answer_turns(row: Row, name: str) -> tuple[Message, ...]:
-    """The answer in one column. Raises `Skip` where it is neither text nor a conversation."""
+    name = first_filled(row, names)
+    if name is None:
+        return None
     if is_messages(row[name]):
         messages = turns(row[name])
         if messages[0]["role"] != "assistant":
             raise fault("answer_not_from_assistant", name)
         return messages
-    if isinstance(row[name], list | tuple) and len(row[name]) > 1 and all(isinstance(t, str) for t in row[name]):
+    if are_texts(row[name]):
         raise fault("several_texts", name)
     return (Message(role="assistant", content=column_text(row, name).strip()),)
+
+
+def are_texts(value: Any) -> bool:
+    """Whether a value is a list of several texts: of several answers, rather than of one answer's parts."""
+    return isinstance(value, list | tuple) and len(value) > 1 and all(isinstance(text, str) for text in value)
 
 
 def system_of(row: Row) -> str | None:
@@ -112,10 +131,18 @@ def system_of(row: Row) -> str | None:
     Raises:
         Skip: it is no text, or two columns hold different ones.
     """
-    texts = [column_text(row, name) for name in SYSTEMS if filled(row, name)]
+    texts = [_system_text(row, name) for name in SYSTEMS if filled(row, name)]
     if any(not same_text(text, texts[0]) for text in texts[1:]):
         raise fault("two_system_prompts")
     return texts[0] if texts else None
+
+
+def _system_text(row: Row, name: str) -> str:
+    value = row[name]
+    text = text_of(value["parts"] if isinstance(value, Mapping) and "parts" in value else value)  # Gemini's parts
+    if text is None:
+        raise fault("not_text", name)
+    return text
 
 
 def refuse_what_text_lacks(row: Row) -> None:

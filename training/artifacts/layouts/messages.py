@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from training.artifacts.conversations import Message
-from training.artifacts.layouts.columns import parsed, truth, whole_text
+from training.artifacts.layouts.columns import entries_of, truth, whole_text
 from training.artifacts.layouts.dialogues import dialogue
 from training.artifacts.layouts.faults import fault
 from training.artifacts.text import text_of
@@ -15,13 +15,13 @@ from training.artifacts.text import text_of
 ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("user", "human", "prompter"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "model", "ai", "bing", "bard"), "assistant"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "chatbot", "model", "ai", "bing", "bard"), "assistant"),
 }
 TOOL_ROLES = (
     *("tool", "tools", "tool_call", "tool_response", "ipython"),
     *("function", "function_call", "function_response", "observation"),
 )
-CONTENT = ("content", "value", "text")
+CONTENT = ("content", "value", "text", "parts")
 # One entry per exchange: Capybara, Firefly and others.
 EXCHANGES = (
     ("input", "output"),
@@ -40,7 +40,7 @@ def turns(value: Any) -> tuple[Message, ...]:
     Raises:
         Skip: it is none, or holds what a conversation in text cannot hold.
     """
-    value = parsed(value)
+    value = entries_of(value)
     if isinstance(value, Mapping):
         value = [value]
     if isinstance(value, str):
@@ -63,7 +63,7 @@ def turns(value: Any) -> tuple[Message, ...]:
 
 def is_messages(value: Any) -> bool:
     """Whether a value is a message or a list of messages, rather than text or text parts."""
-    value = parsed(value)
+    value = entries_of(value)
     entries = value if isinstance(value, list | tuple) else [value]
     return any(isinstance(entry, Mapping) and ("role" in entry or "from" in entry) for entry in entries)
 

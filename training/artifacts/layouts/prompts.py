@@ -9,7 +9,7 @@ from typing import Any
 from training.artifacts.conversations import Message
 from training.artifacts.layouts import comparisons
 from training.artifacts.layouts.columns import Layout, any_case, choose, content_id, filled, label_text
-from training.artifacts.layouts.exchanges import CONVERSATIONS, PROMPTS, conversation_of, prompt_of
+from training.artifacts.layouts.exchanges import CONVERSATIONS, PROMPTS, conversation_column, conversation_of, prompt_of
 from training.artifacts.layouts.grouping import demonstrated
 from training.artifacts.layouts.messages import checked, plain, turns
 from training.artifacts.layouts.preferences import voted
@@ -96,6 +96,7 @@ LAYOUTS: tuple[Layout, ...] = (
         (CONVERSATIONS,),
         "As in demonstrations; a last answer is left off.",
         _conversation,
+        lambda row: conversation_column(row) is not None,
     ),
     Layout(
         "prompt",

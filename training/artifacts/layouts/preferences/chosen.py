@@ -6,10 +6,10 @@ from training.artifacts.comparisons import Comparison
 from training.artifacts.conversations import Message
 from training.artifacts.layouts.columns import Layout, column_text, filled, number
 from training.artifacts.layouts.dialogues import dialogue
-from training.artifacts.layouts.exchanges import PROMPTS, conversation_of, prompt_of, system_of
+from training.artifacts.layouts.exchanges import PROMPTS, are_texts, conversation_of, prompt_of, system_of
 from training.artifacts.layouts.faults import fault
 from training.artifacts.layouts.messages import is_messages, plain, same_text, turns, with_system
-from training.artifacts.layouts.preferences.record import comparison
+from training.artifacts.layouts.preferences.record import comparison, question_of
 from training.artifacts.loading import Row
 from training.artifacts.text import common_prefix
 
@@ -18,7 +18,8 @@ NAMES = (
     ("chosen_response", "rejected_response"),  # argilla
     ("response_j", "response_k"),  # stack exchange, paired
     ("pos_resp", "neg_resp"),  # CValues
-    ("preferred", "dispreferred"),
+    ("preferred_output", "non_preferred_output"),  # OpenAI
+    ("preferred", "dispreferred"),  # HALOs
 )
 SCORES = (
     ("score_chosen", "score_rejected"),
@@ -37,9 +38,18 @@ def _read(row: Row, better: str, worse: str) -> Comparison:
         scores = scores or (0.0, 0.0)
     if scores and scores[0] < scores[1]:
         raise fault("lower_score_chosen")
+    if any(are_texts(row[name]) for name in (better, worse)):
+        return _several(row, better, worse)
     prompt, texts = _prompt_and_texts(row, better, worse)
     ranks = (1, 1) if scores and scores[0] == scores[1] else (1, 2)
     return comparison(row, prompt, texts, ranks=ranks, meta={"ratings": list(scores)} if scores else None)
+
+
+def _several(row: Row, better: str, worse: str) -> Comparison:
+    """Several better or worse responses to the row's prompt: each better one beats each worse one."""
+    sides = [row[name] if are_texts(row[name]) else [column_text(row, name)] for name in (better, worse)]
+    ranks = (*[1] * len(sides[0]), *[1 + len(sides[0])] * len(sides[1]))
+    return comparison(row, question_of(row), [*sides[0], *sides[1]], ranks=ranks)
 
 
 def _scores(row: Row) -> tuple[float, float] | None:

@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Any
 
 from training.artifacts.comparisons import Comparison
-from training.artifacts.layouts.columns import Layout, filled, first_filled, number, peek
+from training.artifacts.layouts.columns import Layout, entries_of, filled, first_filled, number, parsed, peek
 from training.artifacts.layouts.exchanges import ANSWERS
 from training.artifacts.layouts.faults import fault
 from training.artifacts.layouts.preferences.ratings import (
@@ -29,7 +29,7 @@ OBJECT_RATINGS = ("overall_score", "fine-grained_score", "rating", "score", "rew
 def _list_of_objects(row: Row) -> str | None:
     """The column with a list of objects that each hold a response."""
     for name in LISTS:
-        entries = peek(row, name)
+        entries = entries_of(peek(row, name))
         if entries and isinstance(entries, list | tuple) and all(_is_response(entry) for entry in entries):
             return name
     return None
@@ -42,13 +42,13 @@ def _is_response(entry: Any) -> bool:
 def _is_judged(row: Row) -> bool:
     name = _list_of_objects(row)
     keys = ("rank", *OBJECT_RATINGS, "annotations")
-    return name is not None and any(entry.get(key) is not None for entry in peek(row, name) for key in keys)
+    return name is not None and any(entry.get(key) is not None for entry in entries_of(peek(row, name)) for key in keys)
 
 
 def read_objects(row: Row) -> Comparison:
     """Objects with a text and a rank (Nectar), or a rating (UltraFeedback). Raises `Skip`."""
-    entries = row[_list_of_objects(row) or ""]
-    texts = [_text(next(entry[key] for key in TEXTS if key in entry)) for entry in entries]
+    entries = entries_of(row[_list_of_objects(row) or ""])
+    texts = [_text(entry) for entry in entries]
     if any(entry.get("rank") is not None for entry in entries):
         places = numbers([entry.get("rank") for entry in entries], len(entries), "rank")
         return comparison(row, question_of(row), texts, ranks=ranks_of_order(places))
@@ -70,18 +70,20 @@ def _mean_rating(entry: Mapping[str, Any]) -> float | None:
 def read_columns(row: Row) -> Comparison:
     """A list of texts, and beside it a list of ranks or ratings. Raises `Skip`."""
     name = _list_of_texts(row) or ""
-    texts = [_text(text) for text in row[name]]
+    texts = [_text(text) for text in parsed(row[name])]
     ranks = first_filled(row, RANKS)
     if ranks is not None:
-        return comparison(row, question_of(row), texts, ranks=ranks_of_order(numbers(row[ranks], len(texts), ranks)))
+        return comparison(
+            row, question_of(row), texts, ranks=ranks_of_order(numbers(parsed(row[ranks]), len(texts), ranks))
+        )
     rating = next(n for n in RATINGS if filled(row, n))
-    return _rated(row, texts, numbers(row[rating], len(texts), rating))
+    return _rated(row, texts, numbers(parsed(row[rating]), len(texts), rating))
 
 
 def _list_of_texts(row: Row) -> str | None:
     for name in (*LISTS, *ANSWERS):
-        values = peek(row, name)
-        if values and isinstance(values, list | tuple) and all(isinstance(text, str) for text in values):
+        values = parsed(peek(row, name))
+        if values and isinstance(values, list | tuple) and all(isinstance(v, str) or _is_response(v) for v in values):
             return name
     return None
 
@@ -98,7 +100,8 @@ def _rated(row: Row, texts: Sequence[str], ratings: Sequence[float]) -> Comparis
 
 
 def _text(value: Any) -> str:
-    text = text_of(value)
+    """The text of a response: text itself, or the first of an object's keys that hold it."""
+    text = text_of(next(value[key] for key in TEXTS if key in value) if _is_response(value) else value)
     if text is None:
         raise fault("response_not_text")
     return text

@@ -8,7 +8,7 @@ from typing import Any
 from training.artifacts.comparisons import Comparison, ComparisonError, Response
 from training.artifacts.conversations import Message
 from training.artifacts.layouts.columns import content_id, label_text, whole_text
-from training.artifacts.layouts.exchanges import conversation_of, prompt_of
+from training.artifacts.layouts.exchanges import conversation_of, prompt_of, refuse_what_text_lacks
 from training.artifacts.layouts.faults import fault
 from training.artifacts.layouts.messages import checked, from_user, plain
 from training.artifacts.loading import Row
@@ -48,6 +48,7 @@ def comparison(
     Raises:
         Skip: it cannot be used.
     """
+    refuse_what_text_lacks(row)
     context = plain(from_user(tuple(messages)))
     judgment = ranks if pairs is None else pairs
     checked(context, "user")
