@@ -35,11 +35,13 @@ SPECIAL = [
 ]  # fmt: skip
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
-    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + message['content'] | trim + '<|eot_id|>' }}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' }}"
+    "{{ message['content'] | trim + '<|eot_id|>' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
 )
 WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
@@ -292,14 +294,14 @@ def render_before(tokenizer: Any) -> Any:
     from collections import Counter
 
     from training import reward, sft  # type: ignore[attr-defined]  # of the earlier commit
-    from training.data import comparisons, conversations  # type: ignore[attr-defined]  # of the earlier commit
+    from training.data import comparisons, demonstrations  # type: ignore[attr-defined]  # of the earlier commit
 
     def render(kind: str, path: Path, home: Path) -> dict[str, Any]:
         skipped: Counter[str] = Counter()
         if kind == "hh":
             records = comparisons.load(str(path)).records
             return {"rows": len(reward.rankings_of(tokenizer, records, CONTEXT, skipped))}
-        records = conversations.load_demonstrations(str(path)).records
+        records = demonstrations.load(str(path)).records
         return {"rows": len(sft.examples_of(tokenizer, (d.messages for d in records), CONTEXT, skipped))}
 
     return render

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -29,15 +30,33 @@ from training.runtime.runs import CONSOLE
 PART_RECORDS = 2000  # rendered together
 PART_CHARACTERS = 4_000_000  # of a part at most, unless a single record is longer
 CODE = ("artifacts", "data")  # folders of the code that turns rows into token ids
-CUT_RESPONSE = "a response that was cut off at its length limit"
+CUT = "length"  # finish reason of a response that was cut off
+CUT_OFF = "a response that was cut off at its length limit"
 
-Render = Callable[[Sequence[Entry], Writer, Sequence[SourceUsage]], None]
+DTYPES = {
+    "ids": np.int32,
+    "lengths": np.int32,
+    "turns": np.int32,
+    "turn_counts": np.int32,
+    "response_counts": np.int32,
+    "pairs": np.int32,
+    "pair_counts": np.int32,
+    "groups": np.int32,
+    "sources": np.int32,
+    "contents": np.uint64,
+    "user_fractions": np.float64,
+    "prompt_fractions": np.float64,
+}
+Columns = defaultdict[str, list[Any]]
+"""Values of a part by the name of their array."""
+Render = Callable[[Sequence[Entry], Sequence[SourceUsage]], Columns]
 
 
 def demonstrations(home: Path, selection: Selection, renderer: Renderer, context: int) -> Rows[Examples]:
     """Conversations of at most `context` tokens, with what is learned of them."""
 
-    def render(part: Sequence[Entry], writer: Writer, usages: Sequence[SourceUsage]) -> None:
+    def render(part: Sequence[Entry], usages: Sequence[SourceUsage]) -> Columns:
+        columns: Columns = defaultdict(list)
         conversations = [entry.record.messages for entry in part]
         for entry, row in zip(part, renderer.render(conversations, learn=True, longest=context), strict=True):
             usage = usages[entry.source]
@@ -47,15 +66,15 @@ def demonstrations(home: Path, selection: Selection, renderer: Renderer, context
             if row.context_turns:
                 usage.noted["earlier assistant turns are context only, as the chat template rewrites them"] += 1
             turns = stretches(row.mask)
-            writer.append("turns", turns, np.int32)
-            writer.append("turn_counts", [len(turns)], np.int32)
-            _append_row(writer, row.ids)
-            _append_facts(writer, entry, row_hash(row.ids))
+            columns["turns"] += turns
+            columns["turn_counts"].append(len(turns))
+            _add_row(columns, row.ids)
+            _add_facts(columns, entry, row_hash(row.ids))
+        return columns
 
     shape = {**_shape(renderer), "context": context}
     made, usage = _rendered(home, selection, reading.DEMONSTRATIONS, shape, render)
-    turns = Ragged(made.array("turns", np.int32), made.array("turn_counts", np.int32))
-    return _rows(made, Examples(_ids(made), turns), usage)
+    return _rows(made, Examples(_ids(made), Ragged(_array(made, "turns"), _array(made, "turn_counts"))), usage)
 
 
 def comparisons(home: Path, selection: Selection, renderer: Renderer, context: int) -> Rows[Rankings]:
@@ -66,46 +85,42 @@ def comparisons(home: Path, selection: Selection, renderer: Renderer, context: i
     """
     groups: dict[str, int] = {}
 
-    def render(part: Sequence[Entry], writer: Writer, usages: Sequence[SourceUsage]) -> None:
-        whole = [[r for r in entry.record.responses if r.finish_reason != "length"] for entry in part]
+    def render(part: Sequence[Entry], usages: Sequence[SourceUsage]) -> Columns:
+        columns: Columns = defaultdict(list)
         conversations = [
             [*entry.record.messages, {"role": "assistant", "content": response.text}]
-            for entry, responses in zip(part, whole, strict=True)
-            for response in responses
+            for entry in part
+            for response in entry.record.responses
+            if response.finish_reason != CUT
         ]
         rendered = iter(renderer.render(conversations, longest=context))
         for entry in part:
-            responses = entry.record.responses
-            rows = [None if r.finish_reason == "length" else next(rendered) for r in responses]
-            _append_ranking(writer, entry, rows, usages[entry.source], groups)
+            rows = [None if r.finish_reason == CUT else next(rendered) for r in entry.record.responses]
+            _add_ranking(columns, entry, rows, usages[entry.source], groups)
+        return columns
 
     shape = {**_shape(renderer), "context": context}
-    made, usage = _rendered(
-        home,
-        selection,
-        reading.COMPARISONS,
-        shape,
-        render,
-        facts=lambda: {"groups": list(groups)},
-    )
-    counts = made.array("response_counts", np.int32)
+    made, usage = _rendered(home, selection, reading.COMPARISONS, shape, render, facts=lambda: {"groups": list(groups)})
+    counts = _array(made, "response_counts")
     places = Ragged(np.arange(int(counts.sum(dtype=np.int64))), counts)
-    pairs = Ragged(made.array("pairs", np.int32), made.array("pair_counts", np.int32))
-    rankings = Rankings(_ids(made), places, pairs, made.array("groups", np.int32), made.facts["groups"])
+    pairs = Ragged(_array(made, "pairs"), _array(made, "pair_counts"))
+    rankings = Rankings(_ids(made), places, pairs, _array(made, "groups"), made.facts["groups"])
     return _rows(made, rankings, usage)
 
 
 def prompts(home: Path, selection: Selection, renderer: Renderer, longest: int) -> Rows[Ragged]:
     """Prompts of at most `longest` tokens, each with the header of the answer to come. A longer one is never cut."""
 
-    def render(part: Sequence[Entry], writer: Writer, usages: Sequence[SourceUsage]) -> None:
+    def render(part: Sequence[Entry], usages: Sequence[SourceUsage]) -> Columns:
+        columns: Columns = defaultdict(list)
         rendered = renderer.prompts([entry.record.messages for entry in part], longest=longest)
         for entry, row in zip(part, rendered, strict=True):
             if isinstance(row, Refusal):
                 usages[entry.source].skipped[sentence(row)] += 1
                 continue
-            _append_row(writer, row.ids)
-            _append_facts(writer, entry, row_hash(row.ids))
+            _add_row(columns, row.ids)
+            _add_facts(columns, entry, row_hash(row.ids))
+        return columns
 
     shape = {**_shape(renderer), "prompts": longest}
     made, usage = _rendered(home, selection, reading.PROMPTS, shape, render)
@@ -115,10 +130,12 @@ def prompts(home: Path, selection: Selection, renderer: Renderer, longest: int) 
 def documents(home: Path, selection: Selection, tokenizer: Any, marks: DocumentMarks) -> Rows[Ragged]:
     """Whole documents between their marks, of any length: stages cut them (`Ragged.cut`, `Packed`)."""
 
-    def render(part: Sequence[Entry], writer: Writer, usages: Sequence[SourceUsage]) -> None:
+    def render(part: Sequence[Entry], usages: Sequence[SourceUsage]) -> Columns:
+        columns: Columns = defaultdict(list)
         for entry, ids in zip(part, encode_documents(tokenizer, [entry.record for entry in part], marks), strict=True):
-            _append_row(writer, ids)
-            _append_facts(writer, entry, row_hash(ids))
+            _add_row(columns, ids)
+            _add_facts(columns, entry, row_hash(ids))
+        return columns
 
     shape = {"tokenizer": tokenizer_hash(tokenizer), "marks": [list(marks.begin), marks.end]}
     made, usage = _rendered(home, selection, reading.DOCUMENTS, shape, render)
@@ -133,11 +150,16 @@ def tokenizer_hash(tokenizer: Any) -> str:
     return hashlib.sha256(f"{model}\0{rest}".encode()).hexdigest()
 
 
-def stretches(mask: Sequence[int]) -> np.ndarray:
+def stretches(mask: Sequence[int]) -> list[int]:
     """Start and length of every run of ones, one after the other: (0, 1, 1, 0, 1) gives (1, 2, 4, 1)."""
-    edges = np.flatnonzero(np.diff(np.array([0, *mask, 0], dtype=np.int8)))
-    starts, ends = edges[::2], edges[1::2]
-    return np.stack([starts, ends - starts], axis=1).reshape(-1)
+    marks, runs = bytes(mask), []
+    start = marks.find(1)
+    while start >= 0:
+        end = marks.find(0, start)
+        end = len(marks) if end < 0 else end
+        runs += [start, end - start]
+        start = marks.find(1, end)
+    return runs
 
 
 def _rendered(
@@ -165,7 +187,8 @@ def _rendered(
             task = progress.add_task(f"rendering {selection.role}", total=None, done="")
             done = 0
             for part in _parts(reading.entries(selection, kind, sources)):
-                render(part, writer, sources)
+                for name, values in render(part, sources).items():
+                    writer.append(name, values, DTYPES[name])
                 done += len(part)
                 progress.update(task, done=f"{done:,}")
         return {**facts(), "sources": [summary(source) for source in sources]}
@@ -173,7 +196,7 @@ def _rendered(
     made = cached(home, key, build)
     paths = zip(selection.sources, made.facts["sources"], strict=True)
     usages = tuple(from_summary(source | {"path": path}) for path, source in paths)
-    return made, Usage(selection.role, usages, len(made.array("contents", np.uint64)))
+    return made, Usage(selection.role, usages, len(_array(made, "contents")))
 
 
 def _progress() -> Progress:
@@ -195,13 +218,17 @@ def _parts(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
         yield part
 
 
+def _array(made: Cached, name: str) -> np.ndarray:
+    return made.array(name, DTYPES[name])
+
+
 def _ids(made: Cached) -> Ragged:
-    return Ragged(made.array("ids", np.int32), made.array("lengths", np.int32))
+    return Ragged(_array(made, "ids"), _array(made, "lengths"))
 
 
-def _append_row(writer: Writer, ids: Sequence[int]) -> None:
-    writer.append("ids", ids, np.int32)
-    writer.append("lengths", [len(ids)], np.int32)
+def _add_row(columns: Columns, ids: Sequence[int]) -> None:
+    columns["ids"] += ids
+    columns["lengths"].append(len(ids))
 
 
 class _Anonymous:
@@ -213,19 +240,22 @@ class _Anonymous:
         self.messages = messages
 
 
-def _append_facts(writer: Writer, entry: Entry, content: int) -> None:
+def _add_facts(columns: Columns, entry: Entry, content: int) -> None:
     """What every item has: its source, its content, and the places of its user and its prompt in a split."""
     record = entry.record
-    writer.append("sources", [entry.source], np.int32)
-    writer.append("contents", [content], np.uint64)
+    columns["sources"].append(entry.source)
+    columns["contents"].append(content)
     if not isinstance(record, str):
-        user = np.nan if record.user is None else hash_fraction(record)
-        writer.append("user_fractions", [user], np.float64)
-        writer.append("prompt_fractions", [hash_fraction(_Anonymous(record.messages))], np.float64)
+        columns["user_fractions"].append(np.nan if record.user is None else hash_fraction(record))
+        columns["prompt_fractions"].append(hash_fraction(_Anonymous(record.messages)))
 
 
-def _append_ranking(
-    writer: Writer, entry: Entry, rows: Sequence[Rendered | Refusal | None], usage: SourceUsage, groups: dict[str, int]
+def _add_ranking(
+    columns: Columns,
+    entry: Entry,
+    rows: Sequence[Rendered | Refusal | None],
+    usage: SourceUsage,
+    groups: dict[str, int],
 ) -> None:
     """A comparison's usable responses and the decided pairs among them; counted as left out where none is left.
 
@@ -238,25 +268,23 @@ def _append_ranking(
     place = {response: number for number, response in enumerate(usable)}
     among = [(place[i], place[j], outcome) for i, j, outcome in pairs_of(record) if i in place and j in place]
     decided = [pair for pair in among if pair[2] != 0]
-    faults = [
-        sentence(row) if isinstance(row, Refusal) else CUT_RESPONSE for row in rows if not isinstance(row, Rendered)
-    ]
+    faults = [sentence(row) if isinstance(row, Refusal) else CUT_OFF for row in rows if not isinstance(row, Rendered)]
     if not decided:
         usage.skipped[faults[0] if faults else "no decided pair"] += 1
         return
     usage.noted.update(f"response left out: {fault}" for fault in faults)
     if len(among) > len(decided):
         usage.noted["tied pair left out"] += len(among) - len(decided)
-    kept = [row.ids for row in rows if isinstance(row, Rendered)]
-    for ids in kept:
-        _append_row(writer, ids)
-    writer.append("response_counts", [len(kept)], np.int32)
-    writer.append("pairs", np.array(decided).reshape(-1), np.int32)
-    writer.append("pair_counts", [3 * len(decided)], np.int32)
+    usable_ids = [row.ids for row in rows if isinstance(row, Rendered)]
+    for ids in usable_ids:
+        _add_row(columns, ids)
+    columns["response_counts"].append(len(usable_ids))
+    columns["pairs"] += [number for pair in decided for number in pair]
+    columns["pair_counts"].append(3 * len(decided))
     group = record.labeler_group or "all"
-    writer.append("groups", [groups.setdefault(group, len(groups))], np.int32)
+    columns["groups"].append(groups.setdefault(group, len(groups)))
     # A sum, so that the order of the responses does not matter.
-    _append_facts(writer, entry, sum(map(row_hash, kept)) % 2**64)
+    _add_facts(columns, entry, sum(map(row_hash, usable_ids)) % 2**64)
 
 
 def row_hash(ids: Sequence[int]) -> int:
@@ -284,9 +312,9 @@ def _code_hash() -> str:
 def _rows(made: Cached, items: Any, usage: Usage) -> Rows[Any]:
     return Rows(
         items=items,
-        users=made.array("user_fractions", np.float64),
-        prompts=made.array("prompt_fractions", np.float64),
-        contents=made.array("contents", np.uint64),
-        sources=made.array("sources", np.int32),
+        users=_array(made, "user_fractions"),
+        prompts=_array(made, "prompt_fractions"),
+        contents=_array(made, "contents"),
+        sources=_array(made, "sources"),
         usage=usage,
     )

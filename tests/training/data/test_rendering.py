@@ -194,8 +194,8 @@ def test_learned_turns_are_the_renderer_s(source: Callable[..., Path], tmp_path:
     (example,) = rows.items
     assert example.ids.tolist() == expected.ids  # type: ignore[union-attr]
     assert example.mask.tolist() == expected.mask  # type: ignore[union-attr]
-    assert rendering.stretches([0, 1, 1, 0, 1]).tolist() == [1, 2, 4, 1]
-    assert rendering.stretches([0, 0]).tolist() == []
+    assert rendering.stretches([0, 1, 1, 0, 1]) == [1, 2, 4, 1]
+    assert rendering.stretches([0, 0]) == []
 
 
 def test_users_and_prompts_have_their_place_in_a_split(source: Callable[..., Path], tmp_path: Path) -> None:
