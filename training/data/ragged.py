@@ -56,14 +56,15 @@ class Ragged(Views[np.ndarray]):
 
     def take(self, rows: np.ndarray | Sequence[int]) -> Ragged:
         """These rows in this order, still as views into the same array."""
-        chosen = np.asarray(rows, dtype=np.int64)
-        return Ragged(self.values, self.lengths[chosen], self.starts[chosen])
+        numbers = np.asarray(rows, dtype=np.int64)
+        return Ragged(self.values, self.lengths[numbers], self.starts[numbers])
 
     def joined(self) -> np.ndarray:
         """All rows one after the other, as a copy."""
         lengths = self.lengths.astype(np.int64)
         firsts = np.cumsum(lengths) - lengths
-        return self.values[np.repeat(self.starts - firsts, lengths) + np.arange(int(lengths.sum()))]
+        places = np.repeat(self.starts - firsts, lengths) + np.arange(int(lengths.sum()))
+        return np.asarray(self.values[places])
 
     def cut(self, longest: int) -> Ragged:
         """Every row cut into pieces of at most `longest` values; pieces of a single value are left out."""
@@ -100,4 +101,4 @@ class Packed(Views[np.ndarray]):
         first, last = np.searchsorted(self._ends, [begin, end - 1], side="right")
         joined = np.concatenate([self._rows[i] for i in range(first, last + 1)])
         skipped = begin - int(self._ends[first] - self._rows.lengths[first])
-        return joined[skipped : skipped + end - begin]
+        return np.asarray(joined[skipped : skipped + end - begin])

@@ -46,7 +46,7 @@ DOCUMENTS = DataKind("pretraining", pretraining.parse, pretraining.NEEDS)
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows a stage uses.
+    """Which rows are used.
 
     Attributes:
         sources: files, folders or hub ids, as given.
@@ -113,7 +113,7 @@ def entries(selection: Selection, kind: DataKind, usages: Sequence[SourceUsage])
         stream = _without_corrected(stream, _corrected(selection), usages)
     if selection.hygiene:
         stream = _clean(stream, kind, _repeated(selection, kind), usages)
-    return stream if selection.limit is None else _drawn(stream, selection, usages)
+    return stream if selection.limit is None else _sampled(stream, selection, usages)
 
 
 def fingerprint(source: str, kind: DataKind) -> tuple[str, list[Any]]:
@@ -178,19 +178,19 @@ def _fault(record: Any, kind: DataKind, repeats: bool, per_user: Counter[str]) -
     return f"it contains {kinds[0]}" if kinds else None
 
 
-def _drawn(stream: Iterator[Entry], selection: Selection, usages: Sequence[SourceUsage]) -> Iterator[Entry]:
+def _sampled(stream: Iterator[Entry], selection: Selection, usages: Sequence[SourceUsage]) -> Iterator[Entry]:
     """A random draw of `limit` entries in their order (Vitter 1985, algorithm R), so only they are held in memory."""
     assert selection.limit is not None
     rng = rng_for(selection.seed, "limit")
-    drawn: list[tuple[int, Entry]] = []
+    reservoir: list[tuple[int, Entry]] = []
     for place, entry in enumerate(stream):
         if place < selection.limit:
-            drawn.append((place, entry))
+            reservoir.append((place, entry))
             continue
         other = rng.randrange(place + 1)
         left = entry
         if other < selection.limit:
-            left = drawn[other][1]
-            drawn[other] = (place, entry)
+            left = reservoir[other][1]
+            reservoir[other] = (place, entry)
         usages[left.source].skipped[f"beyond the limit of {selection.limit:,}"] += 1
-    yield from (entry for _, entry in sorted(drawn, key=lambda item: item[0]))
+    yield from (entry for _, entry in sorted(reservoir, key=lambda item: item[0]))

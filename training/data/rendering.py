@@ -73,8 +73,8 @@ def demonstrations(home: Path, selection: Selection, renderer: Renderer, context
         return columns
 
     shape = {**_shape(renderer), "context": context}
-    made, usage = _rendered(home, selection, reading.DEMONSTRATIONS, shape, render)
-    return _rows(made, Examples(_ids(made), Ragged(_array(made, "turns"), _array(made, "turn_counts"))), usage)
+    stored, usage = _rendered(home, selection, reading.DEMONSTRATIONS, shape, render)
+    return _rows(stored, Examples(_ids(stored), Ragged(_array(stored, "turns"), _array(stored, "turn_counts"))), usage)
 
 
 def comparisons(home: Path, selection: Selection, renderer: Renderer, context: int) -> Rows[Rankings]:
@@ -100,12 +100,14 @@ def comparisons(home: Path, selection: Selection, renderer: Renderer, context: i
         return columns
 
     shape = {**_shape(renderer), "context": context}
-    made, usage = _rendered(home, selection, reading.COMPARISONS, shape, render, facts=lambda: {"groups": list(groups)})
-    counts = _array(made, "response_counts")
+    stored, usage = _rendered(
+        home, selection, reading.COMPARISONS, shape, render, facts=lambda: {"groups": list(groups)}
+    )
+    counts = _array(stored, "response_counts")
     places = Ragged(np.arange(int(counts.sum(dtype=np.int64))), counts)
-    pairs = Ragged(_array(made, "pairs"), _array(made, "pair_counts"))
-    rankings = Rankings(_ids(made), places, pairs, _array(made, "groups"), made.facts["groups"])
-    return _rows(made, rankings, usage)
+    pairs = Ragged(_array(stored, "pairs"), _array(stored, "pair_counts"))
+    rankings = Rankings(_ids(stored), places, pairs, _array(stored, "groups"), stored.facts["groups"])
+    return _rows(stored, rankings, usage)
 
 
 def prompts(home: Path, selection: Selection, renderer: Renderer, longest: int) -> Rows[Ragged]:
@@ -123,8 +125,8 @@ def prompts(home: Path, selection: Selection, renderer: Renderer, longest: int) 
         return columns
 
     shape = {**_shape(renderer), "prompts": longest}
-    made, usage = _rendered(home, selection, reading.PROMPTS, shape, render)
-    return _rows(made, _ids(made), usage)
+    stored, usage = _rendered(home, selection, reading.PROMPTS, shape, render)
+    return _rows(stored, _ids(stored), usage)
 
 
 def documents(home: Path, selection: Selection, tokenizer: Any, marks: DocumentMarks) -> Rows[Ragged]:
@@ -138,8 +140,8 @@ def documents(home: Path, selection: Selection, tokenizer: Any, marks: DocumentM
         return columns
 
     shape = {"tokenizer": tokenizer_hash(tokenizer), "marks": [list(marks.begin), marks.end]}
-    made, usage = _rendered(home, selection, reading.DOCUMENTS, shape, render)
-    return _rows(made, _ids(made), usage)
+    stored, usage = _rendered(home, selection, reading.DOCUMENTS, shape, render)
+    return _rows(stored, _ids(stored), usage)
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
@@ -193,10 +195,10 @@ def _rendered(
                 progress.update(task, done=f"{done:,}")
         return {**facts(), "sources": [summary(source) for source in sources]}
 
-    made = cached(home, key, build)
-    paths = zip(selection.sources, made.facts["sources"], strict=True)
+    stored = cached(home, key, build)
+    paths = zip(selection.sources, stored.facts["sources"], strict=True)
     usages = tuple(from_summary(source | {"path": path}) for path, source in paths)
-    return made, Usage(selection.role, usages, len(_array(made, "contents")))
+    return stored, Usage(selection.role, usages, len(_array(stored, "contents")))
 
 
 def _progress() -> Progress:
@@ -218,12 +220,12 @@ def _parts(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
         yield part
 
 
-def _array(made: Cached, name: str) -> np.ndarray:
-    return made.array(name, DTYPES[name])
+def _array(stored: Cached, name: str) -> np.ndarray:
+    return stored.array(name, DTYPES[name])
 
 
-def _ids(made: Cached) -> Ragged:
-    return Ragged(_array(made, "ids"), _array(made, "lengths"))
+def _ids(stored: Cached) -> Ragged:
+    return Ragged(_array(stored, "ids"), _array(stored, "lengths"))
 
 
 def _add_row(columns: Columns, ids: Sequence[int]) -> None:
@@ -309,12 +311,12 @@ def _code_hash() -> str:
     return hashlib.sha256("".join(map(sha256_file, files)).encode()).hexdigest()
 
 
-def _rows(made: Cached, items: Any, usage: Usage) -> Rows[Any]:
+def _rows(stored: Cached, items: Any, usage: Usage) -> Rows[Any]:
     return Rows(
         items=items,
-        users=_array(made, "user_fractions"),
-        prompts=_array(made, "prompt_fractions"),
-        contents=_array(made, "contents"),
-        sources=_array(made, "sources"),
+        users=_array(stored, "user_fractions"),
+        prompts=_array(stored, "prompt_fractions"),
+        contents=_array(stored, "contents"),
+        sources=_array(stored, "sources"),
         usage=usage,
     )

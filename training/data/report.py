@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
 def check(config: DataConfig) -> None:
     """Raise `UserError` for settings that contradict each other, before anything is read."""
     if not 0 <= config.validation < 1:
-        raise UserError(f"--validation {config.validation} is no share: use a number from 0 up to, not including, 1")
+        raise UserError(f"--validation {config.validation} is not a share: use a number from 0 up to, not including, 1")
     if config.out is not None and config.kind == "pretraining":
         raise UserError("--out writes conversations only: pretraining text is read as it is, leave --out out")
     if config.show and config.tokenizer is None:

@@ -80,8 +80,8 @@ def weighted(rows: Rows[Any], weights: tuple[float, ...], seed: int) -> Rows[Any
     for source, weight in enumerate(weights):
         own = np.flatnonzero(rows.sources == source).tolist()
         whole, rest = divmod(weight, 1)
-        drawn = round(rest * len(own)) or int(not whole and bool(own))
-        numbers += own * int(whole) + rng_for(seed, "weight", source).sample(own, drawn)
+        part = round(rest * len(own)) or int(not whole and bool(own))
+        numbers += own * int(whole) + rng_for(seed, "weight", source).sample(own, part)
     return rows.take(np.array(sorted(numbers), dtype=np.int64))
 
 

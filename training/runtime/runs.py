@@ -106,7 +106,7 @@ class Run:
         for name, part in parts.items():
             part.load_state_dict(state["parts"][name])
         self.start = state["step"]
-        CONSOLE.print(f"{self.name}: goes on from step {self.start}")
+        CONSOLE.print(f"{self.name}: resumes from step {self.start}")
 
     def steps(self, total: int, title: str) -> Iterator[int]:
         """Numbers of the steps that remain. State is saved between them: when it is due, and before Ctrl-C works."""

@@ -401,7 +401,7 @@ def check(config: Config) -> None:
     if min(config.iterations, config.epochs, config.batch, config.minibatch, config.ptx_documents) < 1:
         raise UserError("--iterations, --epochs, --batch, --minibatch and --ptx-documents must be at least 1")
     if config.batch % config.minibatch:
-        raise UserError(f"--batch {config.batch} is no multiple of --minibatch {config.minibatch}: change one")
+        raise UserError(f"--batch {config.batch} is not a multiple of --minibatch {config.minibatch}: change one")
     if config.temperature <= 0:
         raise UserError("--temperature must be above 0: PPO learns from samples")
 

@@ -165,7 +165,9 @@ def check(config: Config) -> None:
     if min(config.tokens, config.batch_tokens, config.layers, config.heads, config.context - 1) < 1:
         raise UserError("--tokens, --batch-tokens, --layers and --heads must be at least 1, and --context at least 2")
     if config.hidden_size % (2 * config.heads):
-        raise UserError(f"--hidden-size {config.hidden_size} is no even multiple of --heads {config.heads}: change one")
+        raise UserError(
+            f"--hidden-size {config.hidden_size} is not an even multiple of --heads {config.heads}: change one"
+        )
 
 
 def prepare(config: Config, tokenizer: Any) -> Data:
@@ -176,8 +178,8 @@ def prepare(config: Config, tokenizer: Any) -> Data:
     usages = [_noted(rows, config)]
     limits.report(usages[0])
     if config.validation:
-        chosen = reading.select(config.home, reading.DOCUMENTS, config.validation, role="validation")
-        split = splits.against(rows, rendering.documents(config.home, chosen, tokenizer, marks))
+        others = reading.select(config.home, reading.DOCUMENTS, config.validation, role="validation")
+        split = splits.against(rows, rendering.documents(config.home, others, tokenizer, marks))
         usages.append(_noted(split.held_out, config))
         limits.report(usages[1])
     else:

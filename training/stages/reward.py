@@ -64,7 +64,7 @@ class Config:
     hygiene: bool = False
     """Leave out comparisons with personal information."""
     limit: int | None = None
-    """Use this many comparisons at most, drawn at random."""
+    """Use this many comparisons at most, sample at random."""
     seed: int = 0
     """Seed of the head and of the order of the data."""
     home: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs")
@@ -161,8 +161,8 @@ def prepare(config: Config, renderer: Renderer, context: int) -> Data:
     limits.report(rows.usage)
     usages = [rows.usage]
     if config.validation:
-        chosen = reading.select(config.home, reading.COMPARISONS, config.validation, role="validation")
-        split = splits.against(rows, rendering.comparisons(config.home, chosen, renderer, context))
+        others = reading.select(config.home, reading.COMPARISONS, config.validation, role="validation")
+        split = splits.against(rows, rendering.comparisons(config.home, others, renderer, context))
         usages.append(split.held_out.usage)
         limits.report(split.held_out.usage)
     else:
@@ -173,10 +173,10 @@ def prepare(config: Config, renderer: Renderer, context: int) -> Data:
         responses = responses_of(training, OFFSET_ROWS, config.seed)
         words = f"a random {len(responses):,} of all training responses"
         return Data(training, split.held_out.items, responses, words, split.by, usages)
-    chosen = reading.select(
+    written = reading.select(
         config.home, reading.DEMONSTRATIONS, config.demonstrations, limit=OFFSET_ROWS, seed=config.seed
     )
-    demonstrations = rendering.demonstrations(config.home, chosen, renderer, context)
+    demonstrations = rendering.demonstrations(config.home, written, renderer, context)
     limits.report(demonstrations.usage)
     offset_rows = [row.tolist() for row in demonstrations.items.ids]
     return Data(
@@ -187,8 +187,8 @@ def prepare(config: Config, renderer: Renderer, context: int) -> Data:
 def responses_of(rankings: Rankings, count: int, seed: int) -> list[list[int]]:
     """A random sample of the responses of all rankings, best and worst alike, as rows with their prompts."""
     places = rankings.places.joined()
-    drawn = runs.rng_for(seed, "offset").sample(range(len(places)), min(count, len(places)))
-    return [rankings.rows[int(places[place])].tolist() for place in drawn]
+    sample = runs.rng_for(seed, "offset").sample(range(len(places)), min(count, len(places)))
+    return [rankings.rows[int(places[place])].tolist() for place in sample]
 
 
 def loss_of(model: Any, rankings: Sequence[Ranking]) -> Any:

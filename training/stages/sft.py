@@ -189,8 +189,8 @@ def prepare(config: Config, renderer: Renderer, context: int) -> Data:
     rows = rendering.demonstrations(config.home, selection, renderer, context)
     limits.report(rows.usage)
     if config.validation:
-        chosen = reading.select(config.home, reading.DEMONSTRATIONS, config.validation, role="validation")
-        split = splits.against(rows, rendering.demonstrations(config.home, chosen, renderer, context))
+        others = reading.select(config.home, reading.DEMONSTRATIONS, config.validation, role="validation")
+        split = splits.against(rows, rendering.demonstrations(config.home, others, renderer, context))
         usages = [rows.usage, split.held_out.usage]
         limits.report(split.held_out.usage)
     else:

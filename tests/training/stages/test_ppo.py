@@ -228,7 +228,7 @@ def test_minibatches_deal_every_episode_once() -> None:
     "changes, message",
     [
         ({"ptx_coefficient": 1.0, "pretraining_data": ()}, "needs --pretraining-data"),
-        ({"batch": 10}, "no multiple of --minibatch"),
+        ({"batch": 10}, "not a multiple of --minibatch"),
         ({"temperature": 0.0}, "must be above 0"),
         ({"max_tokens": 32}, "leaves no prompt room"),
         ({"max_tokens": 31}, "24 x longer than 1 tokens"),
