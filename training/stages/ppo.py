@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import numpy as np
 import tyro
 from torch import Tensor
 
@@ -20,18 +19,17 @@ from training.artifacts.checkpoints import Checkpoint, System
 from training.artifacts.errors import UserError
 from training.artifacts.rendering import Renderer
 from training.data import lengths, reading, rendering, splits
-from training.data.documents import document_marks
 from training.data.items import Rows
 from training.data.ragged import Ragged
-from training.data.usage import Usage
 from training.models import building, forward, hardware, loading, optimization, probes, publishing, templates
 from training.rl import batches, losses
 from training.rl.ema import Ema, decay_for
 from training.rl.episodes import Episodes, PolicyModels, evaluate, shuffle_into_minibatches, values_of
 from training.rl.rollouts import Rollouts, Sampling, generate
+from training.rl.scalars import scalars_of, update_scalars
 from training.runtime import runs
 from training.runtime.configuration import parse
-from training.stages import limits
+from training.stages import limits, text
 from training.stages.pretrain import next_token_loss
 
 RATIO_TOLERANCE = 1e-5
@@ -168,8 +166,6 @@ def train(config: Config) -> Checkpoint:
     hardware.set_threads()
     setup = prepare(config)
     models = setup.models
-    total = config.iterations * config.steps_per_iteration
-
     with runs.Run(config.home, config.stage, config, setup.inputs) as run:
         if config.freeze_embeddings:
             building.freeze_embeddings(models.policy)
@@ -177,7 +173,7 @@ def train(config: Config) -> Checkpoint:
         optimizer = optimization.adamw(
             [(models.policy, config.learning_rate), (models.value, config.value_learning_rate)], eps=ADAM_EPS
         )
-        ema = Ema(models.policy, decay_for(config.ema, total))
+        ema = Ema(models.policy, decay_for(config.ema, total_steps(config)))
         state = State(config.kl_coefficient)
         run.resume(policy=models.policy, value=models.value, optimizer=optimizer, ema=ema, state=state)
 
@@ -298,35 +294,6 @@ def ptx_gradients(policy: Any, documents: Sequence[Any], config: Config) -> floa
     return total
 
 
-def scalars_of(episodes: Episodes, kl: losses.KL) -> dict[str, float]:
-    """What a policy's own rollouts say of it: means over episodes or tokens."""
-    mask = episodes.mask
-    return {
-        "score": float(episodes.scores.mean()),
-        "kl": float((kl.k1 * mask).sum(1).mean()),
-        "kl_k2": float((kl.k2 * mask).sum(1).mean()),
-        "kl_k3": float((kl.k3 * mask).sum(1).mean()),
-        "entropy": -float(losses.masked_mean(episodes.old_logprobs, mask)),
-        "response_tokens": float(mask.sum(1).mean()),
-        "finished": float(episodes.finished.float().mean()),
-        "sampler_gap": episodes.sampler_gap,
-    }
-
-
-def update_scalars(episodes: Episodes, returns: Tensor, updates: list[dict[str, float]]) -> dict[str, float]:
-    """What the updates of an iteration say: means over them, the value model's fit, the first ratio."""
-    mask = episodes.mask
-    unexplained = losses.masked_mean((returns - episodes.old_values) ** 2, mask)
-    spread = losses.masked_mean((returns - losses.masked_mean(returns, mask)) ** 2, mask)
-    means = {
-        name: sum(update[name] for update in updates) / len(updates) for name in updates[0] if name != "ratio_error"
-    }
-    return means | {
-        "value_explains": 1 - float(unexplained / spread),
-        "first_ratio_error": updates[0]["ratio_error"],
-    }
-
-
 def prepare(config: Config) -> Setup:
     """Load policy and reward model, the prompts and the pretraining documents; says what is used of each."""
     source = loading.load(config.model, config.home)
@@ -343,7 +310,8 @@ def prepare(config: Config) -> Setup:
     max_tokens = limits.response_length(source, context, config.max_tokens)
     longest = limits.prompt_length(context, max_tokens, config.max_prompt_tokens)
     prompts = load_prompts(config, renderer, longest)
-    documents, usages = load_documents(config, renderer, context)
+    needed = total_steps(config) * config.ptx_documents if config.ptx_coefficient > 0 else 0
+    documents, usages = text.load(config.home, config.pretraining_data, renderer, context, needed, config.seed)
     usages = [prompts.usage, *usages]
     summaries = {name: summary for usage in usages for name, summary in usage.summaries().items()}
     manifest = reward.checkpoint.manifest if reward.checkpoint else None
@@ -381,17 +349,9 @@ def load_prompts(config: Config, renderer: Renderer, longest: int) -> Rows[Ragge
     return splits.weighted(rows, selection.weights, config.seed)
 
 
-def load_documents(config: Config, renderer: Renderer, context: int) -> tuple[Ragged, list[Usage]]:
-    """As many random documents as the run uses, those longer than the context split."""
-    if config.ptx_coefficient <= 0:
-        return Ragged(np.empty(0, np.int32), np.empty(0, np.int32)), []
-    needed = config.iterations * config.steps_per_iteration * config.ptx_documents
-    selection = reading.select(config.home, reading.DOCUMENTS, config.pretraining_data, limit=needed, seed=config.seed)
-    marks = document_marks(renderer.tokenizer, renderer.stop_ids)
-    rows = rendering.documents(config.home, selection, renderer.tokenizer, marks)
-    rows = splits.split_documents(rows, context)
-    limits.report(rows.usage)
-    return rows.items, [rows.usage]
+def total_steps(config: Config) -> int:
+    """Optimizer steps of the whole run."""
+    return config.iterations * config.steps_per_iteration
 
 
 def check(config: Config) -> None:

@@ -14,7 +14,6 @@ from training.artifacts.checkpoints import Checkpoint, System
 from training.artifacts.errors import UserError
 from training.artifacts.rendering import Renderer
 from training.data import lengths, reading, rendering, splits
-from training.data.documents import document_marks
 from training.data.items import Example, Examples
 from training.data.ragged import Ragged
 from training.data.usage import Usage
@@ -23,7 +22,7 @@ from training.rl import batches
 from training.rl.losses import token_logprobs
 from training.runtime import runs
 from training.runtime.configuration import parse
-from training.stages import limits
+from training.stages import limits, text
 
 HELD_OUT = 0.05  # share of users whose demonstrations are held out where no --validation is given
 LENGTH_PERCENTILE = 99  # of the demonstrations' single turns; a response gets half as much again
@@ -198,23 +197,11 @@ def prepare(config: Config, renderer: Renderer, context: int) -> Data:
         usages = [rows.usage]
     limits.report_split(split)
     training = splits.weighted(split.training, selection.weights, config.seed)
-    documents, text_usages = _text(config, renderer, context, len(training))
+    needed = 0
+    if config.pretraining_share > 0:
+        needed = max(1, _text_rows(config.epochs * len(training), config.pretraining_share))
+    documents, text_usages = text.load(config.home, config.pretraining_data, renderer, context, needed, config.seed)
     return Data(training.items, split.held_out.items, documents, usages + text_usages)
-
-
-def _text(config: Config, renderer: Renderer, context: int, demonstrations: int) -> tuple[Ragged, list[Usage]]:
-    """As many random documents as all epochs use, those longer than the context split."""
-    if config.pretraining_share <= 0:
-        return Ragged(np.empty(0, np.int32), np.empty(0, np.int32)), []
-    needed = _text_rows(config.epochs * demonstrations, config.pretraining_share)
-    selection = reading.select(
-        config.home, reading.DOCUMENTS, config.pretraining_data, limit=max(1, needed), seed=config.seed
-    )
-    marks = document_marks(renderer.tokenizer, renderer.stop_ids)
-    rows = rendering.documents(config.home, selection, renderer.tokenizer, marks)
-    rows = splits.split_documents(rows, context)
-    limits.report(rows.usage)
-    return rows.items, [rows.usage]
 
 
 def plan_steps(data: Data, config: Config) -> list[Step]:
@@ -240,17 +227,17 @@ def _text_rows(demonstrations: int, share: float) -> int:
 
 def text_token_share(data: Data, plan: Sequence[Step]) -> float:
     """Share of the learned tokens of a whole run that are text."""
-    text = sum(int(data.documents.lengths[row]) - 1 for step in plan for row in step.documents)
+    of_text = sum(int(data.documents.lengths[row]) - 1 for step in plan for row in step.documents)
     per_row = data.training.learned_lengths()
     answers = sum(int(per_row[step.demonstrations].sum()) for step in plan)
-    return text / (text + answers)
+    return of_text / (of_text + answers)
 
 
 def examples_of(data: Data, step: Step, micro_batch: int | None) -> list[list[Example]]:
     """A step's examples in micro-batches; text has its own, as its rows are longer."""
     rows = [[data.training[i] for i in part] for part in batches.chunks(step.demonstrations, micro_batch)]
-    text = [[data.documents[i] for i in part] for part in batches.chunks(step.documents, micro_batch)]
-    return rows + [[Example(ids, np.ones(len(ids), np.uint8)) for ids in part] for part in text]
+    documents = [[data.documents[i] for i in part] for part in batches.chunks(step.documents, micro_batch)]
+    return rows + [[Example(ids, np.ones(len(ids), np.uint8)) for ids in part] for part in documents]
 
 
 def learned_tokens(example: Example) -> int:
