@@ -62,7 +62,7 @@ def make_home(home: Path) -> Path:
         for ranking in rankings[:6]
     ]
     comparisons.freeze(held_out, home / "rankings-validation.jsonl")
-    tokenizer.train(tokenizer.Config(data=str(home / "text.jsonl"), kind="words", vocab_size=512, home=home))
+    tokenizer.train(tokenizer.Config(data=(str(home / "text.jsonl"),), kind="words", vocab_size=512, home=home))
     return home
 
 
@@ -89,13 +89,13 @@ def make_models(home: Path) -> tuple[Checkpoint, Checkpoint]:
     """Pretrain and fine-tune a policy and train a reward model, in the store of `home`."""
     pretrain.train(pretrain_config(home))
     policy = sft.train(
-        sft.Config(data=str(home / "demonstrations.jsonl"), epochs=2, learning_rate=1e-2, batch=8, home=home)
+        sft.Config(data=(str(home / "demonstrations.jsonl"),), epochs=2, learning_rate=1e-2, batch=8, home=home)
     )
     scorer = reward.train(
         reward.Config(
-            data=str(home / "rankings.jsonl"),
-            validation=str(home / "rankings-validation.jsonl"),
-            demonstrations=str(home / "demonstrations.jsonl"),
+            data=(str(home / "rankings.jsonl"),),
+            validation=(str(home / "rankings-validation.jsonl"),),
+            demonstrations=(str(home / "demonstrations.jsonl"),),
             learning_rate=5e-3,
             batch=8,
             epochs=6,
