@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,12 @@ def make_home(home: Path) -> Path:
         for i in range(24)
     ]
     comparisons.freeze(rankings, home / "rankings.jsonl")
-    comparisons.freeze(rankings[:6], home / "rankings-validation.jsonl")
-    tokenizer.train(tokenizer.Config(data=str(home / "text.jsonl"), kind="words", vocab_size=512, home=home))
+    held_out = [
+        replace(ranking, id=f"v{ranking.id}", responses=ranking.responses[:-1], ranks=(ranking.ranks or ())[:-1])
+        for ranking in rankings[:6]
+    ]
+    comparisons.freeze(held_out, home / "rankings-validation.jsonl")
+    tokenizer.train(tokenizer.Config(data=(str(home / "text.jsonl"),), kind="words", vocab_size=512, home=home))
     return home
 
 
@@ -84,13 +89,13 @@ def make_models(home: Path) -> tuple[Checkpoint, Checkpoint]:
     """Pretrain and fine-tune a policy and train a reward model, in the store of `home`."""
     pretrain.train(pretrain_config(home))
     policy = sft.train(
-        sft.Config(data=str(home / "demonstrations.jsonl"), epochs=2, learning_rate=1e-2, batch=8, home=home)
+        sft.Config(data=(str(home / "demonstrations.jsonl"),), epochs=2, learning_rate=1e-2, batch=8, home=home)
     )
     scorer = reward.train(
         reward.Config(
-            data=str(home / "rankings.jsonl"),
-            validation=str(home / "rankings-validation.jsonl"),
-            demonstrations=str(home / "demonstrations.jsonl"),
+            data=(str(home / "rankings.jsonl"),),
+            validation=(str(home / "rankings-validation.jsonl"),),
+            demonstrations=(str(home / "demonstrations.jsonl"),),
             learning_rate=5e-3,
             batch=8,
             epochs=6,

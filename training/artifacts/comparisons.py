@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from dataclasses import fields as dataclass_fields
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from training.artifacts.errors import UserError
-from training.artifacts.files import split_lines, write_atomically
+from training.artifacts.files import write_atomically
+from training.artifacts.loading import load
+from training.artifacts.skips import Skip
+from training.artifacts.text import has_lone_surrogate, text_of
 
 FORMAT = 1
+
+
+class ComparisonError(UserError):
+    """What was given is no comparison. `reason` names the kind of fault, without the comparison's id."""
+
+    def __init__(self, reason: str, id: str | None = None) -> None:
+        super().__init__(reason if id is None else f"comparison {id}: {reason}")
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,7 @@ class Comparison:
         messages: the conversation so far, ending with the user.
         responses: in stored order; `shown` tells the order on screen.
         ranks: for each response, 1 = best; equal ranks are ties.
+        derived: `ratings` where the reader of a data set made the ranks from ratings; None for ranks as given.
         pairs: (i, j, outcome) with outcome 1 when i is better, -1 when j is better, 0 for a tie.
         ratings: overall quality 1 to 7 of each response, or None; never derived from ranks.
         flags: for each response, names of problems that the labeler marked.
@@ -68,6 +82,7 @@ class Comparison:
     pairs: tuple[tuple[int, int, int], ...] | None = None
     ratings: tuple[int | None, ...] | None = None
     flags: tuple[tuple[str, ...], ...] | None = None
+    derived: str | None = None
     all_bad: bool = False
     shown: tuple[int, ...] | None = None
     labeler: str | None = None
@@ -84,7 +99,7 @@ class Comparison:
     def __post_init__(self) -> None:
         problem = _problem(self)
         if problem:
-            raise UserError(f"comparison {self.id}: {problem}")
+            raise ComparisonError(problem, self.id)
 
 
 def pairs_of(comparison: Comparison) -> list[tuple[int, int, int]]:
@@ -119,24 +134,21 @@ def read(path: Path, sha256: str | None = None) -> tuple[list[Comparison], Count
         The comparisons, and the number of skipped rows by reason.
 
     Raises:
-        UserError: the file is missing, has another hash, or holds no usable row.
+        UserError: the file is missing or damaged, has another hash, or holds no usable row.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist: give a JSONL file of comparisons")
-    raw = path.read_bytes()
-    if sha256 and hashlib.sha256(raw).hexdigest() != sha256:
+    loaded = load(str(path), _parse, needs="`id`, `messages`, `responses`, and `ranks` or `pairs`")
+    if sha256 is not None and loaded.sha256 != sha256:
         raise UserError(f"{path} does not have the recorded sha256: restore the frozen file")
-    rows: list[Comparison] = []
-    skipped: Counter[str] = Counter()
-    for line in split_lines(raw.decode("utf-8", errors="replace")):
-        try:
-            rows.append(from_json(line))
-        except UserError as error:
-            skipped[str(error).split(": ", 1)[-1]] += 1
-    if not rows:
-        reasons = "; ".join(f"{count} x {reason}" for reason, count in skipped.most_common(3)) or "it is empty"
-        raise UserError(f"{path} holds no usable comparison ({reasons})")
-    return rows, skipped
+    return loaded.records, loaded.skipped
+
+
+def _parse(row: Mapping[str, Any]) -> Comparison:
+    try:
+        return from_row(row)
+    except ComparisonError as error:
+        raise Skip("not_a_comparison", error.reason) from None
 
 
 def to_json(comparison: Comparison) -> str:
@@ -145,35 +157,58 @@ def to_json(comparison: Comparison) -> str:
 
 
 def from_json(line: str) -> Comparison:
-    """Inverse of `to_json`. Raises `UserError` with the reason."""
+    """Inverse of `to_json`. Raises `ComparisonError`."""
     try:
         row = json.loads(line)
-    except json.JSONDecodeError:
-        raise UserError("not valid JSON") from None
+    except ValueError:
+        raise ComparisonError("not valid JSON") from None
     if not isinstance(row, dict):
-        raise UserError("not a JSON object")
+        raise ComparisonError("not a JSON object")
     return from_row(row)
 
 
-def from_row(fields: Mapping[str, Any]) -> Comparison:
-    """A comparison of a JSON object's fields. Raises `UserError` with the reason."""
-    row = dict(fields)
-    missing = [name for name in ("id", "messages", "responses") if name not in row]
+def from_row(row: Mapping[str, Any]) -> Comparison:
+    """A comparison of a JSON object's fields; whole numbers may be written 2.0, and other fields are not read.
+
+    Raises:
+        ComparisonError: a field is missing or has another shape.
+    """
+    names = [f.name for f in dataclass_fields(Comparison) if f.name in row]
+    fields = {name: row[name] for name in names if row[name] is not None}
+    missing = [name for name in ("id", "messages", "responses") if name not in fields]
     if missing:
-        raise UserError(f"no field `{missing[0]}`")
-    unknown = sorted(set(row) - set(Comparison.__dataclass_fields__))
-    if unknown:
-        raise UserError(f"unknown field `{unknown[0]}`")
+        raise ComparisonError(f"no field `{missing[0]}`")
     try:
-        row["messages"] = tuple(row["messages"])
-        row["responses"] = tuple(Response(**response) for response in row["responses"])
-        for name in ("ranks", "ratings", "shown"):
-            row[name] = None if row.get(name) is None else tuple(row[name])
-        for name in ("pairs", "flags"):
-            row[name] = None if row.get(name) is None else tuple(tuple(entry) for entry in row[name])
-        return Comparison(**row)
-    except TypeError as error:
-        raise UserError(f"wrong shape ({error})") from None
+        fields["messages"] = tuple(_message(message) for message in fields["messages"])
+        fields["responses"] = tuple(_response(response) for response in fields["responses"])
+        for name in {"ranks", "ratings", "shown"} & fields.keys():
+            fields[name] = tuple(_as_whole(value) for value in fields[name])
+        if "pairs" in fields:
+            fields["pairs"] = tuple(tuple(_as_whole(value) for value in pair) for pair in fields["pairs"])
+        if "flags" in fields:
+            fields["flags"] = tuple(tuple(names) for names in fields["flags"])
+        return Comparison(**fields)
+    except (TypeError, AttributeError) as error:
+        raise ComparisonError(f"wrong shape ({error})") from None
+
+
+def _message(message: Any) -> Any:
+    """The message with its content as text, where it is a list of text parts."""
+    text = text_of(message["content"]) if isinstance(message, Mapping) and "content" in message else None
+    return message if text is None else {**message, "content": text}
+
+
+def _response(response: Mapping[str, Any]) -> Response:
+    known = {f.name: response[f.name] for f in dataclass_fields(Response) if response.get(f.name) is not None}
+    text = text_of(known.get("text"))
+    return Response(**known if text is None else known | {"text": text})
+
+
+def _as_whole(value: Any) -> Any:
+    """2 for 2.0; None for the NaN that tables write where a number is missing."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else int(value) if value.is_integer() else value
+    return value
 
 
 def _problem(c: Comparison) -> str | None:
@@ -189,10 +224,14 @@ def _problem(c: Comparison) -> str | None:
         return "the prompt has no well-formed messages"
     if not all(isinstance(response.text, str) for response in c.responses):
         return "a response is not text"
+    if any(has_lone_surrogate(text) for text in _texts(c)):
+        return "a text holds half a character (a lone surrogate)"
     if (c.ranks is None) == (c.pairs is None):
         return "give either ranks or pairs"
     if c.ranks is not None and (len(c.ranks) != k or not all(_whole(r, 1, k) for r in c.ranks)):
         return f"ranks must be {k} whole numbers from 1 to {k}"
+    if c.derived not in (None, "ratings"):
+        return "derived must be `ratings`"
     if c.pairs is not None and not _pairs_fit(c.pairs, k):
         return "pairs must be (i, j, outcome) with i != j below K and outcome 1, 0 or -1"
     for name in ("ratings", "flags"):
@@ -204,6 +243,17 @@ def _problem(c: Comparison) -> str | None:
     if c.shown is not None and sorted(c.shown) != list(range(k)):
         return "shown must be an order of the responses"
     return None
+
+
+def _texts(c: Comparison) -> Iterator[str]:
+    """Every text that the comparison is written with."""
+    yield from (m["content"] for m in c.messages)
+    yield from (response.text for response in c.responses)
+    yield from (name for names in c.flags or () for name in names)
+    labels = (c.id, c.labeler, c.labeler_group, c.guideline, c.user, c.prompt_id, c.supersedes, c.created)
+    yield from (label for label in labels if isinstance(label, str))
+    rest = [c.meta, *(r.sampling for r in c.responses), *(r.checkpoint for r in c.responses)]
+    yield json.dumps([value for value in rest if value], ensure_ascii=False, default=str)
 
 
 def _whole(value: object, low: int, high: int) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from training.artifacts.loading import Loaded
+from training.artifacts.text import common_prefix
 
 PREFIX_CHARACTERS = 100
 PREFIX_SHARE = 0.9
@@ -117,7 +118,7 @@ def _same(a: str, b: str) -> bool:
     if a == b:
         return True
     longer = max(len(a), len(b))
-    common = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    common = len(common_prefix(a, b))
     return common >= PREFIX_CHARACTERS and common >= PREFIX_SHARE * longer
 
 

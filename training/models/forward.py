@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,13 +41,15 @@ def is_stateful(model: Any) -> bool:
     )
 
 
-def pad_right(rows: Sequence[Sequence[int | float]], value: int | float, dtype: torch.dtype = torch.long) -> Tensor:
-    """Rows of different lengths as one tensor (rows, longest) on `device()`, filled up with `value`."""
-    longest = max(len(row) for row in rows)
-    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows], dtype=dtype, device=device())
+def pad_right(rows: Sequence[Any], value: int | float, dtype: torch.dtype = torch.long) -> Tensor:
+    """Rows of different lengths, lists or arrays, as one tensor (rows, longest) on `device()`, padded with `value`."""
+    padded = np.full((len(rows), max(map(len, rows))), value, np.int64 if dtype == torch.long else np.float64)
+    for number, row in enumerate(rows):
+        padded[number, : len(row)] = row
+    return torch.from_numpy(padded).to(device(), dtype)
 
 
-def logits_of(model: Any, rows: Sequence[Sequence[int]], first: int = 0) -> Tensor:
+def logits_of(model: Any, rows: Sequence[Any], first: int = 0) -> Tensor:
     """Logits of rows padded to the right, at positions `first` to the last but one.
 
     Shape (rows, longest - 1 - first, vocabulary). A causal model never looks right, so padding there changes

@@ -112,6 +112,8 @@ def _as_type(kind: Any, value: Any) -> Any:
                 return _as_type(member, value)
             except _WrongTypeError:
                 continue
+    elif origin is tuple and arguments == (str, ...) and isinstance(value, str):
+        return (value,)  # a single source of data
     elif origin is tuple and isinstance(value, list):
         if arguments[-1] is Ellipsis:
             return tuple(_as_type(arguments[0], item) for item in value)
