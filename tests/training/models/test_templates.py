@@ -109,7 +109,7 @@ def test_a_template_whose_end_is_known_adds_nothing(tmp_path: Path) -> None:
         (None, "does not exist: give a Jinja file as --chat-template, or `default`"),
         (
             "{% for m in messages %}",
-            "cannot be used: the chat template refuses the conversation: Unexpected end of template",
+            "refuses the conversation: Unexpected end of template",
         ),
         ("{% for m in messages if m.role == 'user' %}{{ m.content }}<|end|>{% endfor %}", "does not write what"),
         ("{{ raise_exception('never') }}", "cannot be used: the chat template refuses the conversation: never"),
