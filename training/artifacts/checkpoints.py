@@ -9,17 +9,17 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from training.artifacts import templates
 from training.artifacts.errors import UserError
 from training.artifacts.files import sha256_file, write_atomically
 from training.artifacts.machine import boot_id, pid_namespace
 from training.artifacts.provenance import git_state, package_versions
-from training.artifacts.templates import generation_eos, stop_ids, template_hash
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -126,11 +126,16 @@ def publish(
     seed: int | None = None,
     metrics: Mapping[str, Any] | None = None,
     system: System = "keep",
+    stop_ids: Sequence[int] = (),
 ) -> Checkpoint:
     """Turn a saved Hugging Face folder into a checkpoint of the store.
 
     `staged` must lie on the store's file system (use `staging`); it is moved. The manifest is written last,
     then the folder is renamed into place, so a folder of the store is either whole or not there.
+
+    Args:
+        stop_ids: ids that end an assistant turn, beside those that the chat template and the tokenizer tell; by
+            default those of the folder's generation_config.json, which a reward model has not.
 
     Raises:
         UserError: no safetensors, or weights in a pickled format.
@@ -150,8 +155,8 @@ def publish(
         base_model=base_model,
         created=datetime.now(UTC).isoformat(timespec="microseconds"),  # orders checkpoints of one second
         tokenizer_hash=tokenizer_hash(staged),
-        template_hash=template_hash(tokenizer),
-        stop_ids=stop_ids(tokenizer, generation_eos(staged)),
+        template_hash=templates.template_hash(tokenizer),
+        stop_ids=templates.stop_ids(tokenizer, stop_ids or templates.generation_eos(staged)),
         system=system,
         context=context,
         generation=dict(generation or {}),

@@ -253,10 +253,16 @@ class Renderer:
         draft.marked, draft.context_turns = True, 0
 
     def _marked_span(self, text: str, start: int, end: int) -> Span:
-        """A mark as a span that holds the token which ends the turn."""
-        ending = self._ending
+        """A mark as a span without the header and with the token that ends the turn, wherever the marks stand."""
+        header, ending = self.template.header, self._ending
+        if header and text.startswith(header, start):
+            start += len(header)
         until = ending.text.removesuffix(ending.rest) if ending.written else ""
-        return Span(start, end + len(until) if until and text.startswith(until, end) else end, False)
+        if until and text[:end].endswith(ending.text):
+            end -= len(ending.rest)
+        elif until and text.startswith(until, end):
+            end += len(until)
+        return Span(start, end, False)
 
     def _answer(self, content: str, whole: str, prompt: str) -> str:
         """What follows the generation prompt: the template's own words, or the content where it writes others."""

@@ -176,6 +176,12 @@ class Template:
         return tuple(dict.fromkeys(int(i) for i in ids if i is not None))
 
     @cached_property
+    def header(self) -> str:
+        """What `add_generation_prompt` adds to a conversation."""
+        without, prompt = self._one(ASKED), self._one(ASKED, generation=True)
+        return prompt[len(without) :] if prompt.startswith(without) else ""
+
+    @cached_property
     def opened(self) -> str:
         """What a generation prompt writes that a finished turn lacks, such as the start of a thought."""
         prompt = self._one(ASKED, generation=True).rpartition(QUESTION)[2]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from training.artifacts.checkpoints import System
+from training.artifacts.conversations import Refusal, sentence
 from training.artifacts.errors import UserError
 from training.artifacts.rendering import Renderer
 from training.artifacts.templates import ANSWER, ANSWERED, Template, eos_ids
@@ -80,22 +81,29 @@ def give_template(model: Any, tokenizer: Any, choice: str) -> int:
         model.config.eos_token_id = tokenizer.eos_token_id
     tokenizer.chat_template = template_text(choice, tokenizer)
     template = Template(tokenizer)
+    text = rendering_of(template, choice)
     if not template.ending.written and template.ending.text.strip():
-        tokenizer.add_tokens(marks(template), special_tokens=True)
+        tokenizer.add_tokens(list(dict.fromkeys(MARK.findall(text))), special_tokens=True)
         template = Template(tokenizer)
     _grow_embeddings(model, len(tokenizer))
     model.generation_config.eos_token_id = list(template.stop_ids)
     return len(tokenizer) - size
 
 
-def marks(template: Template) -> list[str]:
-    """Strings by which a template marks turns, in the order of the text: they become tokens of their own."""
-    text = template.texts([[{"role": "system", "content": "."}, *ANSWERED]])[0]
-    if not isinstance(text, str):
-        text = template.texts([ANSWERED])[0]
-    if not isinstance(text, str) or ANSWER not in text:
-        raise UserError("the chat template does not write what the assistant says: give another --chat-template")
-    return list(dict.fromkeys(MARK.findall(text)))
+def rendering_of(template: Template, choice: str) -> str:
+    """What a template that was asked for writes for a question and an answer, with a system turn if it takes one.
+
+    Raises:
+        UserError: it refuses, or leaves out what the assistant says.
+    """
+    texts = template.texts([[{"role": "system", "content": "."}, *ANSWERED], ANSWERED])
+    written = [text for text in texts if isinstance(text, str)]
+    if not written:
+        refusal = next(text for text in reversed(texts) if isinstance(text, Refusal))
+        raise UserError(f"{choice} cannot be used: {sentence(refusal)}")
+    if ANSWER not in written[0]:
+        raise UserError(f"{choice} does not write what the assistant says: give another --chat-template")
+    return written[0]
 
 
 def _grow_embeddings(model: Any, size: int) -> None:

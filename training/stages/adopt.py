@@ -18,7 +18,7 @@ from training.artifacts.conversations import Refusal, sentence
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
 from training.artifacts.rendering import Renderer
-from training.artifacts.templates import generation_eos
+from training.artifacts.templates import Template, generation_eos
 from training.models import (
     checks,
     fetching,
@@ -211,6 +211,7 @@ def _tokenizer(staged: Path, config: Config) -> Any:
     if config.chat_template is not None:
         _write_template(staged, templates.template_text(config.chat_template, tokenizer))
         tokenizer = AutoTokenizer.from_pretrained(staged)
+        templates.rendering_of(Template(tokenizer), config.chat_template)
     return tokenizer
 
 

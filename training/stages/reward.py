@@ -135,6 +135,7 @@ def train(config: Config) -> Checkpoint:
             stage="reward",
             kind="reward",
             system=templates.system_of(source),
+            stop_ids=renderer.stop_ids,
             parents=source.parents,
             base_model=source.base_model,
             reward_offset=sum(map(float, scores)) / len(scores),

@@ -85,6 +85,22 @@ def test_the_mask_equals_that_of_generation_marks(texts: list[str]) -> None:
         assert one(Renderer(tiny_with(other)), turns) == by_marks
 
 
+def test_marks_may_hold_the_header_and_what_follows_the_end() -> None:
+    """As SmolLM 3 has them: a header is never sampled, so it is not learned either."""
+    answer = "{{ '<|im_start|>assistant\n' + m.content + '<|im_end|>\n' }}"
+    marked = CHATML.replace(
+        "{% for m in messages %}",
+        "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}"
+        + answer
+        + "{% endgeneration %}{% else %}",
+    ).replace("{% endfor %}", "{% endif %}{% endfor %}", 1)
+    talk = [asked("q"), said("no"), asked("r"), said("yes")]
+    tokenizer = with_template(marked)
+    row = one(Renderer(tokenizer), talk)
+    assert row == one(Renderer(with_template(CHATML)), talk)
+    assert learned(tokenizer, row) == "no<|im_end|>yes<|im_end|>"
+
+
 def test_marks_hold_where_rendering_alone_would_learn_more() -> None:
     # This template's author marks the words alone, not the thought before them.
     tokenizer = tiny_with(MARKED.replace("{% generation %}", "(hm){% generation %}"))
