@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from training.artifacts.conversations import Message
 from training.artifacts.layouts.columns import Layout, any_case, choose, filled, label_text, peek, truth
 from training.artifacts.layouts.dialogues import dialogue
-from training.artifacts.layouts.exchanges import ANSWERS, BAD, CONVERSATIONS, answer_of, conversation_column, conversation_of, prompt_of
+from training.artifacts.layouts.exchanges import (
+    ANSWERS,
+    BAD,
+    CONVERSATIONS,
+    answer_of,
+    conversation_column,
+    conversation_of,
+    prompt_of,
+)
 from training.artifacts.layouts.faults import fault
 from training.artifacts.layouts.grouping import demonstrated
 from training.artifacts.layouts.messages import checked, to_assistant
