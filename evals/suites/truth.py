@@ -160,7 +160,7 @@ def _targets(targets: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
         not isinstance(answers, list)
         or not isinstance(labels, list)
         or len(answers) != len(labels)
-        or not all(isinstance(answer, str) and answer.strip() for answer in answers)
+        or not all(isinstance(answer, str) for answer in answers)
         or not all(isinstance(label, (int, float)) and label in (0, 1) for label in labels)
     ):
         raise Skip("no_targets", "targets are not answers with a label each")

@@ -15,6 +15,7 @@ from training.artifacts.loading import TrackedRow, load
 from training.artifacts.skips import Skip
 
 Row = dict[str, Any]
+WORD = re.compile(r"[!-~]+|[^\s!-~]")  # outside ASCII a character: many languages put no space between words
 FOLDER = Path(__file__).parent
 
 
@@ -142,8 +143,8 @@ def _heldout(row: Mapping[str, Any]) -> Row:
     """A row of text; of plain text, a line."""
     text = row["line"].strip() if "line" in row else row["text"]
     _filled([text])
-    if len(re.findall(r"\S", text)) < 2:
-        raise Skip("short_text", "fewer than two characters")
+    if len(WORD.findall(text)) < 2:
+        raise Skip("short_text", "fewer than two words")
     return {"text": text}
 
 

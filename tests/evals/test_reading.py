@@ -151,10 +151,10 @@ def test_every_format_is_read_and_lines_end_with_lf_alone(tmp_path: Path) -> Non
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(json.dumps(row, ensure_ascii=False).encode()))
     for name in ("a.json", "a.jsonl.gz"):
         assert read("choices", tmp_path / name) == (expected, {})
-    (tmp_path / "a.txt").write_text("one line\u2028of text\n\n二字\nx\n")
+    (tmp_path / "a.txt").write_text("one line\u2028of text\n\n二字\nheading:\n")
     rows, skipped = read("heldout", tmp_path / "a.txt")
     assert [row["text"] for row in rows] == ["one line\u2028of text", "二字"]
-    assert skipped == {"fewer than two characters": 1}
+    assert skipped == {"fewer than two words": 1}
 
 
 @pytest.mark.parametrize(
