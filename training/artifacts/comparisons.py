@@ -15,6 +15,7 @@ from typing import Any
 
 from training.artifacts.errors import UserError
 from training.artifacts.files import split_lines, write_atomically
+from training.artifacts.skips import REASONS
 from training.artifacts.text import has_lone_surrogate, text_of
 
 FORMAT = 1
@@ -226,7 +227,7 @@ def _problem(c: Comparison) -> str | None:
     if not all(isinstance(response.text, str) for response in c.responses):
         return "a response is not text"
     if any(has_lone_surrogate(text) for text in _texts(c)):
-        return "a text holds half a character (a lone surrogate)"
+        return REASONS["half_character"]
     if (c.ranks is None) == (c.pairs is None):
         return "give either ranks or pairs"
     if c.ranks is not None and (len(c.ranks) != k or not all(_whole(r, 1, k) for r in c.ranks)):

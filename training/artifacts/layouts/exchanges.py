@@ -168,8 +168,25 @@ def _with_context(row: Row, name: str, text: str) -> str:
     """A prompt's text between its definition (Natural Instructions) and its reading matter."""
     definition = [column_text(row, "definition").strip()] if filled(row, "definition") else []
     contexts = [column_text(row, c).strip() for c in CONTEXTS if c != name and filled(row, c)]
+    contexts += _passages(row)
     used = [part for part in contexts if part.lower() not in NO_INPUT]
     return "\n\n".join([*definition, text.strip(), *used])
+
+
+def _passages(row: Row) -> list[str]:
+    """Reading matter in several pieces: texts, or lists of a title and its sentences."""
+    if not filled(row, "passages"):
+        return []
+    passages = row["passages"]
+    if not isinstance(passages, list | tuple):
+        raise fault("not_text", "passages")
+    pieces = [
+        p if isinstance(p, str) else text_of(p[1:] if isinstance(p, list) and len(p) > 1 else p) for p in passages
+    ]
+    texts = [piece.strip() for piece in pieces if piece is not None]
+    if len(texts) < len(pieces):
+        raise fault("not_text", "passages")
+    return ["\n\n".join(texts)]
 
 
 def _earlier(row: Row) -> tuple[Message, ...]:

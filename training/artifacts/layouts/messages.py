@@ -44,9 +44,9 @@ def turns(value: Any) -> tuple[Message, ...]:
     if isinstance(value, Mapping):
         value = [value]
     if isinstance(value, str):
-        spoken = dialogue(value)
-        if spoken is not None:
-            return spoken
+        marked = dialogue(value)
+        if marked:
+            return marked
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
         raise fault("not_a_conversation")
     if all(isinstance(entry, str) for entry in value):
@@ -57,8 +57,10 @@ def turns(value: Any) -> tuple[Message, ...]:
             messages += _exchange(entry)
         else:
             messages.append(_message(entry))
-    # A blank system turn says nothing.
-    return tuple(m for m in messages if m["role"] != "system" or m["content"].strip())
+    spoken = tuple(m for m in messages if m["role"] != "system" or m["content"].strip())  # a blank one says nothing
+    if not spoken:
+        raise fault("not_a_conversation")
+    return spoken
 
 
 def is_messages(value: Any) -> bool:

@@ -15,7 +15,8 @@ MARKS = ("text", "role", "replies", "parent_id", "rank")  # what makes up the tr
 
 def is_message(row: Row) -> bool:
     """Whether a row is one message of a tree."""
-    return all(name in row for name in ("message_id", "parent_id", "role", "text"))
+    ids = [row[name] for name in ("message_id", "parent_id") if name in row]
+    return len(ids) == 2 and "role" in row and "text" in row and all(isinstance(i, str | int | None) for i in ids)
 
 
 def is_tree(row: Row) -> bool:

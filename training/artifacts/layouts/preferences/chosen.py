@@ -82,6 +82,8 @@ def _dialogue(row: Row, name: str, prompt: tuple[Message, ...] | None) -> tuple[
     else:
         text = column_text(row, name)
         said = dialogue(text) or (Message(role="assistant", content=text.strip()),)
+        if said[-1]["role"] != "assistant":
+            raise fault("empty_response")
     if said[0]["role"] != "assistant":
         messages = with_system(said, system_of(row))
         if prompt is not None and not _agree(prompt, messages):
