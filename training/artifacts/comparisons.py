@@ -254,8 +254,9 @@ def _texts(c: Comparison) -> Iterator[str]:
     yield from (name for names in c.flags or () for name in names)
     labels = (c.id, c.labeler, c.labeler_group, c.guideline, c.user, c.prompt_id, c.supersedes, c.created)
     yield from (label for label in labels if isinstance(label, str))
-    rest = [c.meta, *(r.sampling for r in c.responses), *(r.checkpoint for r in c.responses)]
-    yield json.dumps([value for value in rest if value], ensure_ascii=False, default=str)
+    others = [value for r in c.responses for value in (r.sampling, r.checkpoint, r.finish_reason) if value]
+    if c.meta or others:
+        yield json.dumps([c.meta, others], ensure_ascii=False, default=str)
 
 
 def _whole(value: object, low: int, high: int) -> bool:
