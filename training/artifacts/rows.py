@@ -19,6 +19,12 @@ __all__ = ["SUFFIXES", "Skip", "Source", "file_rows", "kind_of", "open_source"]
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet", ".arrow", ".ndjson")
 HUB_ID = re.compile(r"(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<configuration>[\w.-]+))?(?:@(?P<split>[\w.-]+))?")
+# A path may hold these signs itself, so what exists goes first.
+LOCAL = [
+    re.compile(rf"(?P<path>.+?){configuration}{split}", re.DOTALL)
+    for split in ("", r"@(?P<split>[\w.-]+)")
+    for configuration in ("", r":(?P<configuration>[\w.-]+)")
+]
 MOST_SPLITS = 20  # of a column `split`, to be named in an error
 
 Row = Mapping[str, Any]
@@ -146,13 +152,10 @@ def file_rows(path: Path, *, split: str | None = None, documents: bool = False) 
 
 def _parts(source: str) -> tuple[Path | None, str | None, str | None]:
     """Local path, configuration and split; no path where nothing local has this name."""
-    whole, separator, split = source.rpartition("@")
-    for name, part in ((source, None), (whole, split)) if separator else ((source, None),):
-        head, colon, configuration = name.rpartition(":")
-        for text, subset in ((name, None), (head, configuration)) if colon else ((name, None),):
-            path = Path(text).expanduser()
-            if text and path.exists():
-                return path, subset, part
+    for pattern in LOCAL:
+        match = pattern.fullmatch(source)
+        if match and (path := Path(match["path"]).expanduser()).exists():
+            return path, match.groupdict().get("configuration"), match.groupdict().get("split")
     return None, None, None
 
 

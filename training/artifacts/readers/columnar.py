@@ -16,6 +16,7 @@ from training.artifacts.readers.values import check_texts
 from training.artifacts.skips import Skip
 
 BATCH = 256  # rows in memory at once
+END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 def columnar_rows(path: Path, kind: str) -> Iterator[dict[str, Any] | Skip]:
@@ -65,8 +66,14 @@ def _parquet(file: Any) -> Iterator[Any]:
 def _arrow(file: Any) -> Iterator[Any]:
     import pyarrow.ipc
 
+    end = file.seek(0, 2)
+    file.seek(max(0, end - len(END_OF_STREAM)))
+    is_whole = file.read() == END_OF_STREAM  # pyarrow takes a stream that is cut between two batches for a whole one
+    file.seek(0)
     try:
         batches: Iterator[Any] = iter(pyarrow.ipc.open_stream(file))
+        if not is_whole:
+            raise OSError("its end is missing")
     except pyarrow.ArrowInvalid:
         file.seek(0)
         table = pyarrow.ipc.open_file(file)

@@ -104,8 +104,8 @@ class _Lines:
         return line is not None
 
 
-def _record(lines: _Lines, start: int) -> _Record | None:
-    """The record that begins at line `start`, or None where its quotation marks do not match."""
+def _record(lines: _Lines, start: int, *, strict: bool = False) -> _Record | None:
+    """The record that begins at line `start`, or None where its quotation marks do not match (`strict`: or stray)."""
     fields: list[str] = []
     pieces: list[str] | None = None  # of a quoted field that is open
     is_strict, size = True, 0
@@ -113,6 +113,9 @@ def _record(lines: _Lines, start: int) -> _Record | None:
         line = lines[number]
         if not isinstance(line, str) or (size := size + len(line)) > LONGEST_RECORD:
             return None
+        if pieces is not None and '"' not in line:
+            pieces.append(line + "\n")
+            continue
         text = line.removesuffix("\r")
         at = 0
         if number == start:
@@ -125,6 +128,8 @@ def _record(lines: _Lines, start: int) -> _Record | None:
                 end = len(text) if end < 0 else end
                 fields.append(text[at:end])
                 is_strict = is_strict and fields[-1].count('"') % 2 == 0
+                if strict and not is_strict:
+                    return None
             else:
                 end = QUOTED.match(text, at).end()  # type: ignore[union-attr]  # it matches the empty text
                 pieces.append(text[at:end])
@@ -143,8 +148,8 @@ def _record(lines: _Lines, start: int) -> _Record | None:
 
 def _begins_row(lines: _Lines, start: int, columns: int) -> _Record | None:
     """The record at line `start` if it is a whole row without a doubt."""
-    record = _record(lines, start)
-    return record if record is not None and record.is_strict and len(record.fields) == columns else None
+    record = _record(lines, start, strict=True)
+    return record if record is not None and len(record.fields) == columns else None
 
 
 def _swallows_rows(lines: _Lines, record: _Record, columns: int) -> bool:

@@ -27,9 +27,11 @@ def open_dataset(repository: str, configuration: str | None) -> Mapping[str, Any
             "give a local file or folder, or try again"
         ) from None
     except ValueError as error:  # a configuration that is missing or unknown
-        offers = ", ".join(f"{repository}:{name}" for name in _configurations(repository))
-        text = " ".join(str(error).split())
-        raise UserError(f"use one of {offers}" if offers else f"{repository}: {text}") from None
+        names = [name for name in _configurations(repository) if name not in ("default", configuration)]
+        offers = ", ".join(f"{repository}:{name}" for name in names) or f"{repository}:CONFIGURATION"
+        raise UserError(f"{' '.join(str(error).split())}: use one of {offers}") from None
+    except RuntimeError as error:  # a data set that is made by a script of its own
+        raise UserError(f"{repository} cannot be read ({' '.join(str(error).split())}): give a local file") from None
     return splits
 
 

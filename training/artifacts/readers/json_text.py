@@ -57,9 +57,10 @@ def json_rows(path: Path, split: str | None = None) -> Iterator[Json | Skip]:
         for start, end in spans:
             try:
                 row = json_row(text[start:end])
-                yield {**row, "split": name} if name else row
             except Skip as skip:
                 yield skip
+            else:
+                yield {**row, "split": name} if name else row
 
 
 def json_row(text: str) -> Json:
@@ -107,7 +108,7 @@ def _rows_of_line(line: bytes) -> Iterator[Json | Skip]:
             row = json_row(text)
         except Skip as skip:
             spans = _values(text) if skip.code == "not_json" else []
-            if len(spans) < 2:
+            if len(spans) < 2 or any(text[start] != "{" for start, _ in spans):
                 raise
             for start, end in spans:
                 yield from _rows_of_line(text[start:end].encode())
@@ -212,8 +213,8 @@ def _end_of_value(text: str, at: int) -> int:
 
 
 def _are_objects(text: str, spans: list[Span]) -> bool:
-    """Whether a list is one of rows: most of its entries are objects."""
-    return 2 * sum(text[start] == "{" for start, _ in spans) > len(spans)
+    """Whether a list is one of rows: half of its entries or more are objects."""
+    return bool(spans) and 2 * sum(text[start] == "{" for start, _ in spans) >= len(spans)
 
 
 def _selected(path: Path, lists: dict[str, list[Span]], split: str | None) -> dict[str, list[Span]]:

@@ -68,3 +68,8 @@ def test_rows_of_known_columns_with_values_of_any_kind() -> None:
     values = [*LEAVES, *(value for data in DATA_SETS for row in data.rows for value in row.values())]
     for _ in range(1000):
         check([{rng.choice(COLUMNS): rng.choice(values) for _ in range(rng.randint(1, 7))}])
+
+
+@pytest.mark.parametrize("replies", [1, True, "a", {"a": 1}, [1, None], None])
+def test_replies_that_are_no_list_of_messages(replies: Any) -> None:
+    check([{"prompt": {"role": "prompter", "text": "a", "replies": replies}}])
