@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from training.artifacts.conversations import is_broken, text_of
 from training.artifacts.layouts.faults import fault
 from training.artifacts.loading import UNKNOWN_COLUMNS, Row, TrackedRow
 from training.artifacts.skips import Skip
-from training.artifacts.text import has_lone_surrogate, text_of
 
 Kind = Literal["demonstrations", "comparisons", "prompts", "pretraining"]
 TRUE, FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
@@ -118,13 +118,18 @@ def first_filled(row: Row, names: Sequence[str]) -> str | None:
     return next((name for name in names if filled(row, name)), None)
 
 
+def text_in(value: Any) -> str | None:
+    """The text of a value: text, a text part, or a list of both; None for all else."""
+    return text_of([value] if isinstance(value, Mapping) else value)
+
+
 def column_text(row: Row, name: str) -> str:
     """The text in a column.
 
     Raises:
         Skip: it is no text.
     """
-    text = text_of(row[name])
+    text = text_in(row[name])
     if text is None:
         raise fault("not_text", name)
     return text
@@ -149,7 +154,7 @@ def whole_text(text: str) -> str:
     Raises:
         Skip: it holds half a character.
     """
-    if has_lone_surrogate(text):
+    if is_broken(text):
         raise Skip("half_character")
     return text
 

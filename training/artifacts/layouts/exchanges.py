@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from training.artifacts.conversations import Message
-from training.artifacts.layouts.columns import column_text, filled, first_filled, peek
+from training.artifacts.layouts.columns import column_text, filled, first_filled, peek, text_in
 from training.artifacts.layouts.dialogues import dialogue
 from training.artifacts.layouts.faults import fault
 from training.artifacts.layouts.messages import from_user, is_messages, same_text, turns, with_system
 from training.artifacts.loading import Row
-from training.artifacts.text import text_of
 
 CONVERSATIONS = (
     *("messages", "conversations", "conversation", "dialogue", "dialog"),
@@ -90,7 +89,7 @@ def prompt_of(row: Row, names: Sequence[str] = PROMPTS) -> tuple[Message, ...] |
     if is_messages(value):
         messages = turns(value)
     else:
-        text = text_of(value)
+        text = text_in(value)
         if text is None:
             raise fault("not_text", name)
         spoken = dialogue(text)
@@ -139,7 +138,7 @@ def system_of(row: Row) -> str | None:
 
 def _system_text(row: Row, name: str) -> str:
     value = row[name]
-    text = text_of(value["parts"] if isinstance(value, Mapping) and "parts" in value else value)  # Gemini's parts
+    text = text_in(value["parts"] if isinstance(value, Mapping) and "parts" in value else value)  # Gemini's parts
     if text is None:
         raise fault("not_text", name)
     return text
@@ -181,7 +180,7 @@ def _passages(row: Row) -> list[str]:
     if not isinstance(passages, list | tuple):
         raise fault("not_text", "passages")
     pieces = [
-        p if isinstance(p, str) else text_of(p[1:] if isinstance(p, list) and len(p) > 1 else p) for p in passages
+        p if isinstance(p, str) else text_in(p[1:] if isinstance(p, list) and len(p) > 1 else p) for p in passages
     ]
     texts = [piece.strip() for piece in pieces if piece is not None]
     if len(texts) < len(pieces):

@@ -7,10 +7,9 @@ from itertools import pairwise
 from typing import Any
 
 from training.artifacts.conversations import Message
-from training.artifacts.layouts.columns import entries_of, truth, whole_text
+from training.artifacts.layouts.columns import entries_of, text_in, truth, whole_text
 from training.artifacts.layouts.dialogues import dialogue
 from training.artifacts.layouts.faults import fault
-from training.artifacts.text import text_of
 
 ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
@@ -82,7 +81,7 @@ def _exchange(entry: Any) -> list[Message]:
     if isinstance(entry, Mapping):
         asks, answers = next((a, b) for a, b in EXCHANGES if a in entry and b in entry)
         entry = [entry[asks], "" if entry[answers] is None else entry[answers]]
-    question, answer = (text_of(part) for part in entry)
+    question, answer = (text_in(part) for part in entry)
     if question is None or answer is None:
         raise fault("content_not_text")
     asked = [Message(role="user", content=question)]
@@ -99,7 +98,7 @@ def _message(entry: Any) -> Message:
     if role is None:
         raise fault("unknown_role")
     value = next((entry[key] for key in CONTENT if entry.get(key) is not None), None)
-    content = text_of(value)
+    content = text_in(value)
     if content is None:
         only_text = not isinstance(value, list | tuple | Mapping)
         raise fault("content_not_text" if only_text else "content_not_only_text")

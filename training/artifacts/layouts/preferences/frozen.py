@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from training.artifacts.comparisons import Comparison, ComparisonError, from_row
-from training.artifacts.layouts.columns import Layout, content_id, filled
+from training.artifacts.layouts.columns import Layout, content_id, filled, text_in
 from training.artifacts.layouts.faults import fault
 from training.artifacts.layouts.preferences.record import question_of, usable
 from training.artifacts.loading import Row
 from training.artifacts.skips import Skip
-from training.artifacts.text import text_of
 
 FIELDS = tuple(Comparison.__dataclass_fields__)
 
@@ -25,7 +24,7 @@ def read(row: Row) -> Comparison:
         messages = question_of(row)
         judgment = fields.get("ranks"), fields.get("pairs")
         fields = {"id": content_id(messages, responses, *judgment), **fields, "messages": messages}
-        fields["responses"] = [{"text": text_of(response)} for response in responses]
+        fields["responses"] = [{"text": text_in(response)} for response in responses]
     elif not filled(row, "messages"):
         fields["messages"] = question_of(row)
     if "id" not in fields:

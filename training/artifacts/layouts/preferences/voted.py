@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 from training.artifacts.comparisons import Comparison
 from training.artifacts.conversations import Message
-from training.artifacts.layouts.columns import Layout, column_text, filled, number, parsed, truth
+from training.artifacts.layouts.columns import Layout, column_text, filled, number, parsed, text_in, truth
 from training.artifacts.layouts.faults import fault
 from training.artifacts.layouts.messages import plain, turns
 from training.artifacts.layouts.preferences.record import comparison, question_of
 from training.artifacts.loading import Row
-from training.artifacts.text import text_of
 
 WINNERS = {
     **dict.fromkeys(("model_a", "a", "response_a", "assistant_a"), 1),
@@ -117,7 +116,7 @@ def _post(row: Row) -> tuple[Message, ...]:
 
 def _summaries(row: Row) -> Comparison:
     summaries = row["summaries"]
-    texts = [text_of(summary) for summary in summaries] if isinstance(summaries, list | tuple) else []
+    texts = [text_in(summary) for summary in summaries] if isinstance(summaries, list | tuple) else []
     if len(texts) != 2 or None in texts:
         raise fault("not_two_summaries")
     return _voted(row, _post(row), [text for text in texts if text is not None], _index(row, "choice"))
@@ -162,7 +161,7 @@ def _one_turn(row: Row, name: str) -> str:
     value = parsed(row[name])
     if isinstance(value, list) and len(value) != 1:
         raise fault("several_turns")
-    text = text_of(value)
+    text = text_in(value)
     if text is None:
         raise fault("not_text", name)
     return text

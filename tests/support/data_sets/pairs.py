@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.published.data_set import DataSet, Judged, assistant, said, system, user
+from tests.support.data_sets.data_set import DataSet, Judged, assistant, said, system, user
 
 HH_PROMPT = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Name a river.\n\nAssistant:"
 HH_TURNS = [user("Hi"), assistant("Hello."), user("Name a river.")]
