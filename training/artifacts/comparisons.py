@@ -22,7 +22,7 @@ FORMAT = 1
 
 
 class ComparisonError(UserError):
-    """What was given is no comparison. `reason` names the kind of fault, without the comparison's id."""
+    """A row or object that does not make a comparison. `reason` is the kind of fault, without the comparison's id."""
 
     def __init__(self, reason: str, id: str | None = None) -> None:
         super().__init__(reason if id is None else f"comparison {id}: {reason}")

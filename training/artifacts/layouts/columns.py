@@ -127,7 +127,7 @@ def column_text(row: Row, name: str) -> str:
     """The text in a column.
 
     Raises:
-        Skip: it is no text.
+        Skip: it is not text.
     """
     text = text_in(row[name])
     if text is None:

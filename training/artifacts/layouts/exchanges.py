@@ -74,7 +74,7 @@ def prompt_of(row: Row, names: Sequence[str] = PROMPTS) -> tuple[Message, ...] |
         names: columns that may hold it; the first with a value does.
 
     Raises:
-        Skip: it is no text and no conversation, or what belongs to it cannot be used.
+        Skip: it is neither text nor a conversation, or what belongs to it cannot be used.
     """
     name = first_filled(row, names)
     if name is None:
@@ -128,7 +128,7 @@ def system_of(row: Row) -> str | None:
     """The system prompt that stands in a column of its own.
 
     Raises:
-        Skip: it is no text, or two columns hold different ones.
+        Skip: it is not text, or two columns hold different ones.
     """
     texts = [_system_text(row, name) for name in SYSTEMS if filled(row, name)]
     if any(not same_text(text, texts[0]) for text in texts[1:]):
@@ -197,16 +197,16 @@ def _earlier(row: Row) -> tuple[Message, ...]:
 
 def _refuse_another_prompt(row: Row, messages: tuple[Message, ...]) -> None:
     """Raise `Skip` if a column holds a prompt that the conversation beside it does not."""
-    said = [m["content"] for m in messages if m["role"] != "assistant"]
+    contents = [m["content"] for m in messages if m["role"] != "assistant"]
     for name in ("prompt", "instruction"):
         if not filled(row, name):
             continue
         if is_messages(row[name]):
-            asked = [m["content"] for m in turns(row[name]) if m["role"] != "assistant"]
+            questions = [m["content"] for m in turns(row[name]) if m["role"] != "assistant"]
         else:
             text = column_text(row, name)
-            asked = [m["content"] for m in dialogue(text) or () if m["role"] != "assistant"] or [text]
-        if not all(any(_holds(turn, text) for turn in said) for text in asked):
+            questions = [m["content"] for m in dialogue(text) or () if m["role"] != "assistant"] or [text]
+        if not all(any(_holds(turn, text) for turn in contents) for text in questions):
             raise fault("prompt_disagrees", name)
 
 

@@ -84,8 +84,8 @@ def _exchange(entry: Any) -> list[Message]:
     question, answer = (text_in(part) for part in entry)
     if question is None or answer is None:
         raise fault("content_not_text")
-    asked = [Message(role="user", content=question)]
-    return [*asked, Message(role="assistant", content=answer)] if answer.strip() else asked
+    first = [Message(role="user", content=question)]
+    return [*first, Message(role="assistant", content=answer)] if answer.strip() else first
 
 
 def _message(entry: Any) -> Message:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from training.artifacts.comparisons import Comparison, ComparisonError, from_row
 from training.artifacts.layouts.columns import Layout, content_id, filled, text_in
 from training.artifacts.layouts.faults import fault
+from training.artifacts.layouts.messages import checked, plain
 from training.artifacts.layouts.preferences.record import question_of, usable
 from training.artifacts.loading import Row
 from training.artifacts.skips import Skip
@@ -30,9 +31,11 @@ def read(row: Row) -> Comparison:
     if "id" not in fields:
         fields["id"] = content_id(fields["messages"], responses, fields.get("ranks"), fields.get("pairs"))
     try:
-        return usable(from_row(fields))
+        comparison = from_row(fields)
     except ComparisonError as error:
         raise Skip("not_a_comparison", error.reason) from None
+    checked(plain(comparison.messages), "user")
+    return usable(comparison)
 
 
 LAYOUTS = (

@@ -177,8 +177,8 @@ def _predictions(row: Row) -> Comparison:
     texts: list[str] = []
     while filled(row, f"prediction {len(texts) + 1}"):
         texts.append(column_text(row, f"prediction {len(texts) + 1}"))
-    pairs, given = list(combinations(range(len(texts)), 2)), row["preference"]
-    numbers = [number(choice) for choice in given] if isinstance(given, list | tuple) else []
+    pairs, choices = list(combinations(range(len(texts)), 2)), row["preference"]
+    numbers = [number(choice) for choice in choices] if isinstance(choices, list | tuple) else []
     if len(numbers) != len(pairs) or any(choice not in PREDICTIONS for choice in numbers):
         raise fault("preference_of_pairs")
     signs = tuple((i, j, PREDICTIONS[int(c or 0)]) for (i, j), c in zip(pairs, numbers, strict=True))
