@@ -117,7 +117,10 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("file", type=Path)
     imported = command("import", "commands.import_rows", "read prompts into the store")
     imported.add_argument("what", choices=["prompts"])
-    imported.add_argument("file", type=Path)
+    imported.add_argument("source", help="file, folder or hub id: PATH_OR_ID[:configuration][@split]")
+    imported.add_argument(
+        "--correct", action="store_true", help="replace stored prompts by rows of the same id with another text"
+    )
     return parser
 
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from training.artifacts.conversations import is_broken, text_of
 from training.artifacts.errors import UserError
-from training.artifacts.files import split_lines, write_atomically
-from training.artifacts.skips import REASONS
+from training.artifacts.files import write_atomically
+from training.artifacts.loading import load
+from training.artifacts.skips import REASONS, Skip
 
 FORMAT = 1
 
@@ -133,24 +134,21 @@ def read(path: Path, sha256: str | None = None) -> tuple[list[Comparison], Count
         The comparisons, and the number of skipped rows by reason.
 
     Raises:
-        UserError: the file is missing, has another hash, or holds no usable row.
+        UserError: the file is missing or damaged, has another hash, or holds no usable row.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist: give a JSONL file of comparisons")
-    raw = path.read_bytes()
-    if sha256 and hashlib.sha256(raw).hexdigest() != sha256:
+    loaded = load(str(path), _parse, needs="`id`, `messages`, `responses`, and `ranks` or `pairs`")
+    if sha256 is not None and loaded.sha256 != sha256:
         raise UserError(f"{path} does not have the recorded sha256: restore the frozen file")
-    rows: list[Comparison] = []
-    skipped: Counter[str] = Counter()
-    for line in split_lines(raw.decode("utf-8", errors="replace")):
-        try:
-            rows.append(from_json(line))
-        except ComparisonError as error:
-            skipped[error.reason] += 1
-    if not rows:
-        reasons = "; ".join(f"{count} x {reason}" for reason, count in skipped.most_common(3)) or "it is empty"
-        raise UserError(f"{path} holds no usable comparison ({reasons})")
-    return rows, skipped
+    return loaded.records, loaded.skipped
+
+
+def _parse(row: Mapping[str, Any]) -> Comparison:
+    try:
+        return from_row(row)
+    except ComparisonError as error:
+        raise Skip("not_a_comparison", error.reason) from None
 
 
 def to_json(comparison: Comparison) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from collections.abc import Mapping
@@ -42,7 +43,7 @@ GOLDEN = """
 """
 
 MESSAGES: tuple[Mapping[str, str], ...] = ({"role": "user", "content": "hi"},)
-TEXTS = st.text(max_size=12)
+TEXTS = st.text(max_size=12).map(lambda text: text.replace("\0", ""))
 NAMES = st.none() | TEXTS
 
 
@@ -243,7 +244,19 @@ def test_skipped_rows_are_counted_with_their_reasons(tmp_path: Path) -> None:
         "not valid JSON": 1,
     }
     file.write_text("{\n")
-    with pytest.raises(UserError, match=r"holds no usable comparison \(1 x not valid JSON\)"):
+    with pytest.raises(UserError, match=r"none of the 1 rows of .*f\.jsonl can be used \(1 x not valid JSON\)"):
         read(file)
     with pytest.raises(UserError, match=r"missing\.jsonl does not exist"):
         read(tmp_path / "missing.jsonl")
+
+
+def test_a_copy_with_another_column_is_read_and_gzip_too(tmp_path: Path) -> None:
+    original = comparison(ranks=(1, 2))
+    row = json.dumps(asdict(original) | {"split": "train", "extra": {"x": 1}}) + "\n"
+    (tmp_path / "f.jsonl").write_text(row + row.replace('"ranks": [1, 2]', '"ranks": [1.0, 2.0]'))
+    assert read(tmp_path / "f.jsonl") == ([original, original], {})
+    (tmp_path / "f.jsonl.gz").write_bytes(gzip.compress(row.encode()))
+    assert read(tmp_path / "f.jsonl.gz") == ([original], {})
+    half = row.replace('"r0"', '"\\ud83d"')
+    (tmp_path / "f.jsonl").write_text(row + half)
+    assert read(tmp_path / "f.jsonl")[1].total() == 1
