@@ -214,5 +214,10 @@ def main(config: Config) -> int:
     return 0 if good else 1
 
 
+def command(arguments: Sequence[str] | None = None) -> int:
+    """`python -m evals.gate`."""
+    return main(tyro.cli(Config, args=arguments, prog="python -m evals.gate", description=__doc__))
+
+
 if __name__ == "__main__":
-    sys.exit(run_command(lambda: main(tyro.cli(Config, prog="python -m evals.gate", description=__doc__))))
+    sys.exit(run_command(command))

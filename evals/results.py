@@ -115,7 +115,6 @@ class Result:
         prompts_sha256: sha256 over the prompt hashes of all items in order.
         items_file, items_sha256: the per-item records.
         metrics: "suite.task.score" -> the estimate, over items, for the given seed.
-        notes: what a reader must know.
     """
 
     system: str
@@ -140,7 +139,6 @@ class Result:
     git_commit: str | None = None
     git_dirty: bool | None = None
     seconds: float | None = None
-    notes: Sequence[str] = ()
     format: int = FORMAT
 
 
@@ -183,6 +181,7 @@ def read_result(path: Path) -> tuple[Result, list[Item]]:
     """Read a result and its items. Raises `UserError` if a file is missing, damaged or of another format."""
     try:
         row = json.loads(path.read_text())
+        row.pop("notes", None)  # always empty; 0.1.0 wrote it
         row["metrics"] = {name: Estimate(**value) for name, value in row["metrics"].items()}
         result = Result(**row)
     except FileNotFoundError:

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from service.settings import SCOPES, Settings
+from service.settings import SCOPES, Settings, variable_of
 from training.artifacts.errors import UserError, run_command
 
 
@@ -36,7 +37,7 @@ def settings_of(parsed: argparse.Namespace) -> Settings:
             "checkpoints": home / "checkpoints",
             "logs": home / "logs",
         }.items()
-        if f"ALIGNLOOP_{name.upper()}" not in os.environ
+        if variable_of(name) not in os.environ
     }
     given = {name: getattr(parsed, name, None) for name in Settings.model_fields}
     values |= {name: value for name, value in given.items() if value is not None}
@@ -45,7 +46,7 @@ def settings_of(parsed: argparse.Namespace) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"setting `{where}` ($ALIGNLOOP_{where.upper()}): {first['msg']}") from None
+        raise UserError(f"setting `{where}` (${variable_of(where)}): {first['msg']}") from None
     except SettingsError as error:
         raise UserError(
             f'{error}: a list is written as JSON, such as ["policy/production", "policy/candidate"]'
@@ -64,7 +65,15 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run: str, about: str, into: Any = subparsers) -> Any:
-        made = into.add_parser(name, parents=[common], help=about, description=about)
+        about_settings = _settings_help() if run.startswith("serving.") else None
+        made = into.add_parser(
+            name,
+            parents=[common],
+            help=about,
+            description=about,
+            epilog=about_settings,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         made.set_defaults(run=run)
         return made
 
@@ -119,6 +128,15 @@ def _parser() -> argparse.ArgumentParser:
     imported.add_argument("what", choices=["prompts"])
     imported.add_argument("file", type=Path)
     return parser
+
+
+def _settings_help() -> str:
+    """Every setting with its variable, as a paragraph of `--help`."""
+    lines = ["settings, from the environment:"]
+    for name, field in Settings.model_fields.items():
+        lines.append(f"  {variable_of(name)}")
+        lines += textwrap.wrap(field.description or "", 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join([*lines, "", "docs/reference/settings.md has their defaults."])
 
 
 if __name__ == "__main__":
