@@ -3,7 +3,7 @@
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup demo test unit slow lint clean
+.PHONY: help setup demo test unit slow lint docs pictures clean
 
 help:  ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,6 +28,12 @@ lint: setup  ## ruff, mypy, import-linter
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports
+
+docs: setup  ## write the generated parts of the documents anew
+	@$(PY) -m docs.reference
+
+pictures: setup  ## take the pictures of the pages anew (real engines, Chromium)
+	@$(PY) -m docs.pictures
 
 clean:  ## delete what commands made (checkpoints, reports, the database), but not .venv
 	rm -rf runs

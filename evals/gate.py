@@ -57,6 +57,9 @@ class Row:
     """One metric of the gate.
 
     Attributes:
+        metric: suite.task.score.
+        verdict: pass, worse, unproven, or unmeasured (too few pairs).
+        margin: the drop that the data must rule out.
         candidate, baseline: means over the paired items.
         difference, low, high: paired, positive is better, interval at level 1 - 2 alpha. For a win rate: that of
             the win rate minus one half.

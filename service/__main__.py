@@ -19,7 +19,7 @@ from training.artifacts.errors import UserError, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int | None:
-    parsed = _parser().parse_args(arguments)
+    parsed = parser().parse_args(arguments)
     # Imported only when asked for: --help must not load a web server.
     module, function = parsed.run.split(".")
     run: Callable[[Settings, argparse.Namespace], int | None]
@@ -53,16 +53,17 @@ def settings_of(parsed: argparse.Namespace) -> Settings:
         ) from None
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The command line of every command."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--home", type=Path, default=Path("runs"), help="folder of store, checkpoints and logs (runs)")
     common.add_argument("--database", help="SQLAlchemy URL of the store (HOME/service.db)")
     common.add_argument("--checkpoints", type=Path, help="folder of published checkpoints (HOME/checkpoints)")
-    parser = argparse.ArgumentParser(
+    root = argparse.ArgumentParser(
         prog="python -m service",
         description="Serve checkpoints and collect preferences. Every setting is also read from ALIGNLOOP_NAME.",
     )
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    subparsers = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run: str, about: str, into: Any = subparsers) -> Any:
         about_settings = _settings_help() if run.startswith("serving.") else None
@@ -127,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     imported = command("import", "commands.import_rows", "read prompts into the store")
     imported.add_argument("what", choices=["prompts"])
     imported.add_argument("file", type=Path)
-    return parser
+    return root
 
 
 def _settings_help() -> str:

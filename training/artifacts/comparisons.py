@@ -59,6 +59,7 @@ class Comparison:
         supersedes: id of the comparison that this one corrects.
         created: time in UTC, ISO 8601.
         meta: anything else, kept as it is.
+        format: version of this schema.
     """
 
     id: str
