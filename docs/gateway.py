@@ -32,7 +32,7 @@ def settings() -> str:
 
 def routes() -> str:
     rows = []
-    for route in app.create_app(Settings(database="sqlite://")).routes:
+    for route in app.create_app(Settings.model_validate({"database": "sqlite://"})).routes:
         methods = ", ".join(sorted((getattr(route, "methods", None) or {"GET"}) - {"HEAD"}))
         about = inspect.getdoc(route.endpoint) if isinstance(route, APIRoute) else ""
         first = (about or "").split("\n\n")[0]

@@ -32,7 +32,7 @@ def attributes(cls: Any) -> dict[str, str]:
             paragraphs.append(line.strip())
         else:
             paragraphs[-1] += f" {line.strip()}"
-    meanings = {}
+    meanings: dict[str, str] = {}
     for paragraph in paragraphs:
         _, *parts = start.split(paragraph)
         for group, text in zip(parts[::2], parts[1::2], strict=True):
