@@ -33,7 +33,7 @@ docs: setup  ## write the generated parts of the documents again
 	@$(PY) -m docs.reference
 
 pictures: setup  ## photograph the pages of a running demo into docs/images (Chromium)
-	@$(PY) -m docs.pictures
+	@$(PY) -m docs.pictures $(ARGS)
 
 clean:  ## delete everything that commands wrote (checkpoints, reports, the database), except .venv
 	rm -rf runs

@@ -53,13 +53,13 @@ def metrics() -> str:
 
 def codes() -> str:
     """Every `code` that an error body may hold, with its statuses and sentences."""
-    found: dict[str, tuple[set[str], list[str]]] = {}
+    by_code: dict[str, tuple[set[str], list[str]]] = {}
     for status, message, code in sorted(_api_errors()):
-        statuses, messages = found.setdefault(code, (set(), []))
+        statuses, messages = by_code.setdefault(code, (set(), []))
         statuses.add(status)
         if message not in messages:
             messages.append(message)
-    rows = [(f"`{code}`", ", ".join(sorted(s)), " · ".join(m)) for code, (s, m) in sorted(found.items())]
+    rows = [(f"`{code}`", ", ".join(sorted(s)), " · ".join(m)) for code, (s, m) in sorted(by_code.items())]
     return table(("code", "status", "what it says"), rows)
 
 

@@ -11,7 +11,6 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tyro
 from playwright.sync_api import Page, sync_playwright
@@ -23,10 +22,10 @@ from training.loop.client import Service
 from training.miniature.judge import is_rude
 
 WAIT = 120_000  # ms; engines on a laptop
-WIDTH = 1100
+WIDTH, HEIGHT = 1100, 760
 LARGEST = 150_000  # bytes of a picture
 RANKED, TRIES = 80, 40
-QUESTION = "write a letter to the baker"
+QUESTION = "write a short story about a fox and a bread ."
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def main(config: Config) -> None:
     config.out.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": WIDTH, "height": 760})
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         page.set_default_timeout(WAIT)
         compare(page, config)
         ranking(page, config)
@@ -111,7 +110,7 @@ def playground(page: Page, config: Config) -> None:
     page.keyboard.press("Enter")
     page.wait_for_selector("#log .assistant .text:not(:empty)")
     page.wait_for_selector("#stop", state="hidden")
-    take(page, config, "playground")
+    take(page, config, "playground", 520)
 
 
 def polite_task(page: Page) -> None:
@@ -127,10 +126,10 @@ def polite_task(page: Page) -> None:
     raise UserError(f"{TRIES} tasks were rude: run it again")
 
 
-def take(page: Page, config: Config, name: str) -> None:
+def take(page: Page, config: Config, name: str, height: int = HEIGHT) -> None:
+    """Save the top of the page. Raises `UserError` for a picture that is too large for a repository."""
     path = config.out / f"{name}.png"
-    options: dict[str, Any] = {"clip": {"x": 0, "y": 0, "width": WIDTH, "height": 760}}
-    page.screenshot(path=path, **options)
+    page.screenshot(path=path, clip={"x": 0, "y": 0, "width": WIDTH, "height": height})
     size = path.stat().st_size
     print(f"{path} ({size / 1000:.0f} kB)")
     if size > LARGEST:

@@ -61,13 +61,13 @@ def stale(paths: Iterable[Path]) -> dict[Path, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = sys.argv[1:] if arguments is None else arguments
+    check = "--check" in (sys.argv[1:] if arguments is None else arguments)
     outdated = stale(pages())
     for path, text in outdated.items():
         print(path.relative_to(ROOT))
-        if "--check" not in given:
+        if not check:
             write_atomically(path, text)
-    if outdated and "--check" in given:
+    if outdated and check:
         raise UserError("these pages are out of date: run `make docs`")
     return 0
 
