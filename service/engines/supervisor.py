@@ -26,10 +26,10 @@ from service.settings import Settings
 from service.store import models
 from service.store.database import Store
 from service.store.models import Alias, new_id, now
-from service.tokenizers import load_tokenizer
+from service.tokenizers import load_tokenizer, renderer_for
 from training.artifacts.checkpoints import Checkpoint, resolve
-from training.artifacts.conversations import special_strings
 from training.artifacts.errors import UserError
+from training.artifacts.templates import special_strings
 
 TICK_SECONDS = 0.5
 BACKOFF_SECONDS = (1, 2, 5, 10, 30, 60)
@@ -280,6 +280,10 @@ class Supervisor:
 def served_manifest(checkpoint: Checkpoint) -> dict[str, object]:
     """What gateways need to know of a checkpoint, without its folder."""
     manifest = checkpoint.manifest
+    tokenizer = load_tokenizer(checkpoint.path)
+    renderer = None
+    if getattr(tokenizer, "chat_template", None):
+        renderer = renderer_for(checkpoint.path, manifest.system, manifest.stop_ids)
     return {
         "stage": manifest.stage,
         "created": manifest.created,
@@ -287,6 +291,7 @@ def served_manifest(checkpoint: Checkpoint) -> dict[str, object]:
         "generation": dict(manifest.generation),
         "reward_offset": manifest.reward_offset,
         "stop_ids": list(manifest.stop_ids),
-        "special": special_strings(load_tokenizer(checkpoint.path)),
+        "special": list(renderer.control_strings if renderer else special_strings(tokenizer)),
+        "merge_system": renderer is not None and renderer.merges_system,
         "path": str(checkpoint.path.resolve()),
     }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.artifacts.checkpoints import Checkpoint, publish, staging
-from training.artifacts.conversations import render
+from training.artifacts.rendering import Rendered, Renderer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -75,6 +76,14 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return wrapped
 
 
+def row(tokenizer: Any, conversation: Sequence[Any], *, generation: bool = False, learn: bool = False) -> Rendered:
+    """One rendered conversation, which must not be refused."""
+    renderer = Renderer(tokenizer)
+    (rendered,) = renderer.prompts([conversation]) if generation else renderer.render([conversation], learn=learn)
+    assert isinstance(rendered, Rendered), rendered
+    return rendered
+
+
 def publish_tiny(store: Path, kind: str = "policy", seed: int = 0) -> Checkpoint:
     """Publish a random two-layer Llama in float32 with its probe.
 
@@ -106,7 +115,7 @@ def publish_tiny(store: Path, kind: str = "policy", seed: int = 0) -> Checkpoint
     torch.manual_seed(seed)
     build = LlamaForCausalLM if kind == "policy" else LlamaForSequenceClassification
     model = build(config).eval()
-    probe_ids = [render(tok, [*c, {"role": "assistant", "content": "so it is"}]).ids for c in conversations(3, seed=9)]
+    probe_ids = [row(tok, [*c, {"role": "assistant", "content": "so it is"}]).ids for c in conversations(3, seed=9)]
     with torch.no_grad():
         outputs = [model(input_ids=torch.tensor([ids])).logits[0] for ids in probe_ids]
     probe: dict[str, Any] = {"ids": probe_ids}

@@ -13,15 +13,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from training.artifacts.conversations import stop_ids, template_hash
 from training.artifacts.errors import UserError
 from training.artifacts.files import sha256_file, write_atomically
 from training.artifacts.provenance import git_state, package_versions
+from training.artifacts.templates import generation_eos, stop_ids, template_hash
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt")
 Kind = Literal["policy", "reward"]
+System = Literal["keep", "merge"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Manifest:
         tokenizer_hash: sha256 over the tokenizer's files.
         template_hash: sha256 of the chat template, None without one.
         stop_ids: token ids that end an assistant turn.
+        system: `merge` if a system turn that the chat template refuses is merged into the first user turn.
         context: greatest number of tokens of prompt and response together.
         generation: defaults for sampling: temperature, top_p, max_tokens.
         reward_offset: mean raw score of demonstrations; reward = raw score - offset. None for a policy.
@@ -75,6 +77,7 @@ class Manifest:
     packages: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, str] = field(default_factory=dict)
+    system: System = "keep"
     format: int = FORMAT
 
 
@@ -112,6 +115,7 @@ def publish(
     data: Mapping[str, Any] | None = None,
     seed: int | None = None,
     metrics: Mapping[str, Any] | None = None,
+    system: System = "keep",
 ) -> Checkpoint:
     """Turn a saved Hugging Face folder into a checkpoint of the store.
 
@@ -137,7 +141,8 @@ def publish(
         created=datetime.now(UTC).isoformat(timespec="microseconds"),  # orders checkpoints of one second
         tokenizer_hash=tokenizer_hash(staged),
         template_hash=template_hash(tokenizer),
-        stop_ids=tuple(stop_ids(tokenizer)),
+        stop_ids=stop_ids(tokenizer, generation_eos(staged)),
+        system=system,
         context=context,
         generation=dict(generation or {}),
         reward_offset=reward_offset,
@@ -187,6 +192,8 @@ def load(path: Path) -> Checkpoint:
         manifest = Manifest(**fields)
     except (json.JSONDecodeError, TypeError, KeyError) as error:
         raise UserError(f"{file} is not a manifest ({error}): publish or adopt the checkpoint again") from None
+    if manifest.system not in ("keep", "merge"):
+        raise UserError(f"{file} has `system` {manifest.system!r}: it is `keep` or `merge`")
     if manifest.format != FORMAT:
         raise UserError(f"{file} has format {manifest.format}, this version reads {FORMAT}")
     return Checkpoint(path, manifest)

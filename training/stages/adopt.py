@@ -14,11 +14,13 @@ import tyro
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from training.artifacts import checkpoints
-from training.artifacts.checkpoints import MANIFEST, Checkpoint, Kind
-from training.artifacts.conversations import render
+from training.artifacts.checkpoints import MANIFEST, Checkpoint, Kind, System
+from training.artifacts.conversations import Refusal, sentence
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
-from training.models import building, forward, hardware, probes
+from training.artifacts.rendering import Renderer
+from training.artifacts.templates import generation_eos
+from training.models import building, forward, hardware, probes, templates
 from training.runtime import runs
 from training.runtime.configuration import parse
 
@@ -48,8 +50,11 @@ class Config:
     """Folder saved by transformers, or a hub id."""
     kind: Literal["auto", "policy", "reward"] = "auto"
     """`policy` writes text, `reward` scores it; `auto` reads it from config.json."""
-    chat_template: Path | None = None
-    """Jinja file to use as the chat template, in place of the tokenizer's own or where it has none."""
+    chat_template: Annotated[str | None, tyro.conf.arg(metavar="default|FILE")] = None
+    """Chat template in place of the tokenizer's own or where it has none: a Jinja file, or `default`, a ready one
+    with roles as plain text whose turns end with the end-of-sequence token."""
+    system: System = "keep"
+    """`merge` puts a system turn that the chat template refuses before the first user turn's text."""
     reward_offset: float | None = None
     """Mean raw score of good answers, subtracted from every score; of a reward model only (0 if left out)."""
     home: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs")
@@ -83,7 +88,7 @@ def adopt(config: Config) -> Checkpoint:
             tokenizer = _tokenizer(staged, config)
             status.update("loading in float32 and computing the probe")
             model = _load(staged, kind, config.source)
-            probe = _probe(model, tokenizer, kind)
+            probe = _probe(model, tokenizer, kind, staged)
             generation = _take_generation_defaults(staged, forward.context_of(model)) if kind == "policy" else None
             if kind == "reward":
                 _serve_raw_scores(staged)
@@ -93,6 +98,7 @@ def adopt(config: Config) -> Checkpoint:
                 store,
                 stage="adopt",
                 kind=kind,
+                system=config.system,
                 tokenizer=tokenizer,
                 context=forward.context_of(model),
                 base_model=config.source if "/" in config.source and not Path(config.source).exists() else source.name,
@@ -196,21 +202,25 @@ def _copy(source: Path, staged: Path, kind: Kind) -> None:
 
 def _tokenizer(staged: Path, config: Config) -> Any:
     """The staged tokenizer, with the chat template that was asked for."""
-    if config.chat_template is not None:
-        if not config.chat_template.is_file():
-            raise UserError(f"{config.chat_template} does not exist: give a Jinja file as --chat-template")
-        file = staged / "tokenizer_config.json"
-        settings = json.loads(file.read_text()) if file.is_file() else {}
-        settings.pop("chat_template", None)  # it would contradict the file
-        write_atomically(file, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
-        write_atomically(staged / "chat_template.jinja", config.chat_template.read_text())
     try:
         tokenizer = AutoTokenizer.from_pretrained(staged)
     except Exception as error:  # each family of tokenizers fails in its own way on missing files
         raise UserError(f"{config.source} has no usable tokenizer: save one into it ({_first_line(error)})") from None
     if not len(tokenizer):
         raise UserError(f"{config.source} has no usable tokenizer: save one into it (tokenizer.save_pretrained)")
+    if config.chat_template is not None:
+        _write_template(staged, templates.template_text(config.chat_template, tokenizer))
+        tokenizer = AutoTokenizer.from_pretrained(staged)
     return tokenizer
+
+
+def _write_template(staged: Path, text: str) -> None:
+    """Put a chat template in place of whatever the staged tokenizer has."""
+    file = staged / "tokenizer_config.json"
+    settings = json.loads(file.read_text()) if file.is_file() else {}
+    settings.pop("chat_template", None)  # it would contradict the file
+    write_atomically(file, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(staged / "chat_template.jinja", text)
 
 
 def _load(folder: Path, kind: Kind, name: str, dtype: Any = torch.float32) -> Any:
@@ -228,20 +238,30 @@ def _load(folder: Path, kind: Kind, name: str, dtype: Any = torch.float32) -> An
     return building.without_dropout(model).eval().to(hardware.device())
 
 
-def _probe(model: Any, tokenizer: Any, kind: Kind) -> dict[str, Any]:
+def _probe(model: Any, tokenizer: Any, kind: Kind, staged: Path) -> dict[str, Any]:
     """What any server of the checkpoint must reproduce, on conversations, or on plain text without a template."""
-    if tokenizer.chat_template:
-        turns = [_turns(question, answer) for question, answer in PROBE_TEXTS]
-        rows = [render(tokenizer, messages).ids for messages in turns]
-    elif kind == "reward":
-        raise UserError("a reward model scores conversations and this one has no chat template: give --chat-template")
-    else:
-        rows = [tokenizer(f"{question} {answer}")["input_ids"] for question, answer in PROBE_TEXTS]
+    rows = _probe_rows(tokenizer, kind, generation_eos(staged))
     rows = [row[: forward.context_of(model)] for row in rows]
     beyond = max(max(row) for row in rows)
     if beyond >= model.get_input_embeddings().num_embeddings:
         raise UserError(f"the tokenizer gives id {beyond}, which the model does not have: use the model's tokenizer")
     return probes.policy_probe(model, rows) if kind == "policy" else probes.reward_probe(model, rows)
+
+
+def _probe_rows(tokenizer: Any, kind: Kind, eos: Sequence[int]) -> list[list[int]]:
+    """Token ids of the probe; of a policy plain text where it has no template that takes a question and an answer."""
+    plain = [list(tokenizer(f"{question} {answer}")["input_ids"]) for question, answer in PROBE_TEXTS]
+    if not tokenizer.chat_template:
+        if kind == "reward":
+            raise UserError(
+                "a reward model scores conversations, and this one has no chat template: give --chat-template"
+            )
+        return plain
+    rendered = Renderer(tokenizer, stop_ids=eos).render([_turns(*texts) for texts in PROBE_TEXTS])
+    refused = [row for row in rendered if isinstance(row, Refusal)]
+    if refused and kind == "reward":
+        raise UserError(f"a reward model scores conversations, and {sentence(refused[0])}: give --chat-template")
+    return plain if refused else [row.ids for row in rendered if not isinstance(row, Refusal)]
 
 
 def _turns(question: str, answer: str) -> list[dict[str, str]]:

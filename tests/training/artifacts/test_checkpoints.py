@@ -47,6 +47,7 @@ GOLDEN: dict[str, Any] = {
     "packages": {"torch": "2"},
     "metrics": {"accuracy": 0.7},
     "weights": {"model.safetensors": "cc"},
+    "system": "merge",
     "format": 1,
 }
 
@@ -81,6 +82,13 @@ def test_golden_manifest_is_read_and_written_unchanged(tmp_path: Path) -> None:
     assert json.loads(json.dumps(asdict(manifest))) == GOLDEN
     assert manifest.parents == ("sft-20260131-100000-0001",)
     assert {field.name for field in fields(Manifest)} == set(GOLDEN)
+
+
+def test_a_manifest_of_an_earlier_version_keeps_system_turns(tmp_path: Path) -> None:
+    earlier = {name: value for name, value in GOLDEN.items() if name != "system"}
+    assert load(write_manifest(tmp_path / "x", earlier)).manifest.system == "keep"
+    with pytest.raises(UserError, match="`system` 'drop': it is `keep` or `merge`"):
+        load(write_manifest(tmp_path / "y", GOLDEN | {"system": "drop"}))
 
 
 VALUES = st.recursive(

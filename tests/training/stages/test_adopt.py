@@ -24,9 +24,9 @@ from transformers import (
 
 from tests.support import checkpoints as tiny
 from training.artifacts import checkpoints
-from training.artifacts.conversations import render, template_hash
 from training.artifacts.errors import UserError
 from training.artifacts.files import sha256_file
+from training.artifacts.templates import template_hash
 from training.stages.adopt import Config, adopt, main, next_steps
 
 pytestmark = pytest.mark.unit
@@ -92,7 +92,7 @@ def test_a_policy_is_copied_probed_and_published(saved: Saved, tmp_path: Path) -
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     assert (
         manifest.probe["ids"][0]
-        == render(
+        == tiny.row(
             tiny.tokenizer(),
             [
                 {"role": "user", "content": "Name three colours."},
@@ -138,9 +138,10 @@ def test_a_chat_template_can_be_given(saved: Saved, tmp_path: Path) -> None:
     source = saved("policy")
     template = "{% for m in messages %}[{{ m['content'] }}]{% endfor %}"
     (tmp_path / "other.jinja").write_text(template)
-    adopted = adopt(Config(str(source), chat_template=tmp_path / "other.jinja", home=tmp_path / "runs"))
-    first = tiny.tokenizer()("[Name three colours.][Red, green and blue.]")["input_ids"]
-    assert adopted.manifest.probe["ids"][0] == first
+    adopted = adopt(Config(str(source), chat_template=str(tmp_path / "other.jinja"), home=tmp_path / "runs"))
+    # The template closes no turn with a token, so an answer ends with the end-of-sequence token.
+    first = tiny.tokenizer()("[Name three colours.][Red, green and blue.")["input_ids"]
+    assert adopted.manifest.probe["ids"][0] == [*first, tiny.tokenizer().eos_token_id]
     assert (adopted.path / "chat_template.jinja").read_text() == template
     assert (source / "chat_template.jinja").read_text() == tiny.TEMPLATE
 
@@ -211,8 +212,8 @@ def spoil(folder: Path, fault: str) -> None:
         ("policy", "no tokenizer", {}, "has no usable tokenizer: save one into it"),
         ("policy", None, {"kind": "reward"}, "is a policy model .LlamaForCausalLM.: leave --kind out"),
         ("policy", None, {"reward_offset": 1.0}, "--reward-offset belongs to a reward model"),
-        ("policy", None, {"chat_template": Path("no.jinja")}, "no.jinja does not exist: give a Jinja file"),
-        ("reward", "chat_template.jinja", {}, "a reward model scores conversations .* give --chat-template"),
+        ("policy", None, {"chat_template": "no.jinja"}, "no.jinja does not exist: give a Jinja file"),
+        ("reward", "chat_template.jinja", {}, "a reward model scores conversations.* give --chat-template"),
         ("two-labels", None, {}, "has 2 labels: a reward model has one"),
         ("bert", None, {}, "BertForSequenceClassification has no linear head named `score`"),
     ],
