@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from docs import commands, formats, gateway
+from docs import commands, families, formats, gateway
 from training.artifacts.errors import UserError, run_command
 from training.artifacts.files import write_atomically
 
@@ -34,6 +34,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "world": formats.world,
     "presets": formats.presets,
     "columns": formats.columns,
+    "families": families.families,
 }
 
 
