@@ -38,6 +38,7 @@ class Endpoint:
         context: greatest number of tokens of prompt and response together.
         generation: sampling defaults of the manifest.
         reward_offset: subtracted from raw scores.
+        pad_id: a reward model's padding token, see `scores.scored_part`.
         stop_ids: ids that end an assistant turn.
         special: control strings that no message may contain.
         merge_system: whether a system turn is put before the first user turn's text.
@@ -52,6 +53,7 @@ class Endpoint:
     context: int
     generation: Mapping[str, Any]
     reward_offset: float
+    pad_id: int | None
     stop_ids: tuple[int, ...]
     special: tuple[str, ...]
     merge_system: bool
@@ -155,6 +157,7 @@ def _endpoint(row: Engine) -> Endpoint:
         context=manifest["context"],
         generation=manifest["generation"],
         reward_offset=manifest["reward_offset"] or 0.0,
+        pad_id=manifest.get("pad_id"),
         stop_ids=tuple(manifest["stop_ids"]),
         special=tuple(manifest["special"]),
         merge_system=manifest.get("merge_system", False),  # rows of an earlier version lack it

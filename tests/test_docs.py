@@ -52,7 +52,11 @@ NOT_IMPORTED = {
     "types-pyyaml": "mypy",
 }
 NOT_NAMED = {"torch": "each variant has its own: lock.sh", "vllm": "each variant has its own: lock.sh"}
-RUNTIME_ONLY_BY_URL = {"psycopg": "SQLAlchemy's driver of postgresql:// addresses"}
+# Imported by tests alone, yet needed to run: others import them.
+NEEDED_BY_OTHERS = {
+    "gguf": "transformers reads GGUF files with it",
+    "psycopg": "SQLAlchemy's driver of postgresql:// addresses",
+}
 
 
 @cache
@@ -382,7 +386,7 @@ def test_requirements_are_what_is_imported() -> None:
     assert running | developing == needed | set(NOT_IMPORTED), "in requirements.in, but imported nowhere"
     assert set(NOT_IMPORTED) & needed == set(), "imported after all"
     for name in needed:
-        only_for_work = not users[name] & {"training", "service", "evals"} and name not in RUNTIME_ONLY_BY_URL
+        only_for_work = not users[name] & {"training", "service", "evals"} and name not in NEEDED_BY_OTHERS
         assert name in (developing if only_for_work else running), f"{name}: in the other section of requirements.in"
 
 
