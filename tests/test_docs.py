@@ -42,7 +42,6 @@ JUDGES: dict[str, Any] = {"toxicity": toxicity.Config, "truth": truth.Config}
 NOT_IN_THE_TREE = ("runs/", "HOME/", "path/to", "hub", "policy/", "reward/", "text/", "application/")
 # Packages that no file imports, and why they are needed all the same; and what is imported without being named.
 NOT_IMPORTED = {
-    "accelerate": "transformers loads GGUF files through it",
     "import-linter": "make lint",
     "mypy": "make lint",
     "pytest-timeout": "`timeout` in pyproject.toml",
