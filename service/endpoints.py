@@ -38,12 +38,12 @@ class Endpoint:
         context: greatest number of tokens of prompt and response together.
         generation: sampling defaults of the manifest.
         reward_offset: subtracted from raw scores.
-        pad_id: a reward model's padding token, see `scores.scored_part`.
         stop_ids: ids that end an assistant turn.
         special: control strings that no message may contain.
         merge_system: whether a system turn is put before the first user turn's text.
         created: time of publication, ISO 8601.
         folder: the checkpoint's folder on the supervisor's machine; gateways that score must see it too.
+        pad_id: a reward model's padding token, see `scores.scored_part`.
     """
 
     checkpoint: str
@@ -53,12 +53,12 @@ class Endpoint:
     context: int
     generation: Mapping[str, Any]
     reward_offset: float
-    pad_id: int | None
     stop_ids: tuple[int, ...]
     special: tuple[str, ...]
     merge_system: bool
     created: str
     folder: Path
+    pad_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -157,10 +157,10 @@ def _endpoint(row: Engine) -> Endpoint:
         context=manifest["context"],
         generation=manifest["generation"],
         reward_offset=manifest["reward_offset"] or 0.0,
-        pad_id=manifest.get("pad_id"),
         stop_ids=tuple(manifest["stop_ids"]),
         special=tuple(manifest["special"]),
         merge_system=manifest.get("merge_system", False),  # rows of an earlier version lack it
         created=manifest["created"],
         folder=Path(manifest["path"]),
+        pad_id=manifest.get("pad_id"),
     )

@@ -160,6 +160,8 @@ def next_steps(adopted: Checkpoint, home: Path) -> str:
         lines.append(f"evaluate: python -m evals.run{at} --checkpoint {adopted.id} --suite tax --data hellaswag=FILE")
         if adopted.manifest.template_hash is None:
             lines.append("It has no chat template, so it completes text only: adopt it with --chat-template to chat.")
+    if reason := adopted.manifest.probe.get("absent"):
+        lines.append(f"Its numbers will not be checked when it is served: {reason}.")
     return "\n".join(lines)
 
 
