@@ -3,7 +3,7 @@
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup demo test unit slow lint clean
+.PHONY: help setup demo test unit slow lint docs pictures clean
 
 help:  ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,6 +28,12 @@ lint: setup  ## run ruff, mypy and import-linter
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports
+
+docs: setup  ## write the generated parts of the documents again
+	@$(PY) -m docs.reference
+
+pictures: setup  ## photograph the pages of a running demo into docs/images (Chromium)
+	@$(PY) -m docs.pictures $(ARGS)
 
 clean:  ## delete everything that commands wrote (checkpoints, reports, the database), except .venv
 	rm -rf runs

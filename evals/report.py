@@ -249,5 +249,10 @@ def main(config: Config) -> None:
     build(config.folder, table.wide_console())
 
 
+def command(arguments: Sequence[str] | None = None) -> None:
+    """`python -m evals.report`."""
+    main(tyro.cli(Config, args=arguments, prog="python -m evals.report", description=__doc__))
+
+
 if __name__ == "__main__":
-    sys.exit(run_command(lambda: main(tyro.cli(Config, prog="python -m evals.report", description=__doc__))))
+    sys.exit(run_command(command))

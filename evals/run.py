@@ -38,7 +38,6 @@ from training.miniature import Labeler
 
 Suite = Literal["tax", "truth", "honesty", "toxicity", "preference", "reward"]
 ALL: tuple[Suite, ...] = ("tax", "truth", "honesty", "toxicity", "preference", "reward")
-ON_THE_WORLD = {"honesty", "toxicity", "preference"}
 HELDOUT_DOCUMENTS = 500
 
 
@@ -393,5 +392,10 @@ def _labelers(world: Path, group: str) -> list[Labeler]:
     return [Labeler(**row) for row in rows if row["group"] == group]
 
 
+def command(arguments: Sequence[str] | None = None) -> int:
+    """`python -m evals.run`."""
+    return main(tyro.cli(Config, args=arguments, prog="python -m evals.run", description=__doc__))
+
+
 if __name__ == "__main__":
-    sys.exit(run_command(lambda: main(tyro.cli(Config, prog="python -m evals.run", description=__doc__))))
+    sys.exit(run_command(command))

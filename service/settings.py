@@ -10,8 +10,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from training.artifacts.errors import UserError
 
-SCOPES = ("generate", "score", "feedback", "export", "eval", "admin")  # of API keys
+SCOPES = ("generate", "score", "export", "eval", "admin")  # of API keys
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"ALIGNLOOP_{name.upper()}"
 
 
 class Settings(BaseSettings):

@@ -15,7 +15,7 @@ import pytest
 pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parent.parent
-CODE = ("training/**/*.py", "tests/support/*.py")
+CODE = ("training/**/*.py", "docs/*.py", "tests/support/*.py")
 PROSE = (
     *CODE,
     "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**/*.md", "Makefile", "training/**/*.toml",
@@ -40,10 +40,7 @@ NOT_YET: tuple[str, ...] = (
     "training/runtime/processes.py",
     "training/stages/adopt.py",
     "evals/results.py",
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "README.md",
-    "docs/",
+    "docs/reference/",  # generated from code that does not follow them yet
 )
 
 # They say that a value was produced, not what it is.

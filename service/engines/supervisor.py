@@ -122,10 +122,6 @@ class Supervisor:
                 self._care(slot)
         self._write()
 
-    def settled(self) -> bool:
-        """Whether every wanted engine is ready or has failed."""
-        return bool(self.slots) and all(slot.state in ("ready", "failed") for slot in self.slots.values())
-
     def _wanted(self) -> list[str]:
         with self.store.session() as session:
             ready = set(

@@ -73,6 +73,7 @@ class Comparison:
         supersedes: id of the comparison that this one corrects.
         created: time in UTC, ISO 8601.
         meta: anything else, unchanged.
+        format: version of this schema.
     """
 
     id: str

@@ -31,6 +31,10 @@ COMMANDS = {
 }
 TABLES = STAGES | COMMANDS  # tables of a preset
 COMMON = ("seed", "home")  # keys outside every table hold for all stages that have them
+PRESET_HELP = (
+    "--preset NAME reads the stage's table of training/presets/NAME.toml (or of a path that ends in .toml); "
+    "options given here override it."
+)
 Config = TypeVar("Config")
 
 
@@ -45,7 +49,8 @@ def parse(cls: type[Config], stage: str, arguments: Sequence[str]) -> Config:
     preset, rest = _take_preset(list(arguments))
     default = from_preset(cls, stage, preset) if preset else None
     kwargs: dict[str, Any] = {} if default is None else {"default": default}
-    return tyro.cli(cls, args=rest, prog=f"python -m training {stage}", description=cls.__doc__, **kwargs)
+    description = f"{cls.__doc__}\n\n{PRESET_HELP}"
+    return tyro.cli(cls, args=rest, prog=f"python -m training {stage}", description=description, **kwargs)
 
 
 def from_preset(cls: type[Config], stage: str, preset: str) -> Config:
