@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import aiohttp
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from training.artifacts.conversations import text_of
 from training.artifacts.errors import UserError
 
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
@@ -248,7 +249,12 @@ def progress_bar() -> Progress:
 
 
 def _turns(messages: Messages) -> list[dict[str, str]]:
-    return [{"role": message["role"], "content": message["content"]} for message in messages]
+    """Role and text of each message; text parts are joined."""
+    contents = [(message["content"], text_of(message["content"])) for message in messages]
+    return [
+        {"role": message["role"], "content": content if text is None else text}
+        for message, (content, text) in zip(messages, contents, strict=True)
+    ]
 
 
 def _scored(logprobs: Mapping[str, Any]) -> Scored:

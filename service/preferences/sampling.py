@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import comb
 from typing import Any
 
@@ -14,8 +14,10 @@ import aiohttp
 
 from service.endpoints import Endpoint, Endpoints
 from service.errors import ApiError
+from service.messages import for_engine
 from service.routes.openai import upstream_error
 from training.artifacts.comparisons import Response
+from training.artifacts.conversations import Message
 
 
 class UnusablePrompt(ApiError):
@@ -54,7 +56,7 @@ async def sample(
     http: aiohttp.ClientSession,
     endpoints: Endpoints,
     chosen: Sequence[Endpoint],
-    messages: Sequence[dict[str, str]],
+    messages: Sequence[Mapping[str, Any]],
     k: int,
     temperature: float,
     limit: int,
@@ -68,18 +70,14 @@ async def sample(
         UnusablePrompt: see there.
         ApiError: 502 or 503 when an engine fails, is down or full.
     """
-    for string in sorted({special for endpoint in chosen for special in endpoint.special}):
-        if any(string in message["content"] for message in messages):
-            raise UnusablePrompt(
-                400, f"the prompt contains the special token {string!r}: remove it", code="special_token"
-            )
+    by_checkpoint = {endpoint.checkpoint: _for_engine(messages, endpoint) for endpoint in chosen}
     counts, propensity = allocate(len(chosen), k, random.SystemRandom())
 
     async def ask(endpoint: Endpoint, n: int) -> list[Response]:
         if n == 0:
             return []
         with endpoints.busy(endpoint, limit):
-            return await complete(http, endpoint, messages, n, temperature)
+            return await complete(http, endpoint, by_checkpoint[endpoint.checkpoint], n, temperature)
 
     drawn = await asyncio.gather(*(ask(e, n) for e, n in zip(chosen, counts, strict=True)))
     responses = [response for group in drawn for response in group]
@@ -92,8 +90,16 @@ async def sample(
     return responses, propensity
 
 
+def _for_engine(messages: Sequence[Mapping[str, Any]], endpoint: Endpoint) -> list[Message]:
+    """The messages as one policy is given them. Raises `UnusablePrompt`."""
+    try:
+        return for_engine(messages, endpoint)
+    except ApiError as error:
+        raise UnusablePrompt(error.status, error.message, code=error.code) from None
+
+
 async def complete(
-    http: aiohttp.ClientSession, endpoint: Endpoint, messages: Sequence[dict[str, str]], n: int, temperature: float
+    http: aiohttp.ClientSession, endpoint: Endpoint, messages: Sequence[Message], n: int, temperature: float
 ) -> list[Response]:
     """`n` samples of one conversation in one request. vLLM gives sample i the seed `seed + i`, recorded with it."""
     seed = secrets.randbelow(2**31 - n)

@@ -139,3 +139,15 @@ def test_log_probabilities_know_greedy_tokens() -> None:
 
     scored = ask(handler, lambda c: c.logprobs("m", ["x a b"]))[0]
     assert scored.greedy == [None, True, False]
+
+
+def test_text_parts_are_sent_as_text() -> None:
+    sent: list[Any] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        sent.append((await request.json())["messages"])
+        return chat_answer("yes")
+
+    parts: Any = [{"role": "user", "content": [{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]}]
+    ask(handler, lambda client: client.chat("m", parts, Sampling()))
+    assert sent == [[{"role": "user", "content": "a b"}]]

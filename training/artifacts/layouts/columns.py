@@ -185,4 +185,5 @@ def entries_of(value: Any) -> Any:
 
 def content_id(*parts: Any) -> str:
     """An id that depends on the content alone."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
