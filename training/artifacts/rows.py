@@ -169,13 +169,13 @@ def _open_folder(source: str, path: Path, configuration: str | None, split: str 
     return Source(source, splits[chosen], chosen, list(splits), documents)
 
 
-def _chosen_split(source: str, splits: list[str], wanted: str | None) -> str:
+def _chosen_split(source: str, splits: list[str], request: str | None) -> str:
     """The only split, the one that was asked for, or `train`."""
-    if wanted is None and len(splits) == 1:
+    if request is None and len(splits) == 1:
         return splits[0]
-    choice = wanted if wanted is None or wanted in splits else folders.SPLITS.get(wanted, wanted)
+    choice = request if request is None or request in splits else folders.SPLITS.get(request, request)
     if (choice or "train") in splits:
         return choice or "train"
     offers = ", ".join(f"{source}@{split}" for split in splits)
-    fault = "has several splits and none is `train`" if wanted is None else f"has no split {wanted!r}"
+    fault = "has several splits and none is `train`" if request is None else f"has no split {request!r}"
     raise UserError(f"{source} {fault}: use one of {offers}")

@@ -88,12 +88,12 @@ def test_what_exists_is_meant_whatever_its_name(tmp_path: Path, monkeypatch: pyt
         "owner/name": "owner/name/train.jsonl",
         "owner/name@train": "owner/name/train.jsonl",
     }
-    found: dict[str, Any] = {}
+    texts: dict[str, Any] = {}
     for source in expected:
         (row,) = open_source(source).rows()
         assert not isinstance(row, Skip)
-        found[source] = row["t"]
-    assert found == expected
+        texts[source] = row["t"]
+    assert texts == expected
 
 
 def test_a_folder_of_one_file_has_its_hash_and_one_of_several_a_hash_of_hashes(tmp_path: Path) -> None:

@@ -219,13 +219,13 @@ def _are_objects(text: str, spans: list[Span]) -> bool:
 
 def _selected(path: Path, lists: dict[str, list[Span]], split: str | None) -> dict[str, list[Span]]:
     """The list to read: the only one, `train`, or the one that was asked for; all where there is none of that name."""
-    wanted = split or "train"
+    name = split or "train"
     if len(lists) == 1 or (split is not None and split not in lists):
         return lists
-    if wanted not in lists:
-        offers = ", ".join(f"{path}@{name}" for name in lists)
+    if name not in lists:
+        offers = ", ".join(f"{path}@{other}" for other in lists)
         raise UserError(f"{path} holds several lists of rows: use one of {offers}")
-    return {wanted: lists[wanted]}
+    return {name: lists[name]}
 
 
 def _after_space(text: str, at: int) -> int:
