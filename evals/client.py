@@ -41,10 +41,11 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """A generated text. `finish_reason` is `stop` when the model ended by itself."""
+    """A generated text. `finish_reason` is `stop` when the model ended by itself; `seed` is None for a greedy text."""
 
     text: str
     finish_reason: str | None
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,20 +63,23 @@ class Scored:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How texts are generated. Temperature 0 is greedy and needs no seed; otherwise each request sends the seed.
+    """How texts are generated; temperature 0 is greedy. The seed is no part of it: each answer has one of its own.
 
     top_p is sent always: left out, the service would fill in the checkpoint's own default.
     """
 
     temperature: float = 0.0
     max_tokens: int = 64
-    seed: int = 0
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
 
-    def body(self) -> dict[str, Any]:
+    def body(self, seed: int | None) -> dict[str, Any]:
+        """Fields of one request. Raises `ValueError` for a sampled answer without a seed of its own (`seeds.py`)."""
         fields: dict[str, Any] = {"temperature": self.temperature, "max_tokens": self.max_tokens, "top_p": self.top_p}
-        fields |= {"seed": self.seed} if self.temperature > 0 else {}
+        if self.temperature > 0:
+            if seed is None:
+                raise ValueError("a sampled answer needs a seed of its own")
+            fields["seed"] = seed
         return fields | ({"stop": list(self.stop)} if self.stop else {})
 
 
@@ -124,16 +128,17 @@ class Client:
         # Other servers of the protocol use `root` for other things.
         return {str(row["id"]): str(row["root"] if row.get("owned_by") == "alignloop" else row["id"]) for row in rows}
 
-    async def chat(self, model: str, messages: Messages, sampling: Sampling) -> Answer:
-        body = {"model": model, "messages": _turns(messages)} | sampling.body()
+    async def chat(self, model: str, messages: Messages, sampling: Sampling, seed: int | None = None) -> Answer:
+        """The answer to a conversation. `seed` is required above temperature 0."""
+        body = {"model": model, "messages": _turns(messages)} | sampling.body(seed)
         choice = (await self._request("POST", "/v1/chat/completions", body))["choices"][0]
-        return Answer(choice["message"]["content"] or "", choice["finish_reason"])
+        return Answer(choice["message"]["content"] or "", choice["finish_reason"], body.get("seed"))
 
-    async def complete(self, model: str, prompts: Sequence[str], sampling: Sampling) -> list[Answer]:
-        """What follows each text, in one request."""
-        body = {"model": model, "prompt": list(prompts)} | sampling.body()
-        choices = (await self._request("POST", "/v1/completions", body))["choices"]
-        return [Answer(c["text"], c["finish_reason"]) for c in sorted(choices, key=lambda c: c["index"])]
+    async def complete(self, model: str, prompt: str, sampling: Sampling, seed: int | None = None) -> Answer:
+        """What follows a text. One text per request: the prompts of one request would share its seed."""
+        body = {"model": model, "prompt": prompt} | sampling.body(seed)
+        choice = (await self._request("POST", "/v1/completions", body))["choices"][0]
+        return Answer(choice["text"], choice["finish_reason"], body.get("seed"))
 
     async def logprobs(self, model: str, prompts: Sequence[str] | Sequence[Sequence[int]]) -> list[Scored]:
         """Log-probabilities of texts (or lists of token ids), one `Scored` each, in one request."""

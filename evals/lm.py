@@ -84,7 +84,7 @@ class ServedModel(LM):
             until = settings.get("until") or []
             stop = tuple([until] if isinstance(until, str) else until)
             sampling = Sampling(max_tokens=int(settings.get("max_gen_toks", 64)), stop=stop)
-            return (await self.client.complete(self.checkpoint, [context], sampling))[0].text
+            return (await self.client.complete(self.checkpoint, context, sampling)).text
 
         found = self._run(each(requests, one, "generating", self.progress, self.client.concurrency))
         answers = []

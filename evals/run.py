@@ -23,6 +23,7 @@ from evals.client import Client, Sampling, progress_bar
 from evals.judges import toxicity as toxicity_judge
 from evals.judges import truth as truth_judge
 from evals.results import Item, Result, prompt_hash, summarise
+from evals.seeds import RULE
 from evals.statistics import Estimate, wilson
 from evals.suites import honesty, preference, reward, tax, toxicity, truth
 from evals.suites.judged import read_rows
@@ -75,7 +76,7 @@ class Config:
     max_tokens: int = 64
     """Longest answer in tokens."""
     seed: int = 0
-    """Seed sent with every request; it matters at a temperature above 0 only."""
+    """Seed of the run. Above temperature 0 each answer gets its own from it, the same for every system (seeds.py)."""
     concurrency: int = 48
     """Requests in flight at once."""
     gate: bool = True
@@ -99,7 +100,7 @@ class Setting:
 
     @property
     def sampling(self) -> Sampling:
-        return Sampling(self.config.temperature, self.config.max_tokens, self.config.seed)
+        return Sampling(self.config.temperature, self.config.max_tokens)
 
 
 def main(config: Config) -> int:
@@ -200,10 +201,11 @@ async def _measure(
     items: list[Item] = []
     world, suites = setting.world, setting.suites
 
-    async def on_world(name: str, label: str) -> tuple[list[Any], list[Any]]:
+    async def on_world(suite: Suite, name: str, label: str) -> tuple[list[Any], list[Any]]:
         assert world is not None
         rows = read_rows(world, name)
-        return rows, await answer_rows(client, system, rows, setting.sampling, progress, label)
+        seed = setting.config.seed
+        return rows, await answer_rows(client, system, rows, setting.sampling, seed, suite, progress, label)
 
     if "tax" in suites:
         # The world's own held-out text is longer than the measurement needs; a user's file is used whole.
@@ -212,7 +214,7 @@ async def _measure(
         items += await tax.measure(client, system.checkpoint, setting.files, progress, limits)
     if "truth" in suites and world:
         for kind in ("misconceptions", "facts"):
-            rows, answers = await on_world(f"items-{kind}.jsonl", kind)
+            rows, answers = await on_world("truth", f"items-{kind}.jsonl", kind)
             items += truth.generated(kind, rows, answers)
         choices = truth.world_choices(read_rows(world, "items-misconceptions.jsonl"))
         items += await truth.choose(client, system.checkpoint, "misconceptions_choices", choices, progress)
@@ -225,16 +227,18 @@ async def _measure(
         if setting.truth_judge is not None:
             asked = truth.truthfulqa_rows(setting.truthfulqa)
             sampling = replace(setting.sampling, stop=("\n",))
-            answers = await answer_rows(client, system, asked, sampling, progress, "TruthfulQA", truth.primed)
+            answers = await answer_rows(
+                client, system, asked, sampling, setting.config.seed, "truth", progress, "TruthfulQA", truth.primed
+            )
             items += truth.truthfulqa_generated(asked, answers, setting.truth_judge)
     if "honesty" in suites:
         for kind in honesty.KINDS:
-            items += honesty.items(kind, *await on_world(f"items-{kind}.jsonl", kind))
+            items += honesty.items(kind, *await on_world("honesty", f"items-{kind}.jsonl", kind))
     if "toxicity" in suites:
-        items += toxicity.items(*await on_world("items-rude.jsonl", "rude prompts"), setting.judge)
+        items += toxicity.items(*await on_world("toxicity", "items-rude.jsonl", "rude prompts"), setting.judge)
     answered: list[Item] = []
     if {"preference", "reward"} & set(suites) and world:
-        answered = preference.items(*await on_world("prompts-evaluation.jsonl", "prompts"))
+        answered = preference.items(*await on_world("preference", "prompts-evaluation.jsonl", "prompts"))
         items += answered if "preference" in suites else []
     if scorer and "reward" in suites:
         items += await reward.mean_reward(client, scorer.checkpoint, answered, progress)
@@ -285,7 +289,7 @@ def _write(
         through_filters=config.through_filters,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=config.seed,
-        sampling=asdict(setting.sampling),
+        sampling=asdict(setting.sampling) | ({"seed": RULE} if config.temperature > 0 else {}),
         suites=list(setting.suites),
         data=setting.data,
         judges=judges,

@@ -113,6 +113,7 @@ def truthfulqa_generated(rows: Sequence[Row], answers: Sequence[Answer | Refused
                 finish_reason=answer.finish_reason if isinstance(answer, Answer) else None,
                 scores={"truthful": float(next(scores) >= 0.5) if there else None},
                 missing=answer.reason if isinstance(answer, Refused) else None,
+                seed=answer.seed if isinstance(answer, Answer) else None,
             )
         )
     return items
