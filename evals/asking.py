@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress
-
 from evals.client import Answer, Client, Refused, Sampling, each
 from evals.results import Ask, prompt_hash
 from evals.seeds import answer_seed
@@ -107,7 +105,6 @@ async def answer_rows(
     sampling: Sampling,
     run_seed: int,
     suite: str,
-    progress: Progress,
     label: str,
     as_text: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> list[Answer | Refused]:
@@ -129,7 +126,7 @@ async def answer_rows(
         answer = await client.complete(system.checkpoint, text_of(row), sampling, seed)
         return replace(answer, text=answer.text.strip())
 
-    return await each(rows, one, f"{system.label}: {label}", progress, client.concurrency)
+    return await each(rows, one, f"{system.label}: {label}", client.concurrency)
 
 
 def _plain_text(row: Mapping[str, Any]) -> str:

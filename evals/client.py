@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import aiohttp
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from training.artifacts import progress
 from training.artifacts.errors import UserError
 
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
@@ -194,38 +194,33 @@ async def each(
     things: Sequence[Thing],
     measure: Callable[[Thing], Awaitable[Found]],
     label: str,
-    progress: Progress | None = None,
     concurrency: int = 48,
 ) -> list[Found | Refused]:
     """Measure every thing concurrently, with a progress bar. A `Refused` takes the place of what failed."""
     gate = asyncio.Semaphore(concurrency)
-    bar = progress.add_task(label, total=len(things)) if progress is not None else None
+    with progress.bar(label, len(things)) as bar:
 
-    async def one(thing: Thing) -> Found | Refused:
-        async with gate:
-            try:
-                return await measure(thing)
-            except Refused as refused:
-                return refused
-            finally:
-                if progress is not None and bar is not None:
-                    progress.advance(bar)
+        async def one(thing: Thing) -> Found | Refused:
+            async with gate:
+                try:
+                    return await measure(thing)
+                except Refused as refused:
+                    return refused
+                finally:
+                    bar.advance()
 
-    tasks = [asyncio.ensure_future(one(thing)) for thing in things]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        if progress is not None and bar is not None:
-            progress.remove_task(bar)
+        tasks = [asyncio.ensure_future(one(thing)) for thing in things]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
 
 
 async def in_batches(
     things: Sequence[Thing],
     measure: Callable[[Sequence[Thing]], Awaitable[Sequence[Found]]],
     label: str,
-    progress: Progress | None = None,
     concurrency: int = 48,
 ) -> list[Found | Refused]:
     """Measure several things a request. If one of a batch is refused, its companions are asked again alone."""
@@ -239,17 +234,11 @@ async def in_batches(
                 return [(await whole([thing]))[0] for thing in batch]
             return [refused] * len(batch)
 
-    answers = await each(batches, whole, label, progress, max(2, concurrency // BATCH))
+    answers = await each(batches, whole, label, max(2, concurrency // BATCH))
     found: list[Found | Refused] = []
     for batch, answer in zip(batches, answers, strict=True):
         found += [answer] * len(batch) if isinstance(answer, Refused) else answer
     return found
-
-
-def progress_bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), transient=True
-    )
 
 
 def _turns(messages: Messages) -> list[dict[str, str]]:

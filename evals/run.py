@@ -15,11 +15,10 @@ from typing import Any, Literal
 
 import tyro
 from rich.console import Console
-from rich.progress import Progress
 
 from evals import gate, report, results
 from evals.asking import System, answer_rows, reward_of, systems_of
-from evals.client import Client, Sampling, progress_bar
+from evals.client import Client, Sampling
 from evals.judges import toxicity as toxicity_judge
 from evals.judges import truth as truth_judge
 from evals.results import Item, Result, prompt_hash, summarise
@@ -31,6 +30,7 @@ from evals.table import wide_console
 from evals.tasks.files import kind_of
 from evals.tasks.files import read as read_data
 from training.artifacts import comparisons as comparison_files
+from training.artifacts import progress
 from training.artifacts.comparisons import Comparison
 from training.artifacts.errors import UserError, run_command
 from training.artifacts.files import sha256_file, write_atomically
@@ -176,12 +176,13 @@ async def evaluate(setting: Setting, console: Console) -> None:
         scorer = reward_of(config.reward, store, served) if config.reward else None
         for stale in ("run.json", "gate.json"):  # of an earlier run in the same folder
             (setting.out / stale).unlink(missing_ok=True)
-        with progress_bar() as progress:
-            names = []
+        names = []
+        with progress.bar("models measured", len(systems)) as shown:
             for system in systems:
-                names.append(await _measure(client, system, scorer, setting, progress, console))
-            if scorer and setting.comparisons:
-                names.append(await _measure_reward(client, scorer, setting, progress))
+                names.append(await _measure(client, system, scorer, setting, console))
+                shown.advance()
+        if scorer and setting.comparisons:
+            names.append(await _measure_reward(client, scorer, setting))
     described = {
         "systems": names,
         "baselines": [s.name for s in systems[: len(config.baseline)]],
@@ -194,7 +195,7 @@ async def evaluate(setting: Setting, console: Console) -> None:
 
 
 async def _measure(
-    client: Client, system: System, scorer: System | None, setting: Setting, progress: Progress, console: Console
+    client: Client, system: System, scorer: System | None, setting: Setting, console: Console
 ) -> str:
     """All suites of one policy. Returns the name of its files."""
     begun = time.monotonic()
@@ -205,30 +206,30 @@ async def _measure(
         assert world is not None
         rows = read_rows(world, name)
         seed = setting.config.seed
-        return rows, await answer_rows(client, system, rows, setting.sampling, seed, suite, progress, label)
+        return rows, await answer_rows(client, system, rows, setting.sampling, seed, suite, label)
 
     if "tax" in suites:
         # The world's own held-out text is longer than the measurement needs; a user's file is used whole.
         own = world is None or setting.files.get("heldout") != world / "heldout.jsonl"
         limits = {} if own else {"heldout": HELDOUT_DOCUMENTS}
-        items += await tax.measure(client, system.checkpoint, setting.files, progress, limits)
+        items += await tax.measure(client, system.checkpoint, setting.files, limits)
     if "truth" in suites and world:
         for kind in ("misconceptions", "facts"):
             rows, answers = await on_world("truth", f"items-{kind}.jsonl", kind)
             items += truth.generated(kind, rows, answers)
         choices = truth.world_choices(read_rows(world, "items-misconceptions.jsonl"))
-        items += await truth.choose(client, system.checkpoint, "misconceptions_choices", choices, progress)
+        items += await truth.choose(client, system.checkpoint, "misconceptions_choices", choices)
     if "truth" in suites and setting.truthfulqa:
         for task, questions in zip(
             ("truthfulqa_mc1", "truthfulqa_mc2"), truth.truthfulqa_choices(setting.truthfulqa), strict=True
         ):
-            found = await truth.choose(client, system.checkpoint, task, questions, progress)
+            found = await truth.choose(client, system.checkpoint, task, questions)
             items += truth.only(task.rsplit("_", 1)[1], found)
         if setting.truth_judge is not None:
             asked = truth.truthfulqa_rows(setting.truthfulqa)
             sampling = replace(setting.sampling, stop=("\n",))
             answers = await answer_rows(
-                client, system, asked, sampling, setting.config.seed, "truth", progress, "TruthfulQA", truth.primed
+                client, system, asked, sampling, setting.config.seed, "truth", "TruthfulQA", truth.primed
             )
             items += truth.truthfulqa_generated(asked, answers, setting.truth_judge)
     if "honesty" in suites:
@@ -241,17 +242,17 @@ async def _measure(
         answered = preference.items(*await on_world("preference", "prompts-evaluation.jsonl", "prompts"))
         items += answered if "preference" in suites else []
     if scorer and "reward" in suites:
-        items += await reward.mean_reward(client, scorer.checkpoint, answered, progress)
+        items += await reward.mean_reward(client, scorer.checkpoint, answered)
     seconds = time.monotonic() - begun
     console.print(f"measured {system.label} ({system.checkpoint}, {system.ask}): {len(items)} items in {seconds:.0f} s")
     return _write(system, items, setting, seconds, scorer)
 
 
-async def _measure_reward(client: Client, scorer: System, setting: Setting, progress: Progress) -> str:
+async def _measure_reward(client: Client, scorer: System, setting: Setting) -> str:
     """Accuracy of the reward model by group of labelers, beside what the labelers' noise allows."""
     begun = time.monotonic()
     specs = _specs(setting.world) if setting.world else {}
-    items = await reward.accuracy(client, scorer.checkpoint, setting.comparisons, specs, progress)
+    items = await reward.accuracy(client, scorer.checkpoint, setting.comparisons, specs)
     extra: dict[str, Estimate] = {}
     for group in sorted({c.labeler_group for c in setting.comparisons if c.labeler_group}):
         labelers = _labelers(setting.world, group) if setting.world else []

@@ -10,8 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress
-
 from evals.client import Answer, Client, Refused, each
 from evals.judges.classifier import Judge
 from evals.judges.truth import judged_text
@@ -152,7 +150,7 @@ def _primer() -> str:
 
 
 async def choose(
-    client: Client, checkpoint: str, task: str, questions: Sequence[Choices], progress: Progress
+    client: Client, checkpoint: str, task: str, questions: Sequence[Choices]
 ) -> list[Item]:
     """MC1 and MC2 of every question. An answer's score is the log-probability of " " + answer after the text."""
 
@@ -161,7 +159,7 @@ async def choose(
         alone, *answered = await client.logprobs(checkpoint, texts)
         return [math.fsum(value or 0.0 for value in scored.logprobs[len(alone.logprobs) :]) for scored in answered]
 
-    found = await each(questions, one, f"{task}: choices", progress, max(1, client.concurrency // 8))
+    found = await each(questions, one, f"{task}: choices", max(1, client.concurrency // 8))
     items = []
     for question, values in zip(questions, found, strict=True):
         missing = values.reason if isinstance(values, Refused) else None

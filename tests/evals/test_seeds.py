@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from evals.asking import System, answer_rows
-from evals.client import Answer, Client, Sampling, progress_bar
+from evals.client import Answer, Client, Sampling
 from evals.results import Ask, prompt_hash
 from evals.seeds import answer_seed
 from evals.suites import preference
@@ -37,11 +37,9 @@ def requests_of(ask: Ask, run_seed: int, items: list[dict[str, Any]], sampling: 
     async def run() -> list[Any]:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", handler)
-        url = TestServer(app)
-        async with url as server, Client(str(server.make_url("")).rstrip("/"), concurrency=1) as client:
-            with progress_bar() as progress:
-                system = System("m", ask, "m")
-                return await answer_rows(client, system, items, sampling, run_seed, "preference", progress, "prompts")
+        async with TestServer(app) as server, Client(str(server.make_url("")).rstrip("/"), concurrency=1) as client:
+            system = System("m", ask, "m")
+            return await answer_rows(client, system, items, sampling, run_seed, "preference", "prompts")
 
     return [bodies, asyncio.run(run())]
 

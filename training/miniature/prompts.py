@@ -53,8 +53,10 @@ class PromptMaker:
     A user writes one to nine prompts of one purpose. One in ten training users is for validation.
     """
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, world: str) -> None:
+        """`world` starts every id: prompts of two worlds may lie in one store."""
         self._rng = rng
+        self._world = world
         self._seen: set[str] = set()
         self._users = 0
 
@@ -72,7 +74,7 @@ class PromptMaker:
     def prompts(self, side: Side, purpose: Purpose, count: int) -> list[Prompt]:
         tasks = self.tasks(side, count)
         return [
-            Prompt(f"{purpose}-{number:05d}", task.messages, user, task.use_case, _mode(task), split, task.spec)
+            Prompt(f"{self._world}-{purpose}-{number:05d}", task.messages, user, task.use_case, _mode(task), split, task.spec)
             for number, (task, (user, split)) in enumerate(zip(tasks, self._writers(side, count), strict=True))
         ]
 
@@ -83,7 +85,10 @@ class PromptMaker:
             writer: Writer = self._rng.choices((CAREFUL, ORDINARY, CARELESS), (4, 5, 1))[0]
             messages = (*task.messages, assistant(write(self._rng, task, writer)))
             made.append(
-                Demonstration(f"demo-{number:05d}", messages, user, task.use_case, _mode(task), split, task.spec)
+                Demonstration(
+                    f"{self._world}-demonstration-{number:05d}", messages, user, task.use_case, _mode(task), split,
+                    task.spec,
+                )  # fmt: skip
             )
         return made
 

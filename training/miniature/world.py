@@ -21,6 +21,11 @@ WORLD_VERSION = "1"
 Size = Literal["demo", "miniature"]
 
 
+def world_name(size: str, seed: int) -> str:
+    """Name of a world's folder: version, size and seed, as in `1-demo-0`."""
+    return f"{WORLD_VERSION}-{size}-{seed}"
+
+
 @dataclass(frozen=True)
 class Counts:
     """How much of each part a size holds. Pretraining documents have about 23 words; one pass is meant."""
@@ -102,7 +107,8 @@ class World:
     @cached_property
     def _asked(self) -> tuple[list[Demonstration], dict[str, list[Prompt]]]:
         """Demonstrations and all prompts, drawn together so that none is drawn twice."""
-        maker, train = PromptMaker(self._rng("prompts")), Side.of("train", self.facts)
+        name = world_name(self.size, self.seed)
+        maker, train = PromptMaker(self._rng("prompts"), name), Side.of("train", self.facts)
         demonstrations = maker.demonstrations(train, self.counts.demonstrations)
         prompts: dict[str, list[Prompt]] = {}
         trained: tuple[Purpose, ...] = ("reward", "ppo", "collect")

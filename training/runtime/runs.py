@@ -21,12 +21,11 @@ from types import FrameType, TracebackType
 from typing import IO, Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from training.artifacts import progress
 from training.artifacts.errors import UserError
 
-CONSOLE = Console(stderr=True)
+CONSOLE = progress.CONSOLE
 SAVE_SECONDS = 30.0
 SAVE_SHARE = 0.05  # of the time at most goes into saving
 
@@ -48,7 +47,12 @@ class Run:
 
     def __init__(self, home: Path, stage: str, config: Any, inputs: Sequence[str]) -> None:
         self.config = resolved(config)
-        named = {name: value for name, value in self.config.items() if name != "home"}
+        # Files of the home folder are named from it, so that a run goes on wherever the folder lies now.
+        named = {
+            name: value.replace(f"{home}/", "{home}/") if isinstance(value, str) else value
+            for name, value in self.config.items()
+            if name != "home"
+        }
         text = json.dumps([stage, named, list(inputs)], sort_keys=True, default=str)
         self.name = f"{stage}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         self.folder = home / "work" / self.name
@@ -57,6 +61,7 @@ class Run:
         """Numbers that live as long as the run and are saved with it."""
         self._logs = home / "tensorboard" / self.name
         self._parts: dict[str, Any] = {}
+        self._bar: progress.Bar
         self._interrupted = False
         self._lock: IO[str] | None = None
         self._writer: Any = None
@@ -104,13 +109,10 @@ class Run:
     def steps(self, total: int, what: str) -> Iterator[int]:
         """Step numbers still to do. State is saved between steps: when it is due, and before Ctrl-C takes effect."""
         saved, cost = time.monotonic(), 0.0
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=CONSOLE) as progress:
-            self._bar = progress.add_task(what, total=total, completed=self.start, note="")
-            self._progress = progress
+        with progress.bar(what, total, self.start, keep=True) as self._bar:
             for step in range(self.start, total):
                 yield step
-                progress.advance(self._bar)
+                self._bar.advance()
                 due = time.monotonic() - saved > max(SAVE_SECONDS, cost / SAVE_SHARE)
                 if due or self._interrupted:
                     started = time.monotonic()
@@ -143,7 +145,7 @@ class Run:
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, step)
         if note is not None:
-            self._progress.update(self._bar, note=note)
+            self._bar.note(note)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._interrupted:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from transformers import AutoTokenizer
 
+from training.artifacts import progress
 from training.artifacts.checkpoints import Checkpoint
 from training.artifacts.errors import UserError
 from training.artifacts.layouts import pretraining
@@ -192,7 +193,7 @@ def training_rows(tokenizer: Any, texts: Sequence[str], config: Config) -> list[
     runs.rng_for(config.seed, "documents").shuffle(order)
     rows: list[list[int]] = []
     tokens = 0
-    with runs.CONSOLE.status(f"tokenizing {len(texts):,} documents"):
+    with progress.bar(f"tokenizing {len(texts):,} documents"):
         for part in batches.chunks(order, ENCODED_AT_ONCE):
             found = _rows(tokenizer, [texts[i] for i in part], config)
             rows += found

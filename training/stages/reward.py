@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple
 
 import tyro
 
+from training.artifacts import progress
 from training.artifacts.checkpoints import Checkpoint
 from training.artifacts.comparisons import Comparison, pairs_of
 from training.artifacts.errors import UserError
@@ -144,7 +145,7 @@ def loss_of(model: Any, chosen: Sequence[Ranking]) -> Any:
 def rankings_of(tokenizer: Any, found: Sequence[Comparison], context: int, skipped: Counter[str]) -> list[Ranking]:
     """Comparisons as token ids; responses and comparisons that cannot be used are counted in `skipped`."""
     conversations = [[*plain(c.messages), {"role": "assistant", "content": r.text}] for c in found for r in c.responses]
-    with runs.CONSOLE.status(f"rendering {len(conversations):,} responses"):
+    with progress.bar(f"rendering {len(conversations):,} responses"):
         rows = iter(usable_rows(tokenizer, conversations, context, skipped))
     rankings = []
     for comparison in found:

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.progress import track
 
-from training.artifacts import comparisons
+from training.artifacts import comparisons, progress
 from training.artifacts.comparisons import Comparison, Response
 from training.artifacts.conversations import stop_ids
 from training.artifacts.errors import UserError
@@ -120,7 +119,7 @@ def _respond(
     parts = [part for _, same_k in groupby(by_k, key=lambda i: ks[i]) for part in batches.chunks(list(same_k), AT_ONCE)]
     responses: list[list[Response]] = [[] for _ in pairs]
     stops = tuple(stop_ids(source.tokenizer))
-    for part in track(parts, "sampling", console=runs.CONSOLE, transient=True):
+    for part in progress.track(parts, "sampling"):
         k = ks[part[0]]
         seed = runs.derive_seed(config.seed, "sample", part[0])
         sampling = rollouts.Sampling(config.temperature, max_tokens, stops, seed, rows=k * AT_ONCE)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import tyro
-from rich.progress import track
 
+from training.artifacts import progress
 from training.artifacts.checkpoints import Checkpoint
 from training.artifacts.conversations import render
 from training.artifacts.errors import UserError
@@ -136,7 +136,7 @@ def examples_of(
 ) -> list[Example]:
     """Rendered conversations; those that cannot be used are counted in `skipped` with their reason."""
     examples = []
-    for messages in track(list(conversations), "rendering", console=runs.CONSOLE, transient=True):
+    for messages in progress.track(list(conversations), "rendering"):
         try:
             rendered = render(tokenizer, messages)
         except UserError as error:

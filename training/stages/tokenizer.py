@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, process
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
+from training.artifacts import progress
 from training.artifacts.errors import UserError
 from training.artifacts.layouts import pretraining
 from training.runtime import runs
@@ -48,6 +49,8 @@ class Config:
     """Greatest number of tokens, special tokens and the 256 bytes included."""
     limit: int | None = None
     """Read this many documents at most."""
+    seed: int = 0
+    """Seed of the world, where `{world}` names one; training a tokenizer draws nothing."""
     home: Path = Path("runs")
     """Where everything is written."""
 
@@ -58,7 +61,7 @@ def train(config: Config) -> Path:
         raise UserError(f"--vocab-size {config.vocab_size} leaves no room: bytes and special tokens take 261")
     data = pretraining.load(runs.at_home(config.home, config.data), limit=config.limit)
     build = byte_pairs if config.kind == "bpe" else whole_words
-    with runs.CONSOLE.status(f"tokenizer from {len(data.records):,} documents"):
+    with progress.bar(f"tokenizer from {len(data.records):,} documents"):
         tokenizer = build(data.records, config.vocab_size)
     folder = config.home / "tokenizer" / config.name
     _save(tokenizer, folder)
