@@ -61,9 +61,7 @@ class ServedModel(LM):
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Log-probability of whole texts; one longer than the context is scored in halves, each without the other."""
-        found = self._run(
-            each([r.args[0] for r in requests], self._rolling, "texts", self.client.concurrency)
-        )
+        found = self._run(each([r.args[0] for r in requests], self._rolling, "texts", self.client.concurrency))
         answers = []
         for request, result in zip(requests, found, strict=True):
             if isinstance(result, Refused):

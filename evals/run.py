@@ -39,7 +39,7 @@ from training.miniature import Labeler
 
 Suite = Literal["tax", "truth", "honesty", "toxicity", "preference", "reward"]
 ALL: tuple[Suite, ...] = ("tax", "truth", "honesty", "toxicity", "preference", "reward")
-ON_THE_WORLD = {"honesty", "toxicity", "preference"}
+SYSTEMS_AT_ONCE = 2  # an engine works on one core on CPU: two keep two cores busy
 HELDOUT_DOCUMENTS = 500
 
 
@@ -176,11 +176,21 @@ async def evaluate(setting: Setting, console: Console) -> None:
         scorer = reward_of(config.reward, store, served) if config.reward else None
         for stale in ("run.json", "gate.json"):  # of an earlier run in the same folder
             (setting.out / stale).unlink(missing_ok=True)
-        names = []
+        at_once, texts = asyncio.Semaphore(SYSTEMS_AT_ONCE), RawText(client, setting)
         with progress.bar("models measured", len(systems)) as shown:
-            for system in systems:
-                names.append(await _measure(client, system, scorer, setting, console))
+
+            async def one(system: System) -> str:
+                async with at_once:
+                    name = await _measure(client, system, scorer, setting, texts, console)
                 shown.advance()
+                return name
+
+            tasks = [asyncio.create_task(one(system)) for system in systems]
+            try:
+                names = list(await asyncio.gather(*tasks))
+            finally:
+                for task in tasks:
+                    task.cancel()
         if scorer and setting.comparisons:
             names.append(await _measure_reward(client, scorer, setting))
     described = {
@@ -194,8 +204,43 @@ async def evaluate(setting: Setting, console: Console) -> None:
     write_atomically(setting.out / "run.json", json.dumps(described, indent=1, default=str) + "\n")
 
 
+class RawText:
+    """Suites that send raw text: the same for every way of asking a checkpoint, so measured once per checkpoint."""
+
+    def __init__(self, client: Client, setting: Setting) -> None:
+        self._client, self._setting = client, setting
+        self._lm_eval = asyncio.Lock()  # keeps state in its modules
+        self._items: dict[str, asyncio.Task[list[Item]]] = {}
+
+    async def items(self, checkpoint: str) -> list[Item]:
+        """Items of the tax, and of multiple choice on truth."""
+        if checkpoint not in self._items:
+            self._items[checkpoint] = asyncio.create_task(self._measure(checkpoint))
+        return await self._items[checkpoint]
+
+    async def _measure(self, checkpoint: str) -> list[Item]:
+        setting, client = self._setting, self._client
+        world, suites, items = setting.world, setting.suites, []
+        if "tax" in suites:
+            # The world's own held-out text is longer than the measurement needs; a user's file is used whole.
+            own = world is None or setting.files.get("heldout") != world / "heldout.jsonl"
+            limits = {} if own else {"heldout": HELDOUT_DOCUMENTS}
+            async with self._lm_eval:
+                items += await tax.measure(client, checkpoint, setting.files, limits)
+        if "truth" in suites and world:
+            choices = truth.world_choices(read_rows(world, "items-misconceptions.jsonl"))
+            items += await truth.choose(client, checkpoint, "misconceptions_choices", choices)
+        if "truth" in suites and setting.truthfulqa:
+            for task, questions in zip(
+                ("truthfulqa_mc1", "truthfulqa_mc2"), truth.truthfulqa_choices(setting.truthfulqa), strict=True
+            ):
+                chosen = await truth.choose(client, checkpoint, task, questions)
+                items += truth.only(task.rsplit("_", 1)[1], chosen)
+        return items
+
+
 async def _measure(
-    client: Client, system: System, scorer: System | None, setting: Setting, console: Console
+    client: Client, system: System, scorer: System | None, setting: Setting, texts: RawText, console: Console
 ) -> str:
     """All suites of one policy. Returns the name of its files."""
     begun = time.monotonic()
@@ -208,35 +253,24 @@ async def _measure(
         seed = setting.config.seed
         return rows, await answer_rows(client, system, rows, setting.sampling, seed, suite, label)
 
-    if "tax" in suites:
-        # The world's own held-out text is longer than the measurement needs; a user's file is used whole.
-        own = world is None or setting.files.get("heldout") != world / "heldout.jsonl"
-        limits = {} if own else {"heldout": HELDOUT_DOCUMENTS}
-        items += await tax.measure(client, system.checkpoint, setting.files, limits)
+    items += await texts.items(system.checkpoint)
     if "truth" in suites and world:
         for kind in ("misconceptions", "facts"):
             rows, answers = await on_world("truth", f"items-{kind}.jsonl", kind)
             items += truth.generated(kind, rows, answers)
-        choices = truth.world_choices(read_rows(world, "items-misconceptions.jsonl"))
-        items += await truth.choose(client, system.checkpoint, "misconceptions_choices", choices)
-    if "truth" in suites and setting.truthfulqa:
-        for task, questions in zip(
-            ("truthfulqa_mc1", "truthfulqa_mc2"), truth.truthfulqa_choices(setting.truthfulqa), strict=True
-        ):
-            found = await truth.choose(client, system.checkpoint, task, questions)
-            items += truth.only(task.rsplit("_", 1)[1], found)
-        if setting.truth_judge is not None:
-            asked = truth.truthfulqa_rows(setting.truthfulqa)
-            sampling = replace(setting.sampling, stop=("\n",))
-            answers = await answer_rows(
-                client, system, asked, sampling, setting.config.seed, "truth", "TruthfulQA", truth.primed
-            )
-            items += truth.truthfulqa_generated(asked, answers, setting.truth_judge)
+    if "truth" in suites and setting.truthfulqa and setting.truth_judge is not None:
+        questions = truth.truthfulqa_rows(setting.truthfulqa)
+        sampling = replace(setting.sampling, stop=("\n",))
+        answers = await answer_rows(
+            client, system, questions, sampling, setting.config.seed, "truth", "TruthfulQA", truth.primed
+        )
+        items += await asyncio.to_thread(truth.truthfulqa_generated, questions, answers, setting.truth_judge)
     if "honesty" in suites:
         for kind in honesty.KINDS:
             items += honesty.items(kind, *await on_world("honesty", f"items-{kind}.jsonl", kind))
     if "toxicity" in suites:
-        items += toxicity.items(*await on_world("toxicity", "items-rude.jsonl", "rude prompts"), setting.judge)
+        rude = await on_world("toxicity", "items-rude.jsonl", "rude prompts")
+        items += await asyncio.to_thread(toxicity.items, *rude, setting.judge)  # a model's work: others go on
     answered: list[Item] = []
     if {"preference", "reward"} & set(suites) and world:
         answered = preference.items(*await on_world("preference", "prompts-evaluation.jsonl", "prompts"))

@@ -185,7 +185,7 @@ def _sampling(policies: Run) -> str:
     """How the answers were generated, in a sentence; empty without any policy."""
     kinds = {(r.sampling["temperature"], r.sampling["max_tokens"], r.seed) for r, _ in policies}
     told = [
-        f"{'greedily' if t == 0 else f'at temperature {t:g}, each with a seed of its own from run seed {seed}'}, at most {tokens} tokens"
+        f"{'greedily' if t == 0 else f'at temperature {t:g} with a seed each (run {seed})'}, at most {tokens} tokens"
         for t, tokens, seed in sorted(kinds)
     ]
     return f"Answers were generated {'; '.join(told)}." if told else ""

@@ -149,9 +149,7 @@ def _primer() -> str:
     return template.split("'", 2)[1]
 
 
-async def choose(
-    client: Client, checkpoint: str, task: str, questions: Sequence[Choices]
-) -> list[Item]:
+async def choose(client: Client, checkpoint: str, task: str, questions: Sequence[Choices]) -> list[Item]:
     """MC1 and MC2 of every question. An answer's score is the log-probability of " " + answer after the text."""
 
     async def one(question: Choices) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -38,7 +38,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 
 
 @pytest.fixture
-def labelers(app_client: Build, local_store: Store) -> Iterator[list[TestClient]]:
+def labelers(app_client: Build, local_store: Store) -> list[TestClient]:
     clients = []
     for name in ("Ada", "Bob"):
         with local_store.session() as session:
@@ -46,7 +46,7 @@ def labelers(app_client: Build, local_store: Store) -> Iterator[list[TestClient]
         client = app_client()
         client.headers["X-CSRF-Token"] = client.post("/api/session", json={"token": token}).json()["csrf"]
         clients.append(client)
-    yield clients
+    return clients
 
 
 def store_prompts(store: Store, *texts: str) -> None:
@@ -99,7 +99,9 @@ def test_a_prompt_with_identical_responses_is_passed_over_and_counted(
     assert {r["task"] and r["task"]["prompt_id"] for r in (take(labelers[1], "compare", 2),)} == {"other"}
 
 
-def test_identical_responses_to_a_typed_prompt_are_said(answers: dict[str, list[str]], labelers: list[TestClient]) -> None:
+def test_identical_responses_to_a_typed_prompt_are_said(
+    answers: dict[str, list[str]], labelers: list[TestClient]
+) -> None:
     answers["mine"] = ["x", "x"]
     reply = labelers[0].post("/api/tasks/prompt", json={"text": "mine"})
     assert (reply.status_code, reply.json()["error"]["code"]) == (409, "identical_responses")

@@ -102,7 +102,10 @@ class _Display:
             with self._lock:
                 if self._rich is not None and bar in self._bars:
                     self._rich.update(
-                        self._bars[bar], completed=bar.completed, note=bar.text, description=bar.title  # type: ignore[arg-type]
+                        self._bars[bar],
+                        completed=bar.completed,
+                        note=bar.text,
+                        description=bar.title,  # type: ignore[arg-type]
                     )
 
     def close(self, bar: Bar, finished: bool) -> None:

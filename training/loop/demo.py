@@ -153,8 +153,7 @@ def _serve(steps: Steps, stack: ExitStack) -> Service:
     _command("service", "import", "prompts", f"{results['world']}/prompts-collect.jsonl", *home)
     key = _command("service", "keys", "add", "demo", "--scopes", *SCOPES, "--days", "1", *home)
     service = Service(f"http://127.0.0.1:{config.port}", key.strip())
-    measured = [] if _is_measured(steps) else list(MEASURED)
-    served = [results[step] for step in (*ALIASES.values(), *measured)]
+    served = _served(steps)
     log = config.home / "logs" / "service.log"
     child = processes.start(
         ["service", "serve", "--open", "--port", str(config.port), "--with-engines", *served, *home],
@@ -172,6 +171,12 @@ def _serve(steps: Steps, stack: ExitStack) -> Service:
             bar.advance(len(served) - len(missing) - bar.completed)
             time.sleep(1)
     return service
+
+
+def _served(steps: Steps) -> list[str]:
+    """Checkpoints that need an engine: those of the aliases and, until the turn is measured, all that is compared."""
+    measured = () if _is_measured(steps) else MEASURED
+    return [steps.results[step] for step in (*ALIASES.values(), *measured)]
 
 
 def _report_folder(steps: Steps) -> Path:
@@ -197,7 +202,8 @@ def _measure(steps: Steps, service: Service) -> Path:
             "--baseline", base, f"{base}:few-shot", results["sft"],
             "--checkpoint", results["ppo"], results["ppo-ptx"],
             "--reward", results["reward"], "--comparisons", str(rankings.with_stem(f"{rankings.stem}-validation")),
-        ]
+        ],
+        processes.ONE_THREAD,
     )  # fmt: skip
     return out
 

@@ -224,7 +224,7 @@ def _measure(config: Config, service: Service, policies: Mapping[str, str], base
             "--temperature", str(config.temperature), "--seed", str(config.seed),
             *(["--world", str(world)] if world else []),
         ],
-        environment={"ALIGNLOOP_KEY": service.key},
+        environment={"ALIGNLOOP_KEY": service.key, **processes.ONE_THREAD},
     )  # fmt: skip
     try:
         processes.finish(child, "the evaluation")

@@ -74,7 +74,15 @@ class PromptMaker:
     def prompts(self, side: Side, purpose: Purpose, count: int) -> list[Prompt]:
         tasks = self.tasks(side, count)
         return [
-            Prompt(f"{self._world}-{purpose}-{number:05d}", task.messages, user, task.use_case, _mode(task), split, task.spec)
+            Prompt(
+                f"{self._world}-{purpose}-{number:05d}",
+                task.messages,
+                user,
+                task.use_case,
+                _mode(task),
+                split,
+                task.spec,
+            )
             for number, (task, (user, split)) in enumerate(zip(tasks, self._writers(side, count), strict=True))
         ]
 
@@ -86,9 +94,14 @@ class PromptMaker:
             messages = (*task.messages, assistant(write(self._rng, task, writer)))
             made.append(
                 Demonstration(
-                    f"{self._world}-demonstration-{number:05d}", messages, user, task.use_case, _mode(task), split,
+                    f"{self._world}-demonstration-{number:05d}",
+                    messages,
+                    user,
+                    task.use_case,
+                    _mode(task),
+                    split,
                     task.spec,
-                )  # fmt: skip
+                )
             )
         return made
 

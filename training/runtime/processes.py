@@ -84,6 +84,10 @@ def stop(process: subprocess.Popen[str], grace: float = GRACE) -> None:
         process.wait()
 
 
+# For a command that works beside engines, which keep the cores busy (see `shared_cores`).
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
 def shared_cores(commands: int) -> dict[str, str] | None:
     """Environment of each of several commands that run at once: an even share of the cores; None for one alone.
 
