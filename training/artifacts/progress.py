@@ -12,7 +12,16 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text
 
 CONSOLE = Console(stderr=True)
@@ -77,7 +86,7 @@ class _Display:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._bars: dict[Bar, int] = {}  # bar -> rich's number of it, -1 in a log file
+        self._bars: dict[Bar, TaskID] = {}  # bar -> rich's number of it, -1 in a log file
         self._rich: Progress | None = None
         self._ended: threading.Event | None = None
 
@@ -91,7 +100,7 @@ class _Display:
                 number = self._rich.add_task(bar.title, total=bar.total, completed=bar.completed, note="", bar=bar)
                 self._bars[bar] = number
             else:
-                self._bars[bar] = -1
+                self._bars[bar] = TaskID(-1)
                 if self._ended is None:
                     self._ended = threading.Event()
                     threading.Thread(target=self._tell, args=(self._ended,), daemon=True).start()
@@ -105,7 +114,7 @@ class _Display:
                         self._bars[bar],
                         completed=bar.completed,
                         note=bar.text,
-                        description=bar.title,  # type: ignore[arg-type]
+                        description=bar.title,
                     )
 
     def close(self, bar: Bar, finished: bool) -> None:
@@ -114,7 +123,7 @@ class _Display:
             bar._display = None
             if self._rich is not None:
                 if not bar.keep:
-                    self._rich.remove_task(number)  # type: ignore[arg-type]
+                    self._rich.remove_task(number)
                 if not self._bars:
                     self._rich.stop()
                     self._rich = None

@@ -17,6 +17,7 @@ from training.artifacts.checkpoints import Checkpoint
 from training.artifacts.errors import UserError
 from training.artifacts.layouts import pretraining
 from training.models import building, forward, hardware, optimization, probes, publishing
+from training.models.parallel import add_gradients
 from training.rl import batches
 from training.rl.losses import token_logprobs
 from training.runtime import runs
@@ -104,8 +105,8 @@ def train(config: Config) -> Checkpoint:
             optimization.set_rate(optimizer, _rate(step, len(plan), config))
             # 2. Mean cross-entropy over the step's tokens.
             batch = [rows[i] for i in plan[step]]
-            loss = next_token_loss(model, batch) / sum(len(row) - 1 for row in batch)
-            loss.backward()
+            predicted = sum(len(row) - 1 for row in batch)
+            loss = add_gradients(model, batch, lambda part, n=predicted: next_token_loss(model, part) / n)
             # 3. One optimizer step.
             norm = optimization.clip_gradients([model], 1.0)
             optimizer.step()
@@ -115,8 +116,8 @@ def train(config: Config) -> Checkpoint:
                 speed = seen / (time.monotonic() - started)
                 run.log(
                     step,
-                    {"loss": loss.item(), "gradient_norm": norm, "tokens_per_second": speed},
-                    f"loss {loss.item():.3f}  {speed:,.0f} tokens/s",
+                    {"loss": loss, "gradient_norm": norm, "tokens_per_second": speed},
+                    f"loss {loss:.3f}  {speed:,.0f} tokens/s",
                 )
 
         loss_held_out = held_out_loss(model, validation, config.batch_tokens)
