@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from training.runtime.runs import rng_for
 
@@ -47,10 +48,16 @@ def cycle_batch(rows: int, size: int, number: int, *names: int | str) -> list[in
     place = number * size
     while len(found) < size:
         one_pass, start = divmod(place + len(found), rows)
-        order = list(range(rows))
-        rng_for("stretch", *names, one_pass).shuffle(order)
+        order = _shuffled_pass(rows, one_pass, names)
         found += order[start : start + size - len(found)]
     return found
+
+
+@lru_cache(maxsize=8)  # the passes that are under way: shuffling a million rows anew for each batch takes a second
+def _shuffled_pass(rows: int, number: int, names: tuple[int | str, ...]) -> tuple[int, ...]:
+    order = list(range(rows))
+    rng_for("stretch", *names, number).shuffle(order)
+    return tuple(order)
 
 
 def chunks(rows: Sequence[int], size: int | None) -> list[list[int]]:
