@@ -40,8 +40,10 @@ class Endpoint:
         reward_offset: subtracted from raw scores.
         stop_ids: ids that end an assistant turn.
         special: control strings that no message may contain.
+        merge_system: whether a system turn is put before the first user turn's text.
         created: time of publication, ISO 8601.
         folder: the checkpoint's folder on the supervisor's machine; gateways that score must see it too.
+        pad_id: a reward model's padding token, see `scores.scored_part`.
     """
 
     checkpoint: str
@@ -53,8 +55,10 @@ class Endpoint:
     reward_offset: float
     stop_ids: tuple[int, ...]
     special: tuple[str, ...]
+    merge_system: bool
     created: str
     folder: Path
+    pad_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,8 @@ def _endpoint(row: Engine) -> Endpoint:
         reward_offset=manifest["reward_offset"] or 0.0,
         stop_ids=tuple(manifest["stop_ids"]),
         special=tuple(manifest["special"]),
+        merge_system=manifest.get("merge_system", False),  # rows of an earlier version lack it
         created=manifest["created"],
         folder=Path(manifest["path"]),
+        pad_id=manifest.get("pad_id"),
     )

@@ -51,8 +51,10 @@ class ApiError(Exception):
 
 
 def body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    """OpenAI's error object."""
+    """OpenAI's error object. What no UTF-8 can hold, such as half an emoji that the caller sent, becomes `?`."""
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    message = message.encode(errors="replace").decode()
+    param = None if param is None else param.encode(errors="replace").decode()
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 

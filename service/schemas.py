@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 
 class Body(BaseModel):
@@ -13,9 +13,13 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+# Checked one conversation at a time, when it is rendered: one that is broken must not spoil the others of its request.
+Unchecked = Annotated[Any, WithJsonSchema({"description": "text, or a list of text parts"})]
+
+
 class Turn(Body):
-    role: str
-    content: str
+    role: Any
+    content: Unchecked
 
 
 class ScoreRequest(Body):
@@ -23,7 +27,7 @@ class ScoreRequest(Body):
 
     model: str = Field(description="id or alias of a reward model")
     messages: list[Turn] | None = Field(None, description="the prompt, ending with the user")
-    responses: list[str] | None = Field(None, min_length=1, description="responses to `messages`")
+    responses: list[Unchecked] | None = Field(None, min_length=1, description="responses to `messages`")
     conversations: list[list[Turn]] | None = Field(
         None, min_length=1, description="whole conversations, each ending with the assistant; instead of the other two"
     )

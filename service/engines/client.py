@@ -12,7 +12,7 @@ from training.artifacts.errors import UserError
 SECONDS = 120.0
 
 
-def tokenize(url: str, model: str, messages: Sequence[Mapping[str, str]], *, generation: bool = False) -> list[int]:
+def tokenize(url: str, model: str, messages: Sequence[Mapping[str, Any]], *, generation: bool = False) -> list[int]:
     """Token ids that the engine makes of a conversation."""
     body = {"model": model, "messages": list(messages), "add_generation_prompt": generation}
     tokens: list[int] = ask(url, "/tokenize", body)["tokens"]

@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from service.engines import client
-from service.tokenizers import load_tokenizer
+from service.tokenizers import load_tokenizer, renderer_for
 from training.artifacts.checkpoints import Checkpoint
-from training.artifacts.conversations import render
+from training.artifacts.conversations import Refusal
 from training.artifacts.errors import UserError
 
 CONVERSATIONS: list[list[dict[str, str]]] = [
     [{"role": "user", "content": "Hello, world!"}],
     [{"role": "user", "content": "  Two spaces,\n\na blank line and a tab\t.  "}],
-    [{"role": "user", "content": "Name 3 rivers."}, {"role": "assistant", "content": "Rhine, Nile, Yangtze."}],
+    [
+        {"role": "user", "content": "Name 3 rivers."},
+        {"role": "assistant", "content": "Rhine, Nile, Yangtze."},
+        {"role": "user", "content": "Which is the longest?"},
+    ],
     [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Où est l'été ? 🌞"},
@@ -27,7 +31,7 @@ HALF_PRECISION = (0.15, 0.15)
 
 
 def check(checkpoint: Checkpoint, url: str, dtype: str) -> None:
-    """Compare the engine at `url` with `render` and with the manifest's probe.
+    """Compare the engine at `url` with the renderer's prompts and with the manifest's probe.
 
     Args:
         dtype: what the engine computes in; `float32` is held to 1e-3 for log-probabilities, 1e-4 for rewards.
@@ -52,15 +56,13 @@ def _check_tokens(checkpoint: Checkpoint, url: str) -> None:
     tokenizer = load_tokenizer(checkpoint.path)
     if not getattr(tokenizer, "chat_template", None):
         return
-    for messages in CONVERSATIONS:
-        generation = messages[-1]["role"] == "user"
-        try:
-            expected = render(tokenizer, messages, generation=generation).ids
-        except Exception:
-            # Templates may refuse a role or an order; what `render` refuses is never served.
-            continue
-        found = client.tokenize(url, checkpoint.id, messages, generation=generation)
-        if found != expected:
+    manifest = checkpoint.manifest
+    renderer = renderer_for(checkpoint.path, manifest.system, manifest.stop_ids)
+    for messages, expected in zip(CONVERSATIONS, renderer.prompts(CONVERSATIONS), strict=True):
+        turns = renderer.usable(messages)
+        if isinstance(expected, Refusal) or isinstance(turns, Refusal):
+            continue  # a template may refuse a role or an order: such a conversation is never served
+        if client.tokenize(url, checkpoint.id, turns, generation=True) != expected.ids:
             raise UserError(
                 f"the engine of {checkpoint.id} tokenizes a conversation differently than training did: "
                 "publish the checkpoint again with its own tokenizer and chat template"

@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import comb
 from typing import Any
 
@@ -14,8 +14,10 @@ import aiohttp
 
 from service.endpoints import Endpoint, Endpoints
 from service.errors import ApiError
+from service.messages import for_engine
 from service.routes.openai import upstream_error
 from training.artifacts.comparisons import Response
+from training.artifacts.conversations import Message
 
 
 class UnusablePrompt(ApiError):
@@ -55,7 +57,7 @@ async def sample(
     http: aiohttp.ClientSession,
     endpoints: Endpoints,
     chosen: Sequence[Endpoint],
-    messages: Sequence[dict[str, str]],
+    messages: Sequence[Mapping[str, Any]],
     k: int,
     temperature: float,
     limit: int,
@@ -71,12 +73,12 @@ async def sample(
         UnusablePrompt: see there.
         ApiError: 502 or 503 when an engine fails, is down or full.
     """
-    check_texts(messages, chosen)
 
     async def ask(endpoint: Endpoint, n: int) -> list[Response] | UnusablePrompt:
         try:
+            own = _for_engine(messages, endpoint)
             with endpoints.busy(endpoint, limit):
-                return await complete(http, endpoint, messages, n, temperature)
+                return await complete(http, endpoint, own, n, temperature)
         except UnusablePrompt as refusal:
             return refusal
 
@@ -102,21 +104,6 @@ async def sample(
     return responses, propensity
 
 
-def check_texts(messages: Sequence[dict[str, str]], policies: Sequence[Endpoint]) -> None:
-    """Raise `UnusablePrompt` for texts that no engine may or can be sent."""
-    specials = sorted({special for endpoint in policies for special in endpoint.special})
-    for text in (message["content"] for message in messages):
-        for string in specials:
-            if string in text:
-                message = f"the prompt contains the special token {string!r}: remove it"
-                raise UnusablePrompt(400, message, code="special_token")
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            message = "the prompt holds half a character (a surrogate without its pair): remove it"
-            raise UnusablePrompt(400, message, code="invalid_text") from None
-
-
 def distinct(responses: Sequence[Response]) -> list[Response]:
     """Responses without those that read like another, in order; chance decides which of equals stays, so that no
     policy gains from its place. Fewer than two: there is nothing to compare."""
@@ -125,8 +112,16 @@ def distinct(responses: Sequence[Response]) -> list[Response]:
     return [responses[index] for index in sorted(first.values())]
 
 
+def _for_engine(messages: Sequence[Mapping[str, Any]], endpoint: Endpoint) -> list[Message]:
+    """The messages as one policy is given them. Raises `UnusablePrompt`."""
+    try:
+        return for_engine(messages, endpoint)
+    except ApiError as error:
+        raise UnusablePrompt(error.status, error.message, code=error.code) from None
+
+
 async def complete(
-    http: aiohttp.ClientSession, endpoint: Endpoint, messages: Sequence[dict[str, str]], n: int, temperature: float
+    http: aiohttp.ClientSession, endpoint: Endpoint, messages: Sequence[Message], n: int, temperature: float
 ) -> list[Response]:
     """`n` samples of one conversation in one request. vLLM gives sample i the seed `seed + i`, recorded with it."""
     seed = secrets.randbelow(2**31 - n)

@@ -21,7 +21,8 @@ from service import errors, metrics
 from service.auth import Caller, require
 from service.endpoints import Endpoint
 from service.errors import ApiError
-from training.artifacts.conversations import check_messages
+from service.messages import for_engine
+from training.artifacts.conversations import is_broken
 
 router = APIRouter()
 
@@ -81,6 +82,9 @@ def parse(raw: bytes) -> dict[str, Any]:
         raise ApiError(400, "the body is not valid JSON", code="invalid_json") from None
     if not isinstance(body, dict):
         raise ApiError(400, "the body must be a JSON object", code="invalid_json")
+    others = {name: value for name, value in body.items() if name != "messages"}  # those are checked one by one
+    if b"\\u" in raw and is_broken(json.dumps(others, ensure_ascii=False)):
+        raise ApiError(400, "the body holds half a character (a lone surrogate): mend its encoding", code="broken_text")
     return body
 
 
@@ -95,8 +99,8 @@ def prepare(body: dict[str, Any], endpoint: Endpoint, path: str) -> None:
     """Check a body and fill in what the manifest says. Changes `body` in place.
 
     Raises:
-        ApiError: 400 for a field that is not allowed or a wrong value of one that this service reads.
-        UserError: a malformed message.
+        ApiError: 400 for a field that is not allowed, a wrong value of one that this service reads, or a message
+            that no engine may see.
     """
     unknown = sorted(set(body) - FIELDS[path])
     if unknown:
@@ -129,14 +133,7 @@ def _check_messages(body: dict[str, Any], endpoint: Endpoint) -> None:
             raise ApiError(
                 400, f"message {number} has the unknown field `{extra[0]}`", param="messages", code="unknown_field"
             )
-    body["messages"] = check_messages(messages)
-    for number, message in enumerate(messages, start=1):
-        for string in endpoint.special:
-            if string in message["content"]:
-                raise ApiError(
-                    400, f"message {number} contains the special token {string!r}: remove it from the text",
-                    param="messages", code="special_token",
-                )  # fmt: skip
+    body["messages"] = for_engine(messages, endpoint)
 
 
 async def _send(

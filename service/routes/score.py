@@ -15,11 +15,12 @@ from service.endpoints import Endpoint
 from service.errors import ApiError
 from service.routes.openai import upstream_error
 from service.schemas import Score, ScoreAnswer, ScoreRequest
-from service.tokenizers import tokenizer_of
-from training.artifacts.conversations import render
-from training.artifacts.errors import UserError
+from service.tokenizers import renderer_of
+from training.artifacts.conversations import Refusal, sentence_with_place
+from training.artifacts.scores import scored_part
 
 router = APIRouter()
+UNANSWERED = Refusal("malformed", "the conversation must end with the assistant's response")
 BATCH = 256  # conversations in one request to the engine
 
 
@@ -60,7 +61,8 @@ async def raw_scores(http: aiohttp.ClientSession, endpoint: Endpoint, ids: list[
     """
     found: list[float] = []
     for start in range(0, len(ids), BATCH):
-        body = {"model": endpoint.checkpoint, "input": ids[start : start + BATCH], "use_activation": False}
+        rows = [scored_part(row, endpoint.pad_id) for row in ids[start : start + BATCH]]
+        body = {"model": endpoint.checkpoint, "input": rows, "use_activation": False}
         try:
             async with http.post(f"{endpoint.url}/classify", json=body) as answer:
                 content = await answer.read()
@@ -69,30 +71,27 @@ async def raw_scores(http: aiohttp.ClientSession, endpoint: Endpoint, ids: list[
             raise ApiError(503, message, code="model_not_ready", headers={"Retry-After": "5"}) from None
         if answer.status != 200:
             raise upstream_error(answer.status, content, endpoint.checkpoint)
-        rows = sorted(json.loads(content)["data"], key=lambda row: row["index"])
-        found += [float(row["probs"][0]) for row in rows]
+        results = sorted(json.loads(content)["data"], key=lambda row: row["index"])
+        found += [float(row["probs"][0]) for row in results]
     return found
 
 
-def _conversations(wanted: ScoreRequest) -> list[list[dict[str, str]]]:
+def _conversations(wanted: ScoreRequest) -> list[list[dict[str, Any]]]:
     if wanted.conversations is not None:
         return [[turn.model_dump() for turn in turns] for turns in wanted.conversations]
     prompt = [turn.model_dump() for turn in wanted.messages or []]
     return [[*prompt, {"role": "assistant", "content": text}] for text in wanted.responses or []]
 
 
-def _render_all(endpoint: Endpoint, conversations: list[list[dict[str, str]]]) -> list[list[int] | dict[str, Any]]:
+def _render_all(endpoint: Endpoint, conversations: list[list[dict[str, Any]]]) -> list[list[int] | dict[str, Any]]:
     """Token ids of each conversation, or the error object of one that cannot be scored."""
-    tokenizer = tokenizer_of(endpoint.checkpoint, endpoint.folder)
-    rendered: list[list[int] | dict[str, Any]] = []
-    for messages in conversations:
-        try:
-            if not messages or messages[-1]["role"] != "assistant":
-                raise UserError("the conversation must end with the assistant's response")
-            ids = render(tokenizer, messages).ids
-            if len(ids) > endpoint.context:
-                raise UserError(f"{len(ids)} tokens are more than the model's context of {endpoint.context}")
-            rendered.append(ids)
-        except UserError as error:
-            rendered.append(errors.body(400, str(error), code="not_scored")["error"])
-    return rendered
+    rendered = renderer_of(endpoint).render(conversations, longest=endpoint.context)
+    return [
+        _error(row) if isinstance(row, Refusal) else row.ids if turns[-1]["role"] == "assistant" else _error(UNANSWERED)
+        for turns, row in zip(conversations, rendered, strict=True)
+    ]
+
+
+def _error(refusal: Refusal) -> dict[str, Any]:
+    error: dict[str, Any] = errors.body(400, sentence_with_place(refusal), code="not_scored")["error"]
+    return error

@@ -19,10 +19,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Response:
-    """One response that was ranked.
+    """One of the ranked responses.
 
     Attributes:
-        text: what was shown.
+        text: the response as the labeler saw it.
         checkpoint: id of the checkpoint that wrote it, None for a person or an unknown source.
         sampling: temperature, top_p, max_tokens, seed and whatever else shaped the sample.
         finish_reason: `stop`, `length` or None when unknown.
@@ -36,7 +36,7 @@ class Response:
 
 @dataclass(frozen=True)
 class Comparison:
-    """K >= 2 responses to one prompt with what one person said of them.
+    """K >= 2 responses to one prompt with the judgement of one labeler.
 
     Exactly one of `ranks` and `pairs` is given: pairs are derived from ranks (`pairs_of`), never the reverse.
 
@@ -47,18 +47,18 @@ class Comparison:
         ranks: for each response, 1 = best; equal ranks are ties.
         pairs: (i, j, outcome) with outcome 1 when i is better, -1 when j is better, 0 for a tie.
         ratings: overall quality 1 to 7 of each response, or None; never derived from ranks.
-        flags: for each response, names of problems that the person marked.
-        all_bad: the person said that no response is acceptable.
+        flags: for each response, names of problems that the labeler marked.
+        all_bad: the labeler found no response acceptable.
         shown: shown[p] is the index of the response at screen position p.
         labeler: pseudonym.
         labeler_group: a label such as `training` or `heldout`.
         guideline: version of the guidelines on screen.
-        user: pseudonym of who wrote the prompt; splits go by it.
+        user: pseudonym of the prompt's author; training and validation are split by it.
         prompt_id: groups the comparisons of one prompt.
-        propensity: probability with which this set of responses was chosen to be shown.
+        propensity: probability with which this set of responses was selected for the screen.
         supersedes: id of the comparison that this one corrects.
         created: time in UTC, ISO 8601.
-        meta: anything else, kept as it is.
+        meta: anything else, unchanged.
     """
 
     id: str
@@ -88,7 +88,7 @@ class Comparison:
 
 
 def pairs_of(comparison: Comparison) -> list[tuple[int, int, int]]:
-    """All C(K, 2) pairs (i, j, outcome) of a ranking, i < j; the explicit pairs where those were given."""
+    """All C(K, 2) pairs (i, j, outcome) of a ranking, i < j; the comparison's own pairs where it has no ranks."""
     if comparison.pairs is not None:
         return list(comparison.pairs)
     ranks = comparison.ranks or ()
@@ -96,17 +96,17 @@ def pairs_of(comparison: Comparison) -> list[tuple[int, int, int]]:
 
 
 def freeze(comparisons: Iterable[Comparison], path: Path) -> tuple[str, int]:
-    """Write comparisons as JSONL, one a line, superseded ones left out.
+    """Write comparisons as JSONL, one per line, without superseded ones.
 
     Returns:
         sha256 of the file, and its number of rows. The same comparisons give the same bytes.
     """
     rows = list(comparisons)
     superseded = {row.supersedes for row in rows if row.supersedes}
-    kept = sorted((row for row in rows if row.id not in superseded), key=lambda row: row.id)
-    text = "".join(to_json(row) + "\n" for row in kept)
+    current = sorted((row for row in rows if row.id not in superseded), key=lambda row: row.id)
+    text = "".join(to_json(row) + "\n" for row in current)
     write_atomically(path, text)
-    return hashlib.sha256(text.encode()).hexdigest(), len(kept)
+    return hashlib.sha256(text.encode()).hexdigest(), len(current)
 
 
 def read(path: Path, sha256: str | None = None) -> tuple[list[Comparison], Counter[str]]:
@@ -198,7 +198,7 @@ def _problem(c: Comparison) -> str | None:
     for name in ("ratings", "flags"):
         values: Sequence[object] | None = getattr(c, name)
         if values is not None and len(values) != k:
-            return f"{name} must have one entry a response"
+            return f"{name} must have one entry per response"
     if c.ratings is not None and not all(r is None or _whole(r, 1, 7) for r in c.ratings):
         return "ratings must be whole numbers from 1 to 7"
     if c.shown is not None and sorted(c.shown) != list(range(k)):

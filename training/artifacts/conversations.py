@@ -1,156 +1,168 @@
-"""One rendering of conversations for training, scoring and serving: the tokenizer's chat template."""
+"""Conversations as plain text: reading them, and why one cannot be used."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypedDict
-
-from jinja2 import TemplateError
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal, NotRequired, TypedDict
 
 from training.artifacts.errors import UserError
 
 ROLES = ("system", "user", "assistant")
+Code = Literal[
+    "malformed", "not_text", "broken_text", "special_token", "system_role", "template", "too_long", "nothing_to_learn"
+]
 
 
 class Message(TypedDict):
-    """One turn of a conversation. `role` is system, user or assistant."""
+    """One turn of a conversation. `role` is system, user or assistant.
+
+    An assistant's turn of weight 0 is context: it is never learned.
+    """
 
     role: str
     content: str
+    weight: NotRequired[float]
 
 
 @dataclass(frozen=True)
-class Rendered:
-    """A conversation as token ids.
+class Refusal:
+    """Why a conversation cannot be used.
 
     Attributes:
-        ids: token ids, shape (tokens,).
-        assistant_mask: 1 where the token was written by the assistant, its end-of-turn included; shape (tokens,).
-        stop_ids: ids that end an assistant turn.
+        code: the kind of fault, for decisions.
+        detail: what `sentence` needs beside the code.
+        message: number of the message at fault, from 1, where it is one message.
     """
 
-    ids: list[int]
-    assistant_mask: list[int]
-    stop_ids: list[int]
+    code: Code
+    detail: str = ""
+    message: int | None = field(default=None, compare=False)
 
 
-def render(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, generation: bool = False) -> Rendered:
-    """Apply the tokenizer's chat template.
-
-    Args:
-        tokenizer: a transformers tokenizer with a chat template.
-        messages: the conversation. With `generation` it must not end with the assistant.
-        generation: end with the header of an assistant turn, for sampling.
-
-    Raises:
-        UserError: no template, a malformed message, or a special-token string inside a message.
-    """
-    if not getattr(tokenizer, "chat_template", None):
-        raise UserError("the tokenizer has no chat template: add one to its folder, or use a chat model's tokenizer")
-    turns = check_messages(messages)
-    refuse_special_tokens(tokenizer, turns)
-    ids = _apply(tokenizer, turns, generation)
-    return Rendered(ids, _assistant_mask(tokenizer, turns, ids), stop_ids(tokenizer))
-
-
-def render_ids(
-    tokenizer: Any, conversations: Sequence[Sequence[Mapping[str, str]]], *, generation: bool = False
-) -> list[list[int]]:
-    """The ids of `render` for many conversations at once, without masks: some times faster.
-
-    Raises:
-        UserError: as `render`.
-    """
-    if not getattr(tokenizer, "chat_template", None):
-        raise UserError("the tokenizer has no chat template: add one to its folder, or use a chat model's tokenizer")
-    checked = [check_messages(messages) for messages in conversations]
-    for turns in checked:
-        refuse_special_tokens(tokenizer, turns)
-    if not checked:
-        return []
-    return [[int(i) for i in row] for row in _template(tokenizer, checked, generation)]
+def sentence(refusal: Refusal) -> str:
+    """The reason in words, without the number of the message, so that equal reasons can be counted."""
+    match refusal.code:
+        case "malformed":
+            return refusal.detail
+        case "not_text":
+            return f"holds {refusal.detail}: only text is supported"
+        case "broken_text":
+            return "holds half a character (a lone surrogate): mend the text's encoding"
+        case "special_token":
+            return f"contains the special token {refusal.detail!r}: remove it from the text"
+        case "system_role":
+            return f"the chat template {refusal.detail} the system role"
+        case "template":
+            return f"the chat template refuses the conversation: {refusal.detail}"
+        case "too_long":
+            return f"longer than {refusal.detail} tokens"
+        case "nothing_to_learn":
+            return "nothing in it is to be learned"
 
 
-def check_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
-    """Return the messages as plain turns, or raise `UserError` naming the first malformed one."""
-    if not messages:
-        raise UserError("the conversation is empty: give at least one message")
+def sentence_with_place(refusal: Refusal) -> str:
+    """The reason in words with the message at fault, for whoever sent a single conversation."""
+    return sentence(refusal) if refusal.message is None else f"message {refusal.message} {sentence(refusal)}"
+
+
+def text_of(content: Any) -> str | None:
+    """The text of a message's content: a string, or a list of text parts, joined. None where it is not text."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence) or isinstance(content, bytes) or not content:
+        return None
+    texts = [_part_text(part) for part in content]
+    return None if any(text is None for text in texts) else "".join(text for text in texts if text is not None)
+
+
+def _part_text(part: Any) -> str | None:
+    """The text of `{"type": "text", "text": ...}`."""
+    if not isinstance(part, Mapping) or part.get("type", "text") != "text" or not isinstance(part.get("text"), str):
+        return None
+    text: str = part["text"]
+    return text
+
+
+def read_messages(messages: Any) -> list[Message] | Refusal:
+    """Messages as plain turns: role, text, and the weight where one is given."""
+    if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
+        return Refusal("malformed", "the conversation is empty: give at least one message")
     turns: list[Message] = []
     for number, message in enumerate(messages, start=1):
+        if not isinstance(message, Mapping):
+            return Refusal("malformed", "is not an object with `role` and `content`", number)
         role, content = message.get("role"), message.get("content")
         if role not in ROLES:
-            raise UserError(f"message {number} has role {role!r}: use one of {', '.join(ROLES)}")
-        if not isinstance(content, str):
-            raise UserError(f"message {number} has no text: `content` must be a string")
-        turns.append({"role": role, "content": content})
+            return Refusal("malformed", f"has role {role!r}: use one of {', '.join(ROLES)}", number)
+        text = text_of(content)
+        if text is None:
+            return _not_text(content, number)
+        if is_broken(text):
+            return Refusal("broken_text", message=number)
+        turn: Message = {"role": role, "content": text}
+        weight = message.get("weight")
+        if isinstance(weight, (int, float)):
+            turn["weight"] = float(weight)
+        turns.append(turn)
     return turns
 
 
-def special_strings(tokenizer: Any) -> list[str]:
-    """Strings that the tokenizer reads as control tokens, longest first."""
-    special = {str(token) for token in tokenizer.all_special_tokens}
-    special |= {token.content for token in getattr(tokenizer, "added_tokens_decoder", {}).values() if token.special}
-    return sorted((s for s in special if s.strip()), key=len, reverse=True)
+def _not_text(content: Any, number: int) -> Refusal:
+    """The refusal of a content that is no text: it names a part of another kind."""
+    if isinstance(content, Sequence) and not isinstance(content, (str, bytes)):
+        kinds = [part.get("type") for part in content if isinstance(part, Mapping)]
+        other = next((kind for kind in kinds if isinstance(kind, str) and kind != "text"), None)
+        if other is not None:
+            return Refusal("not_text", f"a part of type {other!r}", number)
+    return Refusal("malformed", "has no text: `content` must be a string or a list of text parts", number)
 
 
-def refuse_special_tokens(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> None:
-    """Raise `UserError` if a message holds a control token: it could forge a turn of the conversation."""
-    for string in special_strings(tokenizer):
-        for number, message in enumerate(messages, start=1):
-            if string in message["content"]:
-                raise UserError(f"message {number} contains the special token {string!r}: remove it from the text")
-
-
-def stop_ids(tokenizer: Any) -> list[int]:
-    """Ids that end an assistant turn: the end-of-sequence token, and the template's end-of-turn token if it differs."""
-    ids = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
-    for token in ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>"):
-        index = tokenizer.get_added_vocab().get(token)
-        if index is not None and index not in ids and token in (tokenizer.chat_template or ""):
-            ids.append(int(index))
-    return ids
-
-
-def template_hash(tokenizer: Any) -> str | None:
-    """sha256 of the chat template, or None without one."""
-    template = getattr(tokenizer, "chat_template", None)
-    if not template:
-        return None
-    text = template if isinstance(template, str) else json.dumps(template, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _apply(tokenizer: Any, turns: list[Message], generation: bool) -> list[int]:
-    return [int(i) for i in _template(tokenizer, turns, generation)]
-
-
-def _template(tokenizer: Any, turns: Any, generation: bool) -> Any:
-    """The chat template's ids of one conversation or of several. A template may refuse a role or an order of turns."""
+def is_broken(text: str) -> bool:
+    """Whether a string holds a lone surrogate, which no encoding of Unicode can write."""
     try:
-        return tokenizer.apply_chat_template(turns, tokenize=True, add_generation_prompt=generation, return_dict=False)
-    except TemplateError as error:
-        raise UserError(f"the chat template refuses the conversation: {error}") from None
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
-def _assistant_mask(tokenizer: Any, turns: list[Message], ids: list[int]) -> list[int]:
-    """Mark assistant tokens by rendering prefixes: works for templates without `{% generation %}` marks.
+def check_messages(messages: Any) -> list[Message]:
+    """`read_messages`, with a `UserError` in place of a refusal."""
+    turns = read_messages(messages)
+    if isinstance(turns, Refusal):
+        raise UserError(sentence_with_place(turns))
+    return turns
 
-    A template whose rendering of a prefix is not a prefix of the whole (it rewrites earlier turns) cannot
-    be masked this way and is refused rather than mis-trained on.
+
+def find_control_string(messages: Iterable[Mapping[str, Any]], strings: tuple[str, ...]) -> Refusal | None:
+    """The refusal of messages that hold a control string: it could forge a turn of the conversation.
+
+    Args:
+        strings: of the tokenizer; see `rendering.Renderer.control_strings`.
     """
-    mask = [0] * len(ids)
-    for index, turn in enumerate(turns):
-        if turn["role"] != "assistant":
-            continue
-        start = _apply(tokenizer, turns[:index], True)
-        end = _apply(tokenizer, turns[: index + 1], False)
-        if ids[: len(start)] != start or ids[: len(end)] != end:
-            raise UserError(
-                "the chat template rewrites earlier turns, so its assistant tokens cannot be found: "
-                "use a template whose rendering of a prefix is a prefix of the whole"
-            )
-        mask[len(start) : len(end)] = [1] * (len(end) - len(start))
-    return mask
+    if not strings:
+        return None
+    search = strings_pattern(strings).search
+    for number, message in enumerate(messages, start=1):
+        match = search(message["content"])
+        if match is not None:
+            return Refusal("special_token", match.group(), number)
+    return None
+
+
+@lru_cache(maxsize=64)
+def strings_pattern(strings: tuple[str, ...]) -> re.Pattern[str]:
+    """Matches any of the strings, the longest first."""
+    return re.compile("|".join(re.escape(string) for string in sorted(strings, key=len, reverse=True)))
+
+
+def merge_system(messages: Sequence[Message]) -> list[Message]:
+    """A leading system turn put before the first user turn's text, for templates that have no system role."""
+    if len(messages) < 2 or messages[0]["role"] != "system" or messages[1]["role"] != "user":
+        return list(messages)
+    system, user, *rest = messages
+    text = f"{system['content']}\n\n{user['content']}" if system["content"].strip() else user["content"]
+    return [{**user, "content": text}, *rest]

@@ -110,6 +110,7 @@ def _token_counts(config: DataConfig, records: Sequence[Any], reasons: Counter[s
     """
     from transformers import AutoTokenizer
 
+    from training.artifacts.rendering import Renderer
     from training.data.rendering import usable_rows
 
     try:
@@ -120,7 +121,7 @@ def _token_counts(config: DataConfig, records: Sequence[Any], reasons: Counter[s
         return [len(ids) for ids in tokenizer(list(records))["input_ids"]]
     conversations = [_with_longest_response(record) for record in records]
     prompts_only = config.kind == "prompts"
-    rows = usable_rows(tokenizer, conversations, config.context, reasons, generation=prompts_only)
+    rows = usable_rows(Renderer(tokenizer), conversations, config.context, reasons, generation=prompts_only)
     return [len(row) for row in rows if row is not None]
 
 

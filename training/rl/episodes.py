@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from training.artifacts.conversations import render
 from training.models import forward
 from training.rl import batches, losses
 from training.rl.rollouts import Rollouts
@@ -20,7 +19,7 @@ class PolicyModels(NamedTuple):
 
     Attributes:
         offset: subtracted from raw scores, and from values, which start as raw scores.
-        tail: tokens that the chat template puts after an assistant's stop token; the reward model saw them.
+        extend: the row that the reward model reads for a prompt and a response (`Renderer.extend`).
     """
 
     policy: Any
@@ -28,7 +27,7 @@ class PolicyModels(NamedTuple):
     reward: Any
     value: Any
     offset: float
-    tail: list[int]
+    extend: Callable[[list[int], list[int]], list[int]]
 
 
 class Episodes(NamedTuple):
@@ -75,7 +74,7 @@ def evaluate(
     old = over_parts(lambda p, r: forward.response_logprobs(models.policy, p, r, temperature))
     reference = over_parts(lambda p, r: forward.response_logprobs(models.reference, p, r, temperature))
     values = over_parts(lambda p, r: values_of(models, p, r))
-    raw = over_parts(lambda p, r: forward.scores_of(models.reward, whole_rows(p, r, models.tail))[:, None])[:, 0]
+    raw = over_parts(lambda p, r: forward.scores_of(models.reward, list(map(models.extend, p, r)))[:, None])[:, 0]
     finished = torch.tensor(drawn.finished, device=mask.device)
     sampled = forward.pad_right(drawn.logprobs, 0.0, torch.float32)
     return Episodes(
@@ -97,11 +96,6 @@ def values_of(models: PolicyModels, prompts: Sequence[list[int]], responses: Seq
     return (raw - models.offset) * forward.response_mask(responses)
 
 
-def whole_rows(prompts: Sequence[list[int]], responses: Sequence[list[int]], tail: list[int]) -> list[list[int]]:
-    """Prompt and response as the reward model's training rendered them."""
-    return [[*p, *r, *tail] for p, r in zip(prompts, responses, strict=True)]
-
-
 def shuffle_into_minibatches(
     prompts: Sequence[list[int]], responses: Sequence[list[int]], size: int, micro: int | None, *names: int | str
 ) -> list[list[list[int]]]:
@@ -112,10 +106,3 @@ def shuffle_into_minibatches(
     return [
         batches.chunks(sorted(rows, key=lambda i: len(prompts[i]) + len(responses[i])), micro) for rows in minibatches
     ]
-
-
-def after_stop(tokenizer: Any, stops: Sequence[int]) -> list[int]:
-    """Tokens that the chat template puts between an assistant's stop token and the end of a conversation."""
-    ids = render(tokenizer, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]).ids
-    last = max(place for place, token in enumerate(ids) if token in stops)
-    return ids[last + 1 :]

@@ -16,21 +16,18 @@ from typing import Annotated, Any, NamedTuple
 import tyro
 from torch import Tensor
 
-from training.artifacts.checkpoints import Checkpoint
-from training.artifacts.conversations import stop_ids
+from training.artifacts.checkpoints import Checkpoint, System
 from training.artifacts.errors import UserError
 from training.artifacts.layouts import pretraining, prompts
-from training.models import building, forward, hardware, loading, optimization, probes, publishing
+from training.models import building, forward, hardware, loading, optimization, probes, publishing, templates
 from training.rl import batches, losses
 from training.rl.ema import Ema, decay_for
 from training.rl.episodes import (
     Episodes,
     PolicyModels,
-    after_stop,
     evaluate,
     shuffle_into_minibatches,
     values_of,
-    whole_rows,
 )
 from training.rl.rollouts import Sampling, generate
 from training.runtime import runs
@@ -121,6 +118,7 @@ class Setup(NamedTuple):
     documents: list[list[int]]
     max_tokens: int
     stops: tuple[int, ...]
+    system: System
     summaries: dict[str, Any]
     inputs: list[str]
 
@@ -286,14 +284,13 @@ def prepare(config: Config) -> Setup:
     asked = [ids for _, ids in render_prompts(source, data.records, max_tokens, skipped)]
     documents, text = ptx_documents(tokenizer, config, forward.context_of(source.model))
     summaries = {"prompts": data.summary() | {"unusable": dict(skipped)}} | text
-    stops = tuple(stop_ids(tokenizer))
+    renderer = templates.renderer_for(source)
+    renderer.require_end()
     manifest = judge.checkpoint.manifest if judge.checkpoint else None
     reference = copy.deepcopy(source.model).requires_grad_(False)
     value = copy.deepcopy(judge.model)
     offset = (manifest.reward_offset if manifest else None) or 0.0
-    models = PolicyModels(
-        source.model, reference, judge.model.requires_grad_(False), value, offset, after_stop(tokenizer, stops)
-    )
+    models = PolicyModels(source.model, reference, judge.model.requires_grad_(False), value, offset, renderer.extend)
     return Setup(
         models,
         tokenizer,
@@ -302,7 +299,8 @@ def prepare(config: Config) -> Setup:
         asked,
         documents,
         max_tokens,
-        stops,
+        renderer.stop_ids,
+        templates.system_of(source),
         summaries,
         [source.key, judge.key, *(summary["sha256"] for summary in summaries.values())],
     )
@@ -343,10 +341,11 @@ def publish(setup: Setup, config: Config, run: runs.Run, ema: Ema) -> Checkpoint
         config.home,
         stage=config.stage,
         kind="policy",
+        system=setup.system,
         parents=setup.parents,
         base_model=setup.base_model,
         generation={"temperature": config.temperature, "top_p": 1.0, "max_tokens": setup.max_tokens},
-        probe=probes.policy_probe(policy, whole_rows(asked, drawn.ids, [])),
+        probe=probes.policy_probe(policy, [[*p, *r] for p, r in zip(asked, drawn.ids, strict=True)]),
         config=run.config,
         data=setup.summaries,
         seed=config.seed,

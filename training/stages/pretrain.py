@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -106,7 +107,7 @@ def train(config: Config) -> Checkpoint:
             # 2. Mean cross-entropy over the step's tokens.
             batch = [rows[i] for i in plan[step]]
             predicted = sum(len(row) - 1 for row in batch)
-            loss = add_gradients(model, batch, lambda part, n=predicted: next_token_loss(model, part) / n)
+            loss = add_gradients(model, batch, partial(mean_loss, model, predicted))
             # 3. One optimizer step.
             norm = optimization.clip_gradients([model], 1.0)
             optimizer.step()
@@ -176,6 +177,11 @@ def next_token_loss(model: Any, rows: Sequence[Sequence[int]]) -> Any:
     labels = forward.pad_right([row[1:] for row in rows], 0)
     mask = forward.response_mask([row[1:] for row in rows])
     return -(token_logprobs(forward.logits_of(model, rows), labels) * mask).sum()
+
+
+def mean_loss(model: Any, predicted: int, rows: Sequence[Sequence[int]]) -> Any:
+    """What these rows add to the mean cross-entropy per predicted token of their step."""
+    return next_token_loss(model, rows) / predicted
 
 
 def held_out_loss(model: Any, rows: Sequence[Sequence[int]], batch_tokens: int) -> float:

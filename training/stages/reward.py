@@ -17,9 +17,10 @@ from training.artifacts.comparisons import Comparison, pairs_of
 from training.artifacts.errors import UserError
 from training.artifacts.layouts import comparisons, demonstrations
 from training.artifacts.loading import Loaded
+from training.artifacts.rendering import Renderer
 from training.data import hygiene
 from training.data.rendering import plain, usable_rows
-from training.models import building, forward, hardware, loading, optimization, probes, publishing
+from training.models import building, forward, hardware, loading, optimization, probes, publishing, templates
 from training.rl import batches
 from training.rl.losses import Pair, ranking_loss
 from training.runtime import runs
@@ -77,13 +78,15 @@ def train(config: Config) -> Checkpoint:
     source = loading.load(config.model, config.home)
     tokenizer, context = source.tokenizer, forward.context_of(source.model)
     model = building.new_scalar_head(source.path, tokenizer.pad_token_id, config.seed)
+    renderer = templates.renderer_for(source)
+    renderer.require_end()
     skipped: Counter[str] = Counter()
-    rankings = rankings_of(tokenizer, training, context, skipped)
-    held_out = rankings_of(tokenizer, validation, context, skipped)
+    rankings = rankings_of(renderer, training, context, skipped)
+    held_out = rankings_of(renderer, validation, context, skipped)
     if not rankings or not held_out:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in skipped.most_common(3))
         raise UserError(f"{config.data} leaves no comparison for training and validation ({reasons}): give more data")
-    answers, more = _answers(tokenizer, rankings, context, config)
+    answers, more = _answers(renderer, rankings, context, config)
     summaries = {"comparisons": data.summary() | {"unusable": dict(skipped)}} | summaries | more
     sizes = [sum(map(len, ranking.rows)) for ranking in rankings]
     plan = [b for epoch in range(config.epochs) for b in batches.epoch_batches(sizes, config.batch, config.seed, epoch)]
@@ -121,6 +124,7 @@ def train(config: Config) -> Checkpoint:
             config.home,
             stage="reward",
             kind="reward",
+            system=templates.system_of(source),
             parents=source.parents,
             base_model=source.base_model,
             reward_offset=offset,
@@ -142,11 +146,11 @@ def loss_of(model: Any, chosen: Sequence[Ranking]) -> Any:
     return ranking_loss(scores, groups)
 
 
-def rankings_of(tokenizer: Any, found: Sequence[Comparison], context: int, skipped: Counter[str]) -> list[Ranking]:
+def rankings_of(renderer: Renderer, found: Sequence[Comparison], context: int, skipped: Counter[str]) -> list[Ranking]:
     """Comparisons as token ids; responses and comparisons that cannot be used are counted in `skipped`."""
     conversations = [[*plain(c.messages), {"role": "assistant", "content": r.text}] for c in found for r in c.responses]
     with progress.bar(f"rendering {len(conversations):,} responses"):
-        rows = iter(usable_rows(tokenizer, conversations, context, skipped))
+        rows = iter(usable_rows(renderer, conversations, context, skipped))
     rankings = []
     for comparison in found:
         kept = [next(rows) for _ in comparison.responses]
@@ -214,14 +218,14 @@ def _split(data: Loaded[Comparison], config: Config) -> tuple[list[Comparison], 
 
 
 def _answers(
-    tokenizer: Any, rankings: Sequence[Ranking], context: int, config: Config
+    renderer: Renderer, rankings: Sequence[Ranking], context: int, config: Config
 ) -> tuple[list[list[int]], dict[str, Any]]:
     """The rows whose mean score is the offset."""
     if config.demonstrations is None:
         return [ranking.rows[0] for ranking in rankings[:OFFSET_ROWS]], {}
     loaded = demonstrations.load(runs.at_home(config.home, config.demonstrations))
     conversations = [plain(d.messages) for d in loaded.records[:OFFSET_ROWS]]
-    found = [row for row in usable_rows(tokenizer, conversations, context, Counter()) if row is not None]
+    found = [row for row in usable_rows(renderer, conversations, context, Counter()) if row is not None]
     if not found:
         raise UserError(f"no demonstration of {config.demonstrations} fits the context of {context} tokens")
     return found, {"demonstrations": loaded.summary()}

@@ -16,14 +16,13 @@ import tyro
 
 from training.artifacts import comparisons, progress
 from training.artifacts.comparisons import Comparison, Response
-from training.artifacts.conversations import stop_ids
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
 from training.artifacts.layouts import prompts
 from training.artifacts.layouts.prompts import PromptRecord
 from training.data.rendering import plain, usable_rows
 from training.miniature import Labeler
-from training.models import forward, hardware, loading
+from training.models import forward, hardware, loading, templates
 from training.rl import batches, rollouts
 from training.runtime import runs
 from training.runtime.configuration import parse
@@ -101,7 +100,8 @@ def render_prompts(
         UserError: no prompt leaves room for a response, or the tokenizer has no chat template.
     """
     room = forward.context_of(source.model) - max_tokens
-    rows = usable_rows(source.tokenizer, [plain(r.messages) for r in records], room, skipped, generation=True)
+    renderer = templates.renderer_for(source)
+    rows = usable_rows(renderer, [plain(r.messages) for r in records], room, skipped, generation=True)
     pairs = [(record, row) for record, row in zip(records, rows, strict=True) if row is not None]
     if not pairs:
         raise UserError(f"no prompt leaves room for {max_tokens} tokens in the context: lower --max-tokens")
@@ -118,13 +118,13 @@ def _respond(
     by_k = sorted(range(len(pairs)), key=lambda i: (ks[i], len(pairs[i][1])))
     parts = [part for _, same_k in groupby(by_k, key=lambda i: ks[i]) for part in batches.chunks(list(same_k), AT_ONCE)]
     responses: list[list[Response]] = [[] for _ in pairs]
-    stops = tuple(stop_ids(source.tokenizer))
+    renderer = templates.renderer_for(source)
     for part in progress.track(parts, "sampling"):
         k = ks[part[0]]
         seed = runs.derive_seed(config.seed, "sample", part[0])
-        sampling = rollouts.Sampling(config.temperature, max_tokens, stops, seed, rows=k * AT_ONCE)
+        sampling = rollouts.Sampling(config.temperature, max_tokens, renderer.stop_ids, seed, rows=k * AT_ONCE)
         drawn = rollouts.generate(source.model, [pairs[i][1] for i in part], k, sampling)
-        texts = source.tokenizer.batch_decode(drawn.ids, skip_special_tokens=True)
+        texts = [renderer.answer(ids) for ids in drawn.ids]
         for place, (text, finished) in enumerate(zip(texts, drawn.finished, strict=True)):
             response = Response(text, source.key, shape, "stop" if finished else "length")
             responses[part[place // k]].append(response)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import tyro
 
-from training.artifacts import progress
-from training.artifacts.checkpoints import Checkpoint
-from training.artifacts.conversations import render
+from training.artifacts.checkpoints import Checkpoint, System
+from training.artifacts.conversations import Refusal, sentence
 from training.artifacts.errors import UserError
 from training.artifacts.layouts import demonstrations, pretraining
+from training.artifacts.rendering import Renderer
 from training.data import hygiene
-from training.models import building, forward, hardware, loading, optimization, probes, publishing
+from training.models import building, forward, hardware, loading, optimization, probes, publishing, templates
 from training.rl import batches
 from training.rl.losses import token_logprobs
 from training.runtime import runs
@@ -48,6 +48,13 @@ class Config:
     """Examples a forward pass; smaller needs less memory and changes nothing else."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
+    chat_template: Annotated[str | None, tyro.conf.arg(metavar="default|FILE")] = None
+    """Chat template for a base model that has none, or in place of its own: a Jinja file, or `default`, a ready one
+    with roles as plain text whose turns end with the end-of-sequence token. Tokens that it needs are added."""
+    system: System | None = None
+    """`merge` puts a system turn that the chat template refuses before the first user turn's text; `keep` leaves such
+    conversations out. The checkpoint keeps the choice, and serving and scoring follow it; `keep` where neither this
+    nor the model's manifest says."""
     freeze_embeddings: bool = False
     """Leave embeddings and output head as they are, so that words which the data lacks stay as able as others."""
     limit: int | None = None
@@ -76,9 +83,10 @@ def train(config: Config) -> Checkpoint:
     training, validation, held_out = _split(data, config)
     source = loading.load(config.model, config.home)
     model, tokenizer, context = source.model, source.tokenizer, forward.context_of(source.model)
+    renderer = _renderer(source, config)
     skipped: Counter[str] = Counter()
-    examples = examples_of(tokenizer, (d.messages for d in training), context, skipped)
-    validation_examples = examples_of(tokenizer, (d.messages for d in validation), context, skipped)
+    examples = examples_of(renderer, [d.messages for d in training], context, skipped)
+    validation_examples = examples_of(renderer, [d.messages for d in validation], context, skipped)
     if not examples or not validation_examples:
         raise UserError(f"no demonstration fits the model's context of {context} tokens: use a longer one")
     summaries = {"demonstrations": data.summary() | {"unusable": dict(skipped)}} | held_out
@@ -120,6 +128,7 @@ def train(config: Config) -> Checkpoint:
             config.home,
             stage="sft",
             kind="policy",
+            system=config.system or templates.system_of(source),
             parents=source.parents,
             base_model=source.base_model,
             generation=generation_defaults(examples, context),
@@ -131,31 +140,28 @@ def train(config: Config) -> Checkpoint:
         )
 
 
+def _renderer(source: loading.Source, config: Config) -> Renderer:
+    """The renderer of the model, which gets the chat template that was asked for."""
+    if config.chat_template is not None:
+        added = templates.give_template(source.model, source.tokenizer, config.chat_template)
+        if added and config.freeze_embeddings:
+            raise UserError(f"--freeze-embeddings leaves {added} added tokens untrained: leave it out")
+    renderer = templates.renderer_for(source, config.system)
+    renderer.require_end()
+    return renderer
+
+
 def examples_of(
-    tokenizer: Any, conversations: Iterable[Sequence[Mapping[str, str]]], context: int, skipped: Counter[str]
+    renderer: Renderer, conversations: Sequence[Sequence[Mapping[str, Any]]], context: int, skipped: Counter[str]
 ) -> list[Example]:
     """Rendered conversations; those that cannot be used are counted in `skipped` with their reason."""
     examples = []
-    for messages in progress.track(list(conversations), "rendering"):
-        try:
-            rendered = render(tokenizer, messages)
-        except UserError as error:
-            if not getattr(tokenizer, "chat_template", None):
-                raise
-            skipped[_reason(error)] += 1
-            continue
-        if len(rendered.ids) > context:
-            skipped[f"longer than the context of {context} tokens"] += 1
-        elif not any(rendered.assistant_mask[1:]):
-            skipped["nothing by the assistant"] += 1
+    for row in renderer.render(conversations, learn=True, longest=context):
+        if isinstance(row, Refusal):
+            skipped[sentence(row)] += 1
         else:
-            examples.append(Example(rendered.ids, rendered.assistant_mask))
+            examples.append(Example(row.ids, row.mask))
     return examples
-
-
-def _reason(error: UserError) -> str:
-    """The kind of fault without the number of the message."""
-    return "contains a special token" if "special token" in str(error) else str(error)
 
 
 def loss_of(model: Any, examples: Sequence[Example]) -> Any:

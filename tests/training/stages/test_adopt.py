@@ -24,9 +24,9 @@ from transformers import (
 
 from tests.support import checkpoints as tiny
 from training.artifacts import checkpoints
-from training.artifacts.conversations import render, template_hash
 from training.artifacts.errors import UserError
 from training.artifacts.files import sha256_file
+from training.artifacts.templates import template_hash
 from training.stages.adopt import Config, adopt, main, next_steps
 
 pytestmark = pytest.mark.unit
@@ -92,7 +92,7 @@ def test_a_policy_is_copied_probed_and_published(saved: Saved, tmp_path: Path) -
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     assert (
         manifest.probe["ids"][0]
-        == render(
+        == tiny.row(
             tiny.tokenizer(),
             [
                 {"role": "user", "content": "Name three colours."},
@@ -138,9 +138,10 @@ def test_a_chat_template_can_be_given(saved: Saved, tmp_path: Path) -> None:
     source = saved("policy")
     template = "{% for m in messages %}[{{ m['content'] }}]{% endfor %}"
     (tmp_path / "other.jinja").write_text(template)
-    adopted = adopt(Config(str(source), chat_template=tmp_path / "other.jinja", home=tmp_path / "runs"))
-    first = tiny.tokenizer()("[Name three colours.][Red, green and blue.]")["input_ids"]
-    assert adopted.manifest.probe["ids"][0] == first
+    adopted = adopt(Config(str(source), chat_template=str(tmp_path / "other.jinja"), home=tmp_path / "runs"))
+    # The template closes no turn with a token, so an answer ends with the end-of-sequence token.
+    first = tiny.tokenizer()("[Name three colours.][Red, green and blue.")["input_ids"]
+    assert adopted.manifest.probe["ids"][0] == [*first, tiny.tokenizer().eos_token_id]
     assert (adopted.path / "chat_template.jinja").read_text() == template
     assert (source / "chat_template.jinja").read_text() == tiny.TEMPLATE
 
@@ -199,7 +200,7 @@ def spoil(folder: Path, fault: str) -> None:
     [
         ("policy", "config.json", {}, "has no config.json: give a folder that transformers saved"),
         ("policy", "model.safetensors", {}, "holds no weights: give a folder with .safetensors files"),
-        ("policy", "weights cut", {}, "cannot be loaded as a policy model"),
+        ("policy", "weights cut", {}, "is no whole safetensors file: fetch it again"),
         (
             "policy",
             "pickle of another thing",
@@ -211,10 +212,10 @@ def spoil(folder: Path, fault: str) -> None:
         ("policy", "no tokenizer", {}, "has no usable tokenizer: save one into it"),
         ("policy", None, {"kind": "reward"}, "is a policy model .LlamaForCausalLM.: leave --kind out"),
         ("policy", None, {"reward_offset": 1.0}, "--reward-offset belongs to a reward model"),
-        ("policy", None, {"chat_template": Path("no.jinja")}, "no.jinja does not exist: give a Jinja file"),
-        ("reward", "chat_template.jinja", {}, "a reward model scores conversations .* give --chat-template"),
-        ("two-labels", None, {}, "has 2 labels: a reward model has one"),
-        ("bert", None, {}, "BertForSequenceClassification has no linear head named `score`"),
+        ("policy", None, {"chat_template": "no.jinja"}, "no.jinja does not exist: give a Jinja file"),
+        ("reward", "chat_template.jinja", {}, "a reward model scores conversations.* give --chat-template"),
+        ("two-labels", None, {}, "has 2 labels and a reward model gives one score: adopt it with --label-weights"),
+        ("bert", None, {}, "is an encoder .BertForSequenceClassification."),
     ],
 )
 def test_what_cannot_be_served_is_refused_and_leaves_nothing(
@@ -231,7 +232,7 @@ def test_what_cannot_be_served_is_refused_and_leaves_nothing(
 
 def test_a_reward_model_without_its_head_is_refused(saved: Saved, tmp_path: Path) -> None:
     folder = saved("policy", architectures=["LlamaForSequenceClassification"], num_labels=1)
-    with pytest.raises(UserError, match=r"lacks 1 weights, such as `score.weight`: give a whole reward checkpoint"):
+    with pytest.raises(UserError, match=r"lacks 1 weight, such as `score.weight`: give a whole reward checkpoint"):
         adopt(Config(str(folder), home=tmp_path / "runs"))
 
 

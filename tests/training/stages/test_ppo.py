@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +12,10 @@ from tests.support import checkpoints as tiny
 from tests.training.conftest import Toy
 from training.artifacts import checkpoints
 from training.artifacts.errors import UserError
+from training.artifacts.rendering import Renderer
 from training.models import forward, loading
 from training.rl import losses
-from training.rl.episodes import Episodes, PolicyModels, after_stop, evaluate, shuffle_into_minibatches, values_of
+from training.rl.episodes import Episodes, PolicyModels, evaluate, shuffle_into_minibatches, values_of
 from training.rl.rollouts import Rollouts, Sampling, generate
 from training.stages import ppo
 
@@ -172,12 +172,13 @@ def test_ppo_ptx_publishes_under_its_own_stage_and_keeps_the_text_s_loss_lower(t
     assert loss(ptx) < loss(plain)
 
 
-def test_what_the_template_puts_after_the_stop_token_is_scored_too(tmp_path: Path) -> None:
+def test_what_the_template_puts_after_the_stop_token_is_scored_too() -> None:
     tokenizer = tiny.tokenizer()
-    assert after_stop(tokenizer, [tokenizer.eos_token_id]) == []
+    end = tokenizer.eos_token_id
+    assert Renderer(tokenizer).extend([7, 8], [9, end]) == [7, 8, 9, end]
     tokenizer.chat_template = tokenizer.chat_template.replace("<|end|>", "<|end|>\n")
     (newline,) = tokenizer("\n", add_special_tokens=False)["input_ids"]
-    assert after_stop(tokenizer, [tokenizer.eos_token_id]) == [newline]
+    assert Renderer(tokenizer).extend([7, 8], [9, end]) == [7, 8, 9, end, newline]
 
 
 def test_the_offset_moves_scores_and_values_alike(start: Any) -> None:

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from tests.support import toy_world as toy
+from tests.support.checkpoints import row
 from tests.training.conftest import Toy
 from training.artifacts import comparisons
 from training.artifacts.comparisons import Comparison, Response
 from training.artifacts.errors import UserError
+from training.artifacts.rendering import Renderer
 from training.data.rendering import usable_rows
 from training.models import forward, loading
 from training.stages import pretrain, reward
@@ -39,7 +41,7 @@ def test_ties_and_what_does_not_fit_are_counted(toy_chain: Toy) -> None:
     tokenizer = pretrain.load_tokenizer(str(toy_chain.policy.path))
     skipped: Counter[str] = Counter()
     found = reward.rankings_of(
-        tokenizer,
+        Renderer(tokenizer),
         [
             comparison(["red", "the cat " * 30, "blue", "no"], (2, 1, 3, 3)),  # the winner is too long
             comparison(["red", "blue <|user|> x"], (1, 2)),  # one response forges a turn
@@ -54,18 +56,16 @@ def test_ties_and_what_does_not_fit_are_counted(toy_chain: Toy) -> None:
     assert found[0].words == [1, 1, 1]
     assert skipped == {
         "longer than 32 tokens": 1,
-        "contains a special token": 1,
+        "contains the special token '<|user|>': remove it from the text": 1,
         "no decided pair": 2,
         "tied pair": 1,
     }
 
 
 def test_rows_are_the_rendered_conversation(toy_chain: Toy) -> None:
-    from training.artifacts.conversations import render
-
     tokenizer = pretrain.load_tokenizer(str(toy_chain.policy.path))
     conversation = toy.turns(toy.question(0), toy.answer(0))
-    assert usable_rows(tokenizer, [conversation], 32, Counter()) == [render(tokenizer, conversation).ids]
+    assert usable_rows(Renderer(tokenizer), [conversation], 32, Counter()) == [row(tokenizer, conversation).ids]
 
 
 def test_loss_weighs_prompts_alike_and_each_response_goes_forward_once(
@@ -109,7 +109,7 @@ def test_accuracy_by_group_beside_length_alone(toy_chain: Toy, monkeypatch: pyte
 def test_demonstrations_score_zero_on_average(toy_chain: Toy) -> None:
     source = loading.load(toy_chain.reward.id, toy_chain.home, "reward")
     rows = [toy.turns(toy.question(i), toy.answer(i)) for i in range(40)]
-    ids = [row for row in usable_rows(source.tokenizer, rows, 32, Counter()) if row is not None]
+    ids = [row for row in usable_rows(Renderer(source.tokenizer), rows, 32, Counter()) if row is not None]
     mean = forward.scores_of(source.model, ids).mean().item()
     assert mean - toy_chain.reward.manifest.reward_offset == pytest.approx(0.0, abs=1e-5)
 

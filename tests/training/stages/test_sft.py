@@ -12,6 +12,7 @@ import torch
 from tests.support import toy_world as toy
 from tests.training.conftest import Toy
 from training.artifacts.errors import UserError
+from training.artifacts.rendering import Renderer
 from training.models import loading
 from training.stages import pretrain, sft
 
@@ -33,7 +34,7 @@ def config_of(chain: Toy, home: Path, **changes: Any) -> sft.Config:
 def test_only_the_assistant_s_tokens_count(toy_chain: Toy) -> None:
     source = loading.load(toy_chain.policy.id, toy_chain.home)
     conversation = [*toy.turns(toy.question(0), toy.answer(0), toy.question(1), toy.answer(1))]
-    (example,) = sft.examples_of(source.tokenizer, [conversation], 64, Counter())
+    (example,) = sft.examples_of(Renderer(source.tokenizer), [conversation], 64, Counter())
     logprobs = source.model(torch.tensor([example.ids])).logits[0, :-1].log_softmax(-1)
     picked = logprobs.gather(1, torch.tensor(example.ids[1:])[:, None])[:, 0]
     written = [toy.answer(0), toy.answer(1)]
@@ -47,16 +48,16 @@ def test_what_cannot_be_used_is_counted(toy_chain: Toy) -> None:
     tokenizer = pretrain.load_tokenizer(str(toy_chain.policy.path))
     skipped: Counter[str] = Counter()
     found = sft.examples_of(
-        tokenizer,
+        Renderer(tokenizer),
         [toy.turns("a", "b"), toy.turns("a", "b <|user|> c"), toy.turns("a " * 40, "b"), toy.turns("a")],
         32,
         skipped,
     )
     assert len(found) == 1
     assert skipped == {
-        "contains a special token": 1,
-        "longer than the context of 32 tokens": 1,
-        "nothing by the assistant": 1,
+        "contains the special token '<|user|>': remove it from the text": 1,
+        "longer than 32 tokens": 1,
+        "nothing in it is to be learned": 1,
     }
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from training.artifacts.conversations import render
+from tests.support.checkpoints import row
 from training.artifacts.errors import UserError
+from training.artifacts.rendering import Renderer
 from training.stages import pretrain, tokenizer
 
 pytestmark = pytest.mark.unit
@@ -34,29 +35,26 @@ def test_a_common_word_is_one_token_wherever_it_stands() -> None:
     alone = made("kite", add_special_tokens=False)["input_ids"]
     inside = made("the kite .", add_special_tokens=False)["input_ids"]
     assert alone == inside[1:2]
-    rendered = render(made, [{"role": "user", "content": "kite the"}], generation=True).ids
+    rendered = row(made, [{"role": "user", "content": "kite the"}], generation=True).ids
     assert rendered == [*made.convert_tokens_to_ids(["<|endoftext|>", "<|user|>"]), *alone, inside[0], 4]
 
 
 @pytest.mark.parametrize("build", [tokenizer.whole_words, tokenizer.byte_pairs])
 def test_the_assistant_s_tokens_are_its_words_and_its_end(build: object) -> None:
     made = build(TEXTS, 600)  # type: ignore[operator]  # one of two functions
-    rendered = render(made, CONVERSATION)
-    written = [i for i, mask in zip(rendered.ids, rendered.assistant_mask, strict=True) if mask]
+    rendered = row(made, CONVERSATION, learn=True)
+    written = [i for i, mask in zip(rendered.ids, rendered.mask, strict=True) if mask]
     assert made.decode(written) == "the dog has .<|endoftext|>"
-    assert rendered.stop_ids == [made.eos_token_id]
-    whole = render(made, CONVERSATION, generation=True).ids
-    assert (
-        whole[: len(render(made, CONVERSATION[:2], generation=True).ids)]
-        == render(made, CONVERSATION[:2], generation=True).ids
-    )
+    assert Renderer(made).stop_ids == (made.eos_token_id,)
+    prompt = row(made, CONVERSATION[:2], generation=True).ids
+    assert rendered.ids[: len(prompt)] == prompt
 
 
 def test_plain_text_begins_as_documents_do_in_pretraining() -> None:
     made = tokenizer.whole_words(TEXTS, 600)
-    (row,) = pretrain.document_rows(made, ["the cat"], 32)
-    assert made("the cat")["input_ids"] == row[:-1]
-    assert row[-1] == made.eos_token_id
+    (document,) = pretrain.document_rows(made, ["the cat"], 32)
+    assert made("the cat")["input_ids"] == document[:-1]
+    assert document[-1] == made.eos_token_id
 
 
 def test_the_vocabulary_keeps_to_its_size(tmp_path: Path) -> None:

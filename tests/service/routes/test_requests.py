@@ -12,7 +12,6 @@ from service.endpoints import Endpoint, _endpoint
 from service.errors import ApiError
 from service.routes.openai import parse, prepare, upstream_error
 from tests.service.conftest import engine_row
-from training.artifacts.errors import UserError
 
 pytestmark = pytest.mark.unit
 Build = Callable[..., TestClient]
@@ -123,7 +122,7 @@ def test_deep_nesting_is_no_crash() -> None:
 
 
 def test_a_message_without_a_role_is_named() -> None:
-    with pytest.raises(UserError, match="message 1 has role None"):
+    with pytest.raises(ApiError, match="message 1 has role None"):
         prepare({"model": "x", "messages": [{"content": "x"}]}, endpoint(), CHAT)
 
 

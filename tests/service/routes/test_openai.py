@@ -13,10 +13,9 @@ from service.endpoints import Endpoints
 from service.engines import client as engine_client
 from service.engines.process import Engine
 from service.tokenizers import load_tokenizer
-from tests.support.checkpoints import CONTEXT, conversations, sentences
+from tests.support.checkpoints import CONTEXT, conversations, row, sentences
 from tests.support.live_service import Running
 from training.artifacts.checkpoints import Checkpoint
-from training.artifacts.conversations import render
 
 pytestmark = pytest.mark.integration
 
@@ -96,7 +95,7 @@ def test_greedy_text_is_that_of_transformers(gateway: Running, tiny_policy: Chec
     model = AutoModelForCausalLM.from_pretrained(tiny_policy.path, dtype=torch.float32).eval()
     with gateway.client() as client:
         for messages in conversations(50, seed=3):
-            ids = render(tokenizer, messages, generation=True).ids
+            ids = row(tokenizer, messages, generation=True).ids
             with torch.no_grad():
                 out = model.generate(
                     torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), do_sample=False, max_new_tokens=24
@@ -116,7 +115,7 @@ def test_render_and_the_engine_tokenize_alike(gateway: Running, tiny_policy: Che
     for number, messages in enumerate(conversations(200, seed=4)):
         generation = number % 2 == 0
         turns = messages if generation else [*messages, {"role": "assistant", "content": sentences(1, seed=number)[0]}]
-        expected = render(tokenizer, turns, generation=generation).ids
+        expected = row(tokenizer, turns, generation=generation).ids
         assert engine_client.tokenize(url, tiny_policy.id, turns, generation=generation) == expected
 
 
@@ -126,18 +125,18 @@ def test_scores_are_those_of_transformers(gateway: Running, tiny_reward: Checkpo
 
     model = AutoModelForSequenceClassification.from_pretrained(tiny_reward.path, dtype=torch.float32).eval()
     answers = sentences(100, seed=5)
-    rows = [
+    answered = [
         [*messages, {"role": "assistant", "content": text}]
         for messages, text in zip(conversations(100, seed=5), answers, strict=True)
     ]
     with gateway.client(gateway.add_key("score")) as client:
-        reply = client.post("/score", json={"model": "reward/production", "conversations": rows})
+        reply = client.post("/score", json={"model": "reward/production", "conversations": answered})
     assert reply.status_code == 200, reply.text
     body = reply.json()
     assert body["model"] == tiny_reward.id
     assert body["reward_offset"] == 0.5
-    for index, (row, given) in enumerate(zip(rows, body["data"], strict=True)):
-        ids = render(tokenizer, row).ids
+    for index, (turns, given) in enumerate(zip(answered, body["data"], strict=True)):
+        ids = row(tokenizer, turns).ids
         with torch.no_grad():
             expected = float(model(torch.tensor([ids])).logits[0, 0])
         assert given["index"] == index
@@ -153,11 +152,11 @@ def test_a_response_that_cannot_be_scored_does_not_spoil_the_others(gateway: Run
         reply = client.post(
             "/v1/score", json={"model": "reward/production", "messages": prompt, "responses": texts}
         ).json()
-    assert [("error" in row, "score" in row) for row in reply["data"]] == [
+    assert [("error" in given, "score" in given) for given in reply["data"]] == [
         (False, True), (True, False), (True, False), (False, True),
     ]  # fmt: skip
     assert "special token" in reply["data"][1]["error"]["message"]
-    assert "context of 256" in reply["data"][2]["error"]["message"]
+    assert "longer than 256 tokens" in reply["data"][2]["error"]["message"]
 
 
 def test_a_client_that_leaves_stops_the_engine(gateway: Running, tiny_policy: Checkpoint) -> None:

@@ -41,14 +41,14 @@ def test_a_service_that_is_not_there_is_one_sentence() -> None:
 
 
 def test_comparisons_of_another_worlds_prompts_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("1-demo-1", "1-demo-10"):
+    for name in ("2-demo-1", "2-demo-10"):
         (tmp_path / "world" / name).mkdir(parents=True)
         (tmp_path / "world" / name / "world.json").write_text("{}")
     rows = [
         replace(comparison(n), prompt_id=prompt)
-        for n, prompt in enumerate(["1-demo-1-collect-00000", "1-demo-10-collect-00000", "typed-abc", None])
+        for n, prompt in enumerate(["2-demo-1-collect-00000", "2-demo-10-collect-00000", "typed-abc", None])
     ]
-    config = Config(prompts=f"{tmp_path}/world/1-demo-1/prompts-collect.jsonl")
-    assert [c.prompt_id for c in _of_this_world(config, rows)] == ["1-demo-1-collect-00000", "typed-abc", None]
+    config = Config(prompts=f"{tmp_path}/world/2-demo-1/prompts-collect.jsonl")
+    assert [c.prompt_id for c in _of_this_world(config, rows)] == ["2-demo-1-collect-00000", "typed-abc", None]
     assert "left out: 1 comparisons" in capsys.readouterr().err
     assert _of_this_world(Config(prompts=f"{tmp_path}/mine.jsonl"), rows) == rows

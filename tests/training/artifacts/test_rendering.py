@@ -1,0 +1,328 @@
+"""The renderer beyond single families: refusals, generation marks, odd ends of turns, tokenizers without offsets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import ByT5Tokenizer
+
+from tests.support import checkpoints as tiny
+from tests.support.families import CHATML, FAMILIES, GEMMA, ROLE_TOKENS, Family, tokenizer_of
+from training.artifacts.conversations import Refusal, sentence
+from training.artifacts.errors import UserError
+from training.artifacts.rendering import Rendered, Renderer, show
+from training.artifacts.templates import generation_eos, stop_ids, template_hash
+
+pytestmark = pytest.mark.unit
+
+# The same rendering as tiny.TEMPLATE, with the marks that transformers makes its own mask from.
+MARKED = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{% if m['role'] == 'assistant' %}{% generation %}"
+    "{{ m['content'] }}<|end|>{% endgeneration %}{% else %}{{ m['content'] }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+MARKED_WITHOUT_END = MARKED.replace("<|end|>{% endgeneration %}", "{% endgeneration %}<|end|>")
+TURNS = [
+    {"role": "system", "content": "be brief"},
+    {"role": "user", "content": "hello there"},
+    {"role": "assistant", "content": "hi"},
+    {"role": "user", "content": "and now"},
+    {"role": "assistant", "content": "go on"},
+]
+PLAIN = Family(CHATML, "", "<|endoftext|>", ("<|im_start|>", "<|im_end|>"))
+
+
+def asked(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def said(text: str, **more: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": text, **more}
+
+
+def with_template(template: str, **changes: Any) -> Any:
+    return tokenizer_of(replace(PLAIN, template=template, **changes))
+
+
+def one(renderer: Renderer, conversation: Any, *, learn: bool = True) -> Rendered:
+    (row,) = renderer.render([conversation], learn=learn)
+    assert isinstance(row, Rendered), row
+    return row
+
+
+def learned(tokenizer: Any, row: Rendered) -> str:
+    return str(tokenizer.decode([i for i, mark in zip(row.ids, row.mask, strict=True) if mark]))
+
+
+def codes(rows: list[Rendered | Refusal]) -> list[str]:
+    return [row.code if isinstance(row, Refusal) else "" for row in rows]
+
+
+TINY: list[Any] = []
+
+
+def tiny_with(template: str) -> Any:
+    """One tokenizer for all examples, with this template."""
+    TINY[:] = TINY or [tiny.tokenizer()]
+    TINY[0].chat_template = template
+    return TINY[0]
+
+
+@settings(max_examples=40)
+@given(st.lists(st.text(max_size=20), min_size=2, max_size=7))
+def test_the_mask_equals_that_of_generation_marks(texts: list[str]) -> None:
+    tokenizer = tiny_with(MARKED)
+    turns = [(asked, said)[i % 2](text) for i, text in enumerate(texts)]
+    marked = tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
+    by_marks = one(Renderer(tokenizer), turns)
+    assert (by_marks.ids, by_marks.mask) == (marked["input_ids"], marked["assistant_masks"])
+    for other in (tiny.TEMPLATE, MARKED_WITHOUT_END):
+        assert one(Renderer(tiny_with(other)), turns) == by_marks
+
+
+def test_marks_hold_where_rendering_alone_would_learn_more() -> None:
+    # This template's author marks the words alone, not the thought before them.
+    tokenizer = tiny_with(MARKED.replace("{% generation %}", "(hm){% generation %}"))
+    row = one(Renderer(tokenizer), TURNS[1:])
+    assert learned(tokenizer, row) == "hi<|end|>go on<|end|>"
+    first_weightless = [TURNS[1], said("hi", weight=0), *TURNS[3:]]
+    assert learned(tokenizer, one(Renderer(tokenizer), first_weightless)) == "go on<|end|>"
+
+
+@pytest.mark.parametrize("name", ["Qwen 3", "DeepSeek-R1 distill"])
+def test_a_thought_is_learned_in_the_last_turn_and_stripped_from_earlier_ones(name: str) -> None:
+    tokenizer = tokenizer_of(FAMILIES[name])
+    thought = {"Qwen 3": "<think>\nhm\n</think>\n\nyes", "DeepSeek-R1 distill": "hm\n</think>\n\nyes"}[name]
+    renderer = Renderer(tokenizer)
+    row = one(renderer, [asked("q"), said(thought)])
+    assert learned(tokenizer, row) == thought + tokenizer.eos_token
+    again = one(renderer, [asked("q"), said(thought), asked("r"), said(thought)])
+    assert learned(tokenizer, again) == thought + tokenizer.eos_token
+    assert again.context_turns == 1
+
+
+def test_a_thought_that_the_prompt_has_opened_is_not_opened_twice() -> None:
+    tokenizer = tokenizer_of(FAMILIES["DeepSeek-R1 distill"])
+    opened, unopened = (one(Renderer(tokenizer), [asked("q"), said(t + "hm</think>yes")]) for t in ("<think>\n", ""))
+    assert opened == unopened
+    assert tokenizer.decode(opened.ids).count("<think>") == 1
+
+
+END_THEN_EOS = ROLE_TOKENS + "{% if not add_generation_prompt %}<|endoftext|>{% endif %}"
+ALWAYS_A_HEADER = ROLE_TOKENS.replace("{% if add_generation_prompt %}<|assistant|>{% endif %}", "<|assistant|>")
+TWO_TOKENS = ROLE_TOKENS.replace("<|eot|>", "<|end_response|><|eot|>")
+WORDS_THEN_END = ROLE_TOKENS.replace("<|eot|>", "\n<|eot|>")
+
+
+@pytest.mark.parametrize(
+    "template, eos, end, words, rest",
+    [
+        (END_THEN_EOS, "<|endoftext|>", "<|eot|>", "yes<|eot|>", "<|endoftext|>"),  # as Phi 3 small
+        (ALWAYS_A_HEADER, "<|endoftext|>", "<|eot|>", "yes<|eot|>", "<|assistant|>"),  # as Llama 3 at first
+        (TWO_TOKENS, "<|eot|>", "<|eot|>", "yes<|end_response|><|eot|>", ""),  # as Command R 7B
+        (WORDS_THEN_END, "<|endoftext|>", "<|eot|>", "yes\n<|eot|>", ""),  # as DeepSeek Coder
+    ],
+)
+def test_odd_ends_of_turns(template: str, eos: str, end: str, words: str, rest: str) -> None:
+    tokens = ("<|user|>", "<|assistant|>", "<|eot|>", "<|end_response|>", "<|endoftext|>")
+    tokenizer = with_template(template, eos=eos, tokens=tokens)
+    renderer = Renderer(tokenizer)
+    row = one(renderer, [asked("q"), said("no"), asked("r"), said("yes")])
+    assert renderer.stop_ids[0] == tokenizer.convert_tokens_to_ids(end)
+    assert learned(tokenizer, row) == words.replace("yes", "no") + words
+    assert tokenizer.decode(row.ids).endswith(words + rest)
+    (prompt,) = renderer.prompts([[asked("q"), said("no"), asked("r")]])
+    assert isinstance(prompt, Rendered)
+    response = tokenizer(words, add_special_tokens=False)["input_ids"]
+    assert renderer.extend(prompt.ids, response) == row.ids
+    assert renderer.answer(response) == "yes"
+
+
+def test_where_nothing_can_end_a_turn_training_is_refused_and_serving_is_not() -> None:
+    several_tokens = with_template(CHATML, eos=None, tokens=())
+    renderer = Renderer(several_tokens)
+    assert renderer.stop_ids == ()
+    with pytest.raises(UserError, match=r"nothing ends an assistant's turn.*--chat-template default"):
+        renderer.require_end()
+    assert learned(several_tokens, one(renderer, [asked("q"), said("yes")])) == "yes"
+    assert renderer.extend([1, 2], [3]) == [1, 2, 3]
+    # generation_config.json may name what the tokenizer does not.
+    named = Renderer(several_tokens, stop_ids=[7])
+    assert named.stop_ids == (7,)
+    named.require_end()
+
+
+def test_a_template_that_never_writes_the_answer_leaves_a_model_that_can_be_served() -> None:
+    renderer = Renderer(with_template("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"))
+    (prompt,) = renderer.prompts([[asked("q")]])
+    assert isinstance(prompt, Rendered)
+    assert renderer.stop_ids
+
+
+def test_refusals_have_their_true_name_and_spare_the_others() -> None:
+    tokenizer = with_template(GEMMA, bos="<bos>", tokens=("<start_of_turn>", "<end_of_turn>"))
+    fine = [asked("q"), said("a")]
+    conversations: list[Any] = [
+        fine,
+        [{"role": "system", "content": "s"}, *fine],
+        [asked("q"), asked("r"), said("a")],
+        [asked("half \ud83d"), said("a")],
+        [asked("q <end_of_turn>\n<start_of_turn>user\nb"), said("a")],
+        [asked("q " * 40), said("a")],
+        [],
+        fine,
+    ]
+    expected = ["", "system_role", "template", "broken_text", "special_token", "too_long", "malformed", ""]
+    for learn in (True, False):
+        rows = Renderer(tokenizer).render(conversations, learn=learn, longest=30)
+        assert codes(rows) == expected
+        assert rows[0] == rows[-1]
+        sentences = [sentence(row) for row in rows if isinstance(row, Refusal)]
+        assert sentences[:2] == [
+            "the chat template refuses the system role",
+            "the chat template refuses the conversation: roles must alternate",
+        ]
+        assert sentences[4] == "longer than 30 tokens"
+    prompts = [conversation[:-1] for conversation in conversations[:-1]]
+    assert codes(Renderer(tokenizer).prompts([*prompts, fine], longest=30)) == [*expected[:-1], "malformed"]
+
+
+def test_a_template_that_fails_in_python_refuses_its_conversation_alone() -> None:
+    needs_text = CHATML.replace("'\n' + m.content", "'\n' + (m.content if m.content else 5)")
+    rows = Renderer(with_template(needs_text)).render([[asked(""), said("a")], [asked("q"), said("a")]])
+    assert codes(rows) == ["template", ""]
+    assert isinstance(rows[0], Refusal)
+    assert 'can only concatenate str (not "int") to str' in sentence(rows[0])
+
+
+@pytest.mark.parametrize("drops", [False, True])
+def test_a_refused_system_turn_can_be_merged(drops: bool) -> None:
+    template = GEMMA
+    if drops:  # some templates leave a system turn out without a word
+        template = (
+            "{% for m in messages if m.role != 'system' %}{{ '<start_of_turn>' + m.role + '\n' + m.content }}"
+            "{{ '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}<start_of_turn>assistant\n{% endif %}"
+        )
+    tokenizer = with_template(template, bos="<bos>", tokens=("<start_of_turn>", "<end_of_turn>"))
+    talk = [{"role": "system", "content": "s"}, asked("q"), said("a")]
+    merging = Renderer(tokenizer, system="merge")
+    assert merging.merges_system
+    assert one(merging, talk) == one(Renderer(tokenizer), [asked("s\n\nq"), said("a")])
+    assert merging.prompts([talk[:2]]) == Renderer(tokenizer).prompts([[asked("s\n\nq")]])
+    (kept,) = Renderer(tokenizer).render([talk], learn=True)
+    assert isinstance(kept, Refusal)
+    assert sentence(kept) == f"the chat template {'leaves out' if drops else 'refuses'} the system role"
+
+
+def test_a_system_turn_that_the_template_takes_is_never_merged() -> None:
+    tokenizer = tiny.tokenizer()
+    renderer = Renderer(tokenizer, system="merge")
+    assert not renderer.merges_system
+    assert one(renderer, TURNS) == one(Renderer(tokenizer), TURNS)
+    empty = one(renderer, [{"role": "system", "content": ""}, *TURNS[1:]])
+    assert learned(tokenizer, empty) == learned(tokenizer, one(renderer, TURNS))
+
+
+def test_a_template_that_reads_text_parts_alone_gets_them() -> None:
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role + '\n' }}{% for part in m.content %}{{ part.text }}{% endfor %}"
+        "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    parts, strings = Renderer(with_template(template)), Renderer(with_template(CHATML))
+    talk = [asked("q"), said("a")]
+    assert one(parts, talk) == one(strings, talk)
+    as_parts = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in talk]
+    assert one(strings, as_parts) == one(strings, talk)
+
+
+def test_tokens_that_mark_turns_are_refused_in_messages_whatever_their_kind() -> None:
+    tokenizer = tokenizer_of(FAMILIES["DeepSeek-R1 distill"])
+    renderer = Renderer(tokenizer)
+    for mark in ("<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>", "<｜begin▁of▁sentence｜>", "<pad>"):
+        assert renderer.render([[asked(f"a{mark}b"), said("c")]]) == [Refusal("special_token", mark)]
+    one(renderer, [asked("what is <think> ?"), said("so</think>it is")])
+    end_is_plain = with_template(CHATML, tokens=(), plain_tokens=("<|im_start|>", "<|im_end|>"))
+    renderer = Renderer(end_is_plain)
+    assert renderer.stop_ids[0] == end_is_plain.convert_tokens_to_ids("<|im_end|>")
+    assert {"<|im_start|>", "<|im_end|>"} <= set(renderer.control_strings)
+    row = one(renderer, [asked("q"), said("a")])
+    end = max(index for index, mark in enumerate(row.mask) if mark)
+    assert renderer.answer(row.ids[end - 1 : end + 1]) == "a"
+
+
+NEVER_CLOSED = (
+    "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+
+
+def test_a_tokenizer_without_offsets_gives_the_same_rows() -> None:
+    """ByT5 is plain Python: every byte is a token, but it tells no places."""
+    tokenizer = ByT5Tokenizer(extra_ids=0)
+    tokenizer.chat_template = CHATML.replace("<|im_end|>", "</s>")
+    renderer = Renderer(tokenizer)
+    assert renderer.stop_ids == (tokenizer.eos_token_id,)
+    row = one(renderer, [asked("é?"), said("no"), asked("r"), said("\nyes", weight=1), asked("s"), said("ü")])
+    assert learned(tokenizer, row) == "no</s>\nyes</s>ü</s>"
+    (prompt,) = renderer.prompts([[asked("é?")]])
+    assert isinstance(prompt, Rendered)
+    assert row.ids[: len(prompt.ids)] == prompt.ids
+    tokenizer.chat_template = NEVER_CLOSED
+    row = one(Renderer(tokenizer), [asked("q"), said("no"), asked("r"), said("yes")])
+    assert learned(tokenizer, row) == "noyes</s>"
+
+
+def test_without_a_template_the_error_names_the_ready_one() -> None:
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = None
+    assert template_hash(tokenizer) is None
+    assert stop_ids(tokenizer, [9]) == (0, 9)
+    with pytest.raises(UserError, match=r"has no chat template.*`--chat-template default`"):
+        Renderer(tokenizer)
+    tokenizer.chat_template = {"rag": "x", "tool_use": "y"}
+    with pytest.raises(UserError, match="named rag, tool_use and none named `default`"):
+        Renderer(tokenizer)
+
+
+def test_the_template_hash_is_that_of_its_text() -> None:
+    assert template_hash(tiny_with(MARKED)) != template_hash(tiny.tokenizer())
+    assert template_hash(tiny_with(tiny.TEMPLATE)) == template_hash(tiny.tokenizer())
+    assert template_hash(tokenizer_of(FAMILIES["named templates"])) != template_hash(with_template(CHATML))
+
+
+def test_stop_ids_are_the_template_s_end_the_tokenizer_s_and_the_generation_config_s(tmp_path: Path) -> None:
+    tokenizer = with_template(CHATML)
+    file = tmp_path / "generation_config.json"
+    assert generation_eos(tmp_path) == ()
+    file.write_text('{"eos_token_id": [3, 4]}')
+    assert generation_eos(tmp_path) == (3, 4)
+    end, eos = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    assert stop_ids(tokenizer, generation_eos(tmp_path)) == (end, eos, 3, 4)
+    for text, ids in (('{"eos_token_id": 5}', (5,)), ('{"eos_token_id": null}', ()), ("[]", ()), ("no JSON", ())):
+        file.write_text(text)
+        assert generation_eos(tmp_path) == ids
+
+
+def test_many_conversations_are_rendered_as_each_alone() -> None:
+    renderer = Renderer(tiny.tokenizer())
+    talks = [[*talk, said("so it is")] for talk in tiny.conversations(600, seed=1)]
+    talks[300] = [asked("<|end|>"), said("a")]
+    rows = renderer.render(talks, learn=True)
+    assert len(rows) == 600
+    assert [i for i, row in enumerate(rows) if isinstance(row, Refusal)] == [300]
+    for index in (0, 255, 256, 299, 301, 599):
+        assert rows[index] == one(renderer, talks[index])
+    assert renderer.render([]) == []
+
+
+def test_what_is_learned_is_shown_green() -> None:
+    tokenizer = tiny.tokenizer()
+    text = show(tokenizer, one(Renderer(tokenizer), TURNS[1:]))
+    assert text.plain == "<|user|>hello there<|assistant|>hi<|end|><|user|>and now<|assistant|>go on<|end|>"
+    green = [text.plain[span.start : span.end] for span in text.spans if span.style == "green"]
+    assert green == ["hi<|end|>", "go on<|end|>"]

@@ -1,0 +1,127 @@
+"""Text as token ids, with the places of characters: in bulk, and with a fallback for tokenizers that know no places."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from training.artifacts.conversations import strings_pattern
+from training.artifacts.templates import encode
+
+CACHED_LENGTH = 100  # characters; headers of turns repeat, whole conversations do not
+
+
+class Encoded:
+    """A text and its token ids.
+
+    Attributes:
+        offsets: (start, end) in characters per token; None for a tokenizer that does not know them.
+    """
+
+    def __init__(self, encoder: Encoder, text: str, ids: list[int], encoding: Any) -> None:
+        self._encoder = encoder
+        self._encoding = encoding
+        self.text = text
+        self.ids = ids
+
+    @cached_property
+    def offsets(self) -> list[tuple[int, int]] | None:
+        return None if self._encoding is None else list(self._encoding.offsets)
+
+    @cached_property
+    def _marks(self) -> list[int]:
+        """Places of control strings. Tokenizers split a text there before they do anything else."""
+        pattern = self._encoder.pattern
+        return [] if pattern is None else [match.start() for match in pattern.finditer(self.text)]
+
+    def tokens_before(self, place: int) -> int | None:
+        """Number of tokens of `text[:place]`, if these tokens are exactly those of that text encoded alone.
+
+        Only what follows its last control string is encoded again.
+        """
+        mark = bisect_left(self._marks, place)
+        start = self._marks[mark - 1] if mark else 0
+        first = 0
+        if self._encoding is None or (start and self._encoding.char_to_token(start) is None):
+            start = 0
+        elif start:
+            first = int(self._encoding.char_to_token(start))
+        segment = self._encoder.ids(self.text[start:place])
+        last = first + len(segment)
+        return last if self.ids[first:last] == segment else None
+
+    def tokens_through(self, place: int, *, whole: bool) -> int | None:
+        """Number of tokens that end at or before the character `place`.
+
+        Args:
+            whole: a token ends there, even one that takes in the blank after it.
+        """
+        if self.offsets is None:
+            return self.tokens_before(place)
+        token = self._encoding.char_to_token(place - 1) if place else None
+        if token is None:
+            return sum(end <= place for _, end in self.offsets)
+        if whole:
+            return int(token) + 1
+        while token < len(self.ids) and self.offsets[token][1] <= place:
+            token += 1
+        return int(token)
+
+    def first_inside(self, place: int) -> int | None:
+        """The first token that starts after the character `place`: past one that lies across it."""
+        if self.offsets is None:
+            return None
+        return next((i for i, (start, _) in enumerate(self.offsets) if start > place), len(self.ids))
+
+
+class Encoder:
+    """Encodes texts for one tokenizer."""
+
+    def __init__(self, tokenizer: Any, control_strings: tuple[str, ...]) -> None:
+        self.tokenizer = tokenizer
+        self.pattern = strings_pattern(control_strings) if control_strings else None
+        self._cache: dict[str, list[int]] = {}
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """All texts at once."""
+        if not texts:
+            return []
+        batch = self.tokenizer(
+            list(texts),
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        encodings = getattr(batch, "encodings", None) or [None] * len(texts)
+        return [
+            Encoded(self, text, list(ids), encoding)
+            for text, ids, encoding in zip(texts, batch["input_ids"], encodings, strict=True)
+        ]
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids of a text; short ones are remembered."""
+        if not text:
+            return []
+        if text in self._cache:
+            return self._cache[text]
+        ids = encode(self.tokenizer, text)
+        if len(text) <= CACHED_LENGTH and len(self._cache) < 10_000:
+            self._cache[text] = ids
+        return ids
+
+    def continuation(self, text: str) -> list[int]:
+        """Token ids of a text that continues another: without the space that some tokenizers put at a start."""
+        if not self._adds_space:
+            return self.ids(text)
+        anchor = self.ids("\n")
+        ids = self.ids(f"\n{text}")
+        return ids[len(anchor) :] if ids[: len(anchor)] == anchor else self.ids(text)
+
+    @cached_property
+    def _adds_space(self) -> bool:
+        """Whether a text's first token holds a space that is not in the text."""
+        first = self.tokenizer.convert_ids_to_tokens(self.ids("a")[:1])
+        return bool(first) and str(first[0]).startswith("▁")

@@ -1,0 +1,349 @@
+"""The one renderer: conversations as token ids with what is learned, for training, scoring, sampling and serving.
+
+What is trained is what is sampled: a row is the ids of the generation prompt, then those of the answer, then its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.text import Text
+
+from training.artifacts.checkpoints import System
+from training.artifacts.conversations import (
+    Message,
+    Refusal,
+    find_control_string,
+    merge_system,
+    read_messages,
+)
+from training.artifacts.encoding import Encoded, Encoder
+from training.artifacts.errors import UserError
+from training.artifacts.templates import DROPS, Ending, Template, shared_start
+
+AT_ONCE = 256  # conversations rendered and encoded together
+NO_END = (
+    "nothing ends an assistant's turn: the chat template writes no token after it and the tokenizer has no "
+    "end-of-sequence token; use `--chat-template default`, or give the tokenizer an eos_token"
+)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A conversation as token ids.
+
+    Attributes:
+        ids: token ids, shape (tokens,).
+        mask: 1 where a token is learned: an assistant's text and the token that ends its turn, not what the
+            template writes after that; shape (tokens,).
+        context_turns: assistant turns that are context only, though they have weight, because the template
+            writes earlier turns otherwise than they are sampled.
+    """
+
+    ids: list[int]
+    mask: list[int]
+    context_turns: int = 0
+
+
+@dataclass(frozen=True)
+class Span:
+    """Characters of an assistant's turn, without and with the token that ends it."""
+
+    start: int
+    end: int
+    closed: bool
+
+
+@dataclass
+class Draft:
+    """A conversation as text, with what is learned in characters.
+
+    Attributes:
+        text: what the template writes for the whole.
+        prompt: of a conversation that ends with the assistant, the generation prompt that its answer continues.
+        answer: what follows the prompt, its end included where the template writes one.
+        spans: earlier turns that are learned; with `marked` the last turn too.
+        learned: whether the last turn is learned.
+        marked: whether the spans are the template's own generation marks.
+        context_turns: as in `Rendered`.
+    """
+
+    text: str
+    prompt: str | None = None
+    answer: str = ""
+    spans: tuple[Span, ...] = ()
+    learned: bool = False
+    marked: bool = False
+    context_turns: int = 0
+
+
+class Renderer:
+    """Renders conversations with a tokenizer's chat template.
+
+    Args:
+        tokenizer: a transformers tokenizer with a chat template.
+        system: `merge` puts a system turn that the template refuses before the first user turn's text.
+        stop_ids: end-of-sequence ids of generation_config.json, or a manifest's stop ids.
+
+    Attributes:
+        stop_ids: ids that end an assistant's turn; none where nothing can (see `require_end`).
+        control_strings: what no message may hold.
+        merges_system: whether system turns are merged.
+
+    Raises:
+        UserError: the tokenizer has no chat template.
+    """
+
+    def __init__(self, tokenizer: Any, *, system: System = "keep", stop_ids: Sequence[int] = ()) -> None:
+        self.tokenizer = tokenizer
+        self.template = Template(tokenizer, stop_ids)
+        self.stop_ids: tuple[int, ...] = self.template.stop_ids
+        self.control_strings: tuple[str, ...] = self.template.control_strings
+        self.merges_system: bool = system == "merge" and self.template.system_role is not None
+        self._ending: Ending = self.template.ending
+        self._encoder = Encoder(tokenizer, self.control_strings)
+
+    def require_end(self) -> None:
+        """Raise `UserError` where nothing can end an assistant's turn: such a model cannot be trained."""
+        if self._ending.id is None:
+            raise UserError(NO_END)
+
+    def render(
+        self, conversations: Sequence[Sequence[Mapping[str, Any]]], *, learn: bool = False, longest: int | None = None
+    ) -> list[Rendered | Refusal]:
+        """Conversations as token ids; one that ends with the assistant is the sampled prompt, the answer and its end.
+
+        Args:
+            learn: find what is learned, and refuse a conversation in which that is nothing. Otherwise masks are 0.
+            longest: greatest number of tokens.
+        """
+        return [row for part in _parts(conversations) for row in self._rows(part, learn, longest)]
+
+    def prompts(
+        self, conversations: Sequence[Sequence[Mapping[str, Any]]], *, longest: int | None = None
+    ) -> list[Rendered | Refusal]:
+        """Conversations as token ids that end with the header of an assistant's turn; all masks are 0."""
+        return [row for part in _parts(conversations) for row in self._prompts(part, longest)]
+
+    def extend(self, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> list[int]:
+        """The row that a reward model reads for a sampled response: what `render` gives for its text."""
+        response = list(response_ids)
+        if response and response[-1] in self.stop_ids:
+            response.pop()
+        end = [] if self._ending.id is None else [self._ending.id]
+        return [*prompt_ids, *response, *end, *self._ending.rest_ids]
+
+    def answer(self, response_ids: Sequence[int]) -> str:
+        """The content of a sampled response, without what the template writes around it."""
+        ids = list(response_ids)
+        finished = bool(ids) and ids[-1] in self.stop_ids
+        text = str(self.tokenizer.decode(ids[:-1] if finished else ids, skip_special_tokens=True))
+        return text.removeprefix(self.template.lead).removesuffix(self._ending.before if finished else "")
+
+    def usable(self, conversation: Any) -> list[Message] | Refusal:
+        """The conversation as the template is given it: plain turns without control strings."""
+        turns = read_messages(conversation)
+        if isinstance(turns, Refusal):
+            return turns
+        forged = find_control_string(turns, self.control_strings)
+        if forged is not None:
+            return forged
+        if self.merges_system:
+            return merge_system(turns)
+        dropped = self.template.system_role
+        if dropped is not None and dropped.detail == DROPS and turns[0]["role"] == "system" and turns[0]["content"]:
+            return dropped
+        return turns
+
+    def _prompts(self, conversations: Sequence[Any], longest: int | None) -> Iterator[Rendered | Refusal]:
+        usable = [self._open(conversation) for conversation in conversations]
+        texts = iter(self.template.texts([t for t in usable if not isinstance(t, Refusal)], generation=True))
+        written = [turns if isinstance(turns, Refusal) else next(texts) for turns in usable]
+        encoded = iter(self._encoder.encode([text for text in written if isinstance(text, str)]))
+        for text in written:
+            if isinstance(text, Refusal):
+                yield text
+            else:
+                ids = next(encoded).ids
+                yield _limited(Rendered(ids, [0] * len(ids)), longest)
+
+    def _open(self, conversation: Any) -> list[Message] | Refusal:
+        """`usable`, and not ended by the assistant already."""
+        turns = self.usable(conversation)
+        if not isinstance(turns, Refusal) and turns[-1]["role"] == "assistant":
+            return Refusal("malformed", "ends with the assistant: nothing is left to answer")
+        return turns
+
+    def _rows(self, conversations: Sequence[Any], learn: bool, longest: int | None) -> Iterator[Rendered | Refusal]:
+        drafts = self._drafts([self.usable(conversation) for conversation in conversations], learn)
+        encoded = iter(self._encoder.encode([d.text for d in drafts if isinstance(d, Draft)]))
+        for draft in drafts:
+            if isinstance(draft, Refusal):
+                yield draft
+                continue
+            row = _limited(self._row(draft, next(encoded)), longest)
+            if learn and isinstance(row, Rendered) and not any(row.mask[1:]):
+                yield Refusal("nothing_to_learn")
+            else:
+                yield row
+
+    def _drafts(self, usable: list[list[Message] | Refusal], learn: bool) -> list[Draft | Refusal]:
+        """Text of each conversation. The template writes all that is needed in two calls."""
+        wholes: list[Sequence[Message]] = []
+        prompts: list[Sequence[Message]] = []
+        for turns in usable:
+            if isinstance(turns, Refusal):
+                continue
+            wholes.append(turns)
+            for index in _assistant_turns(turns, learn):
+                prompts.append(turns[:index])
+                if index + 1 < len(turns):
+                    wholes.append(turns[: index + 1])
+        whole = iter(self.template.texts(wholes))
+        prompt = iter(self.template.texts(prompts, generation=True))
+        drafts: list[Draft | Refusal] = []
+        for turns in usable:
+            if isinstance(turns, Refusal):
+                drafts.append(turns)
+                continue
+            text = next(whole)
+            places = _assistant_turns(turns, learn)
+            starts = [next(prompt) for _ in places]
+            ends = [next(whole) for index in places if index + 1 < len(turns)]
+            drafts.append(text if isinstance(text, Refusal) else self._draft(turns, text, starts, ends, learn))
+        return drafts
+
+    def _draft(
+        self, turns: list[Message], text: str, starts: list[str | Refusal], ends: list[str | Refusal], learn: bool
+    ) -> Draft | Refusal:
+        """Where the assistant's turns lie in the text.
+
+        Args:
+            starts: the generation prompt of each turn.
+            ends: of each but a last turn, the conversation up to its end.
+        """
+        draft = Draft(text)
+        if turns[-1]["role"] == "assistant":
+            prompt = starts[-1]
+            if isinstance(prompt, Refusal):
+                return prompt
+            draft.prompt, draft.answer = prompt, self._answer(turns[-1]["content"], text, prompt)
+            draft.text = prompt + draft.answer
+            draft.learned = learn and turns[-1].get("weight", 1) != 0
+        spans = [self._span(draft.text, start, end) for start, end in zip(starts, ends, strict=False)]
+        draft.spans = tuple(span for span in spans if span is not None)
+        draft.context_turns = len(spans) - len(draft.spans)
+        if learn and self.template.marked:
+            self._take_marks(draft, turns, text)
+        return draft
+
+    def _take_marks(self, draft: Draft, turns: list[Message], whole: str) -> None:
+        """Put the template's own generation marks in place of the spans, where they tell the turns apart."""
+        marks = self.template.marks(turns)
+        weights = [turn.get("weight", 1) for turn in turns if turn["role"] == "assistant"]
+        if not marks or (len(marks) != len(weights) and (0 in weights or self.template.marks_every_turn)):
+            return  # a mark is missing: an empty answer has no token to be marked
+        if len(marks) == len(weights):
+            marks = [mark for mark, weight in zip(marks, weights, strict=True) if weight != 0]
+        common = len(shared_start(whole, draft.text))
+        draft.spans = tuple(self._marked_span(draft.text, *mark) for mark in marks if mark[1] <= common)
+        draft.learned = draft.prompt is not None and any(end > len(draft.prompt) for _, end in marks)
+        draft.marked, draft.context_turns = True, 0
+
+    def _marked_span(self, text: str, start: int, end: int) -> Span:
+        """A mark as a span that holds the token which ends the turn."""
+        ending = self._ending
+        until = ending.text.removesuffix(ending.rest) if ending.written else ""
+        return Span(start, end + len(until) if until and text.startswith(until, end) else end, False)
+
+    def _answer(self, content: str, whole: str, prompt: str) -> str:
+        """What follows the generation prompt: the template's own words, or the content where it writes others."""
+        ending = self._ending.text
+        if whole.startswith(prompt):
+            answer = whole[len(prompt) :]
+            core = answer.removesuffix(ending)
+        else:
+            answer = ""
+            core = content.removeprefix(self.template.opened)
+        if not self._ending.written:
+            return core
+        return answer if answer.endswith(ending) and ending else core + ending
+
+    def _span(self, text: str, start: str | Refusal, end: str | Refusal) -> Span | None:
+        """An earlier turn in the text; None where the template writes it otherwise than it was sampled."""
+        if isinstance(start, Refusal) or isinstance(end, Refusal) or not end.endswith(self._ending.text):
+            return None
+        after = self._ending.rest if self._ending.written else self._ending.text
+        until = end[: len(end) - len(after)]
+        if not until.startswith(start) or not text.startswith(until):
+            return None
+        return Span(len(start), len(until), self._ending.written)
+
+    def _row(self, draft: Draft, encoded: Encoded) -> Rendered:
+        """Ids and mask."""
+        ids = encoded.ids
+        if draft.prompt is None:
+            return Rendered(ids, self._mask(draft, encoded), draft.context_turns)
+        start = encoded.tokens_before(len(draft.prompt))
+        if start is None:
+            # A token lies across the end of the prompt. Sampled, the answer starts with a token of its own.
+            encoded = self._encoder.encode([draft.prompt])[0]
+            start = len(encoded.ids)
+            ids = [*encoded.ids, *self._encoder.continuation(draft.answer)]
+        mask = self._mask(draft, encoded)
+        if not self._ending.written and self._ending.id is not None:
+            ids = [*ids, self._ending.id]
+        end = len(ids) - len(self._ending.rest_ids)  # of what is sampled
+        mask += [0] * (len(ids) - len(mask))
+        if draft.learned:
+            first = end - 1 if draft.marked and any(mask[start:]) else start
+            mask[first:end] = [1] * (end - first)
+        return Rendered(ids, mask, draft.context_turns)
+
+    def _mask(self, draft: Draft, encoded: Encoded) -> list[int]:
+        """1 for the tokens of the spans."""
+        mask = [0] * len(encoded.ids)
+        for span in draft.spans:
+            first = encoded.tokens_before(span.start)
+            if first is None:
+                first = encoded.first_inside(span.start)
+            last = encoded.tokens_through(span.end, whole=span.closed)
+            if first is None or last is None:
+                continue
+            if not span.closed and last < len(mask) and encoded.ids[last] in self.stop_ids:
+                last += 1  # the next turn's header ends this one
+            mask[first:last] = [1] * (last - first)
+        return mask
+
+
+def _assistant_turns(turns: Sequence[Message], learn: bool) -> list[int]:
+    """Places of the assistant's turns that have to be found: those with weight, and the last turn in any case."""
+    last = len(turns) - 1
+    return [
+        index
+        for index, turn in enumerate(turns)
+        if turn["role"] == "assistant" and (index == last or (learn and turn.get("weight", 1) != 0))
+    ]
+
+
+def _parts(conversations: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(conversations), AT_ONCE):
+        yield conversations[start : start + AT_ONCE]
+
+
+def _limited(row: Rendered, longest: int | None) -> Rendered | Refusal:
+    return row if longest is None or len(row.ids) <= longest else Refusal("too_long", str(longest))
+
+
+def show(tokenizer: Any, rendered: Rendered) -> Text:
+    """The conversation as the model reads it, learned tokens green, others grey."""
+    text = Text()
+    start = 0
+    for index in range(1, len(rendered.ids) + 1):
+        if index == len(rendered.ids) or rendered.mask[index] != rendered.mask[start]:
+            piece = tokenizer.decode(rendered.ids[start:index], skip_special_tokens=False)
+            text.append(piece, style="green" if rendered.mask[start] else "grey50")
+            start = index
+    return text
