@@ -1,9 +1,9 @@
-# Every target sets up .venv first; that takes a moment when it is already there.
+# Every target sets up .venv first, which takes a moment when it is already complete.
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup demo test unit slow lint clean
+.PHONY: help setup demo test unit slow lint docs pictures clean
 
 help:  ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -11,23 +11,29 @@ help:  ## show the targets
 setup:  ## install the locked packages into .venv
 	@bash requirements/install.sh
 
-demo: setup  ## the first turn of the loop on the miniature world, then serve (ARGS=--check: second turn, checks, exit)
+demo: setup  ## run the loop's first turn on the miniature world, then serve (ARGS=--check: second turn, checks, exit)
 	@$(PY) -m training demo $(ARGS)
 
-test: setup  ## every test that this machine can run, but the slow ones
+test: setup  ## run all tests that this machine can run, except the slow ones
 	$(PY) -m pytest -m "not slow" $(ARGS)
 
-unit: setup  ## the fast tests alone
+unit: setup  ## run only the fast tests
 	$(PY) -m pytest -m unit $(ARGS)
 
-slow: setup  ## the long tests: soak, many kills, drills
+slow: setup  ## run the long tests: soak, many kills, drills
 	$(PY) -m pytest -m slow $(ARGS)
 
-lint: setup  ## ruff, mypy, import-linter
+lint: setup  ## run ruff, mypy and import-linter
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports
 
-clean:  ## delete what commands made (checkpoints, reports, the database), but not .venv
+docs: setup  ## write the generated parts of the documents again
+	@$(PY) -m docs.reference
+
+pictures: setup  ## photograph the pages of a running demo into docs/images (Chromium)
+	@$(PY) -m docs.pictures $(ARGS)
+
+clean:  ## delete everything that commands wrote (checkpoints, reports, the database), except .venv
 	rm -rf runs

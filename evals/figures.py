@@ -79,7 +79,7 @@ def use_cases(run: Run, baseline: str, candidates: Sequence[str]) -> str | None:
 
 
 def by_metric(run: Run, metrics: Mapping[str, str], xlabel: str) -> str | None:
-    """Estimates of several metrics (words -> name), a line a metric and a dot a system."""
+    """Estimates of several metrics (label -> name), one row per metric and one dot per system."""
     series = {r.system: [r.metrics.get(name) for name in metrics.values()] for r, _ in run}
     kept = [k for k in range(len(metrics)) if any(_there(row[k]) for row in series.values())]
     if not kept:
@@ -111,7 +111,7 @@ def pareto(run: Run) -> str | None:
                 a, b, xerr=[[a - a0], [a1 - a]], yerr=[[b - b0], [b1 - b]], fmt="o", ms=7, color=colours[result.system]
             )
             axes.annotate(result.label, (a, b), xytext=(6, 6), textcoords="offset points", fontsize=9)
-        axes.set(xlabel="loss on held-out text, nats a token (tax: to the right)", ylabel=words)
+        axes.set(xlabel="loss on held-out text, nats per token (the tax grows to the right)", ylabel=words)
         axes.margins(0.18)
     return _svg(figure)
 
@@ -123,7 +123,7 @@ def _dots(
     xlabel: str,
     line: float | None = None,
 ) -> Any:
-    """Horizontal dots with whiskers in per cent: names down the side, systems by colour."""
+    """Horizontal dots with whiskers in per cent: metrics on the vertical axis, systems by colour."""
     colours = colour_of(run)
     labels = {result.system: result.label for result, _ in run}
     step = 0.8 / max(1, len(series))

@@ -57,6 +57,9 @@ class Row:
     """One metric of the gate.
 
     Attributes:
+        metric: suite.task.score.
+        verdict: pass, worse, unproven, or unmeasured (too few pairs).
+        margin: the drop that the data must rule out.
         candidate, baseline: means over the paired items.
         difference, low, high: paired, positive is better, interval at level 1 - 2 alpha. For a win rate: that of
             the win rate minus one half.
@@ -214,5 +217,10 @@ def main(config: Config) -> int:
     return 0 if good else 1
 
 
+def command(arguments: Sequence[str] | None = None) -> int:
+    """`python -m evals.gate`."""
+    return main(tyro.cli(Config, args=arguments, prog="python -m evals.gate", description=__doc__))
+
+
 if __name__ == "__main__":
-    sys.exit(run_command(lambda: main(tyro.cli(Config, prog="python -m evals.gate", description=__doc__))))
+    sys.exit(run_command(command))

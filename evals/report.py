@@ -24,15 +24,15 @@ FLIPS_SHOWN = 3
 FLIPPING = {
     "Truth: misconceptions": "truth.misconceptions.truthful_informative",
     "Truth: ordinary facts": "truth.facts.truthful_informative",
-    "Toxicity: asked plainly": "toxicity.plain.toxic",
-    "Honesty: nobody can know": "honesty.unanswerable.honest",
-    "Honesty: something is missing": "honesty.incomplete.honest",
+    "Toxicity: no manners requested": "toxicity.plain.toxic",
+    "Honesty: unanswerable questions": "honesty.unanswerable.honest",
+    "Honesty: incomplete requests": "honesty.incomplete.honest",
     "Skills": "tax.skills.accuracy",
     "Following the instruction": "preference.prompts.follows",
 }
 TRUTH = {
     "misconceptions: truthful and informative": "truth.misconceptions.truthful_informative",
-    "misconceptions: MC2 as text": "truth.misconceptions_choices.mc2",
+    "misconceptions: MC2, raw text": "truth.misconceptions_choices.mc2",
     "facts: truthful and informative": "truth.facts.truthful_informative",
     "facts: wrongly abstained": "truth.facts.wrongly_abstained",
 }
@@ -42,32 +42,32 @@ TOXICITY = {
     for words, score in (("toxic", "toxic"), ("finished, on topic", "finished_on_topic"))
 }
 HONESTY = {
-    "nobody can know: says so": "honesty.unanswerable.honest",
-    "something is missing: asks": "honesty.incomplete.honest",
-    "harmful: declines": "honesty.harmful.honest",
+    "unanswerable question: says so": "honesty.unanswerable.honest",
+    "incomplete request: asks": "honesty.incomplete.honest",
+    "harmful request: declines": "honesty.harmful.honest",
     "uses earlier turns": "honesty.earlier_turns.honest",
     "uses the system prompt": "honesty.system_prompt.honest",
 }
 SKILLS = {
-    "skills by cloze": "tax.skills.accuracy",
-    "facts by cloze": "tax.facts.accuracy",
-    "misconceptions by cloze (almanac)": "tax.misconceptions.accuracy",
+    "skills, cloze": "tax.skills.accuracy",
+    "facts, cloze": "tax.facts.accuracy",
+    "misconceptions, cloze (almanac)": "tax.misconceptions.accuracy",
 }
 CAVEATS_OF_THE_WORLD = (
     "The miniature world is a testbed: a tiny model, generated text, simulated labelers, a preference that is known.",
     "The gain in truth is a shift of register that this world makes learnable: its text holds the truth in one "
-    "register (the almanac) and the myth in others, and feedback teaches which register to answer in. It is no new "
+    "register (the almanac) and the myth in others, and feedback teaches which register to answer in. It is not new "
     "knowledge.",
-    "The mean reward comes from the reward model that PPO was trained against, so it overstates; the true preference "
-    "stands beside it.",
+    "The mean reward comes from the reward model that PPO was trained against, so it overstates the gain; compare it "
+    "with the true preference beside it.",
     "Win rates, truth and honesty are judged by the world's own rules, toxicity by a small model trained on generated "
     "comments.",
-    "The base model is asked by plain text, and once more under a few answered examples; the others through their chat "
-    "template.",
+    "The base model is prompted with plain text, and once more with a few answered examples before it; the other "
+    "models through their chat template.",
 )
 CAVEATS = (
-    "Intervals are over items, for the given training seed: the spread over seeds is not in them.",
-    "Each interval is 95 % by itself; with many rows some will miss their true value.",
+    "Intervals are over items, for one training seed: they do not cover the spread over seeds.",
+    "Each interval covers its true value with a probability of 95 %: of many rows, some will miss theirs.",
 )
 
 
@@ -76,12 +76,12 @@ class Config:
     """Rebuild the table and the page of a run."""
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """Folder that `evals.run` wrote."""
+    """Folder that `python -m evals.run` wrote."""
 
 
 @dataclass(frozen=True)
 class Flip:
-    """An item that one system gets right and the other does not."""
+    """An item that one of two systems gets right."""
 
     prompt: str
     before: str
@@ -110,17 +110,18 @@ def page(run: table.Run, described: dict[str, Any], found: table.Table, gate: di
     baseline = baselines[-1] if baselines else ""
     drawn = [
         ("Who is preferred", figures.win_rates(policies, baselines),
-         "Paired by prompt under the true preference; the dashed line is no difference."),
+         "Paired by prompt under the true preference; the dashed line marks no difference."),
         ("By use case" + (f", against {_label(run, baseline)}" if baseline else ""),
          figures.use_cases(policies, baseline, candidates), "Number of prompts in brackets."),
         ("Reward against tax", figures.pareto(policies),
-         "Up is better, right is the tax. Reward that rises without true utility is reward hacking."),
-        ("Truth", figures.by_metric(policies, TRUTH, "% of questions"), "Wrong abstention: lower is better."),
+         "Up is better; the tax grows to the right. Reward that rises without true utility is reward hacking."),
+        ("Truth", figures.by_metric(policies, TRUTH, "% of questions"), "Of wrong abstention, less is better."),
         ("Toxicity by instruction", figures.by_metric(policies, TOXICITY, "% of answers to rude prompts"),
-         "Silence is not politeness: the share of finished, on-topic answers stands beside the toxic share."),
+         "Silence is not politeness: a model that says nothing is never toxic, so the share of finished, on-topic "
+         "answers stands beside the toxic share."),
         ("Honesty", figures.by_metric(policies, HONESTY, "% of items"), "Higher is better."),
         ("Skills", figures.by_metric(policies, SKILLS, "% right, over the whole vocabulary"),
-         "Raw text, the same for all systems."),
+         "Raw text without a chat template, the same for all systems."),
     ]  # fmt: skip
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -151,7 +152,7 @@ def page(run: table.Run, described: dict[str, Any], found: table.Table, gate: di
 
 
 def headlines(run: table.Run, baselines: Sequence[str], candidates: Sequence[str]) -> list[tuple[str, str, str]]:
-    """(figure, words, interval) of the last candidate, for the top of the page."""
+    """(figure, label, interval) of the last candidate, for the top of the page."""
     of = {result.system: (result, items) for result, items in run}
     if not candidates or candidates[-1] not in of:
         return []
@@ -162,7 +163,7 @@ def headlines(run: table.Run, baselines: Sequence[str], candidates: Sequence[str
         if estimate is not None:
             found.append(_headline(f"{result.label} preferred to {of[name][0].label}", estimate))
     for words, metric in (
-        ("myths answered truly and informatively", "truth.misconceptions.truthful_informative"),
+        ("truthful and informative on misconceptions", "truth.misconceptions.truthful_informative"),
         ("toxic to rude users", "toxicity.plain.toxic"),
         ("cloze skills", "tax.skills.accuracy"),
     ):
@@ -229,7 +230,7 @@ def _gate(folder: Path) -> dict[str, Any]:
 
 
 def _command(described: dict[str, Any]) -> str:
-    """The command that gives this run again."""
+    """The command that repeats this run."""
     parts = ["python -m evals.run"]
     for name in ("checkpoint", "baseline", "suite", "data", "comparisons"):
         values = described.get("config", {}).get(name) or []
@@ -244,9 +245,14 @@ def _command(described: dict[str, Any]) -> str:
 
 def main(config: Config) -> None:
     if not config.folder.is_dir():
-        raise UserError(f"{config.folder} is no folder: give the folder that `python -m evals.run` wrote")
+        raise UserError(f"{config.folder} is not a folder: give the folder that `python -m evals.run` wrote")
     build(config.folder, table.wide_console())
 
 
+def command(arguments: Sequence[str] | None = None) -> None:
+    """`python -m evals.report`."""
+    main(tyro.cli(Config, args=arguments, prog="python -m evals.report", description=__doc__))
+
+
 if __name__ == "__main__":
-    sys.exit(run_command(lambda: main(tyro.cli(Config, prog="python -m evals.report", description=__doc__))))
+    sys.exit(run_command(command))

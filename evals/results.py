@@ -38,8 +38,8 @@ SCORES: dict[str, Score] = {
     "accuracy": Score("higher", True, "answered correctly"),
     "accuracy_by_characters": Score("higher", True, "correct, log-probability divided by characters"),
     "accuracy_by_tokens": Score("higher", True, "correct, log-probability divided by tokens"),
-    "loss": Score("lower", False, "loss on held-out text, nats a token"),
-    "bits_per_byte": Score("lower", False, "bits a byte on held-out text"),
+    "loss": Score("lower", False, "loss on held-out text, nats per token"),
+    "bits_per_byte": Score("lower", False, "loss on held-out text, bits per byte"),
     "mc1": Score("higher", True, "the best true answer is likelier than every false one"),
     "mc2": Score("higher", True, "probability mass on true answers"),
     "truthful": Score("higher", True, "truthful"),
@@ -108,14 +108,21 @@ class Result:
         system: name of the files; label: name for people.
         checkpoint: the immutable id; manifest: its stage, parents, seed and weight hashes, empty if not in the store.
         ask: through the chat template, as plain text, under a few-shot prefix, or scored by a reward model.
+        created: time in UTC, ISO 8601.
+        seed: sent with every request.
+        suites: what was measured.
         url: the service; through_filters: whether its filters, canary and capture were in the way.
         sampling: temperature, max_tokens, seed.
         data: name -> {"path", "sha256", "rows", "skipped": {reason: count}}.
         judges: name -> what it is, its version or hash, its own accuracy.
         prompts_sha256: sha256 over the prompt hashes of all items in order.
         items_file, items_sha256: the per-item records.
+        reward: id of the reward model, None without one.
+        packages: versions of the packages that shape numbers.
+        git_commit: commit of AlignLoop's checkout; git_dirty: whether tracked files differed from it.
+        seconds: wall time of the measurement.
+        format: version of this schema.
         metrics: "suite.task.score" -> the estimate, over items, for the given seed.
-        notes: what a reader must know.
     """
 
     system: str
@@ -140,7 +147,6 @@ class Result:
     git_commit: str | None = None
     git_dirty: bool | None = None
     seconds: float | None = None
-    notes: Sequence[str] = ()
     format: int = FORMAT
 
 
@@ -183,6 +189,7 @@ def read_result(path: Path) -> tuple[Result, list[Item]]:
     """Read a result and its items. Raises `UserError` if a file is missing, damaged or of another format."""
     try:
         row = json.loads(path.read_text())
+        row.pop("notes", None)  # always empty; 0.1.0 wrote it
         row["metrics"] = {name: Estimate(**value) for name, value in row["metrics"].items()}
         result = Result(**row)
     except FileNotFoundError:

@@ -29,16 +29,15 @@ from evals.suites.judged import read_rows
 from evals.table import wide_console
 from evals.tasks.files import kind_of
 from evals.tasks.files import read as read_data
-from training.artifacts import comparisons as comparison_files
 from training.artifacts.comparisons import Comparison
 from training.artifacts.errors import UserError, run_command
 from training.artifacts.files import sha256_file, write_atomically
+from training.artifacts.layouts import comparisons
 from training.artifacts.provenance import git_state, package_versions
 from training.miniature import Labeler
 
 Suite = Literal["tax", "truth", "honesty", "toxicity", "preference", "reward"]
 ALL: tuple[Suite, ...] = ("tax", "truth", "honesty", "toxicity", "preference", "reward")
-ON_THE_WORLD = {"honesty", "toxicity", "preference"}
 HELDOUT_DOCUMENTS = 500
 
 
@@ -142,12 +141,13 @@ def prepare(config: Config) -> Setting:
     if world:
         data["world"] = json.loads((world / "world.json").read_text()) | {"path": str(world)}
     if truthfulqa:
-        truth.truthfulqa_rows(truthfulqa)  # a file of another form is refused now, not after an hour
-        data["truthfulqa"] = {"path": str(truthfulqa), "sha256": sha256_file(truthfulqa)}
+        questions = truth.truthfulqa(truthfulqa)  # a file of another form is refused now, not after an hour
+        data["truthfulqa"] = questions.summary() | {"rows": len(questions.records)}
     read: list[Comparison] = []
     specs = _specs(world) if world and config.comparisons else {}
     for path in config.comparisons if "reward" in suites else ():
-        rows, skipped = comparison_files.read(path)
+        loaded = comparisons.load(str(path))
+        rows, skipped = loaded.records, loaded.skipped
         kept = [row for row in rows if specs.get(prompt_hash(list(row.messages)), {}).get("split") != "train"]
         if len(kept) < len(rows):
             skipped["its prompt is for training"] = len(rows) - len(kept)
@@ -392,5 +392,10 @@ def _labelers(world: Path, group: str) -> list[Labeler]:
     return [Labeler(**row) for row in rows if row["group"] == group]
 
 
+def command(arguments: Sequence[str] | None = None) -> int:
+    """`python -m evals.run`."""
+    return main(tyro.cli(Config, args=arguments, prog="python -m evals.run", description=__doc__))
+
+
 if __name__ == "__main__":
-    sys.exit(run_command(lambda: main(tyro.cli(Config, prog="python -m evals.run", description=__doc__))))
+    sys.exit(run_command(command))

@@ -27,36 +27,36 @@ ROWS: dict[str, tuple[tuple[str, str], ...]] = {
         ("misconceptions: truthful and informative", "truth.misconceptions.truthful_informative"),
         ("misconceptions: truthful", "truth.misconceptions.truthful"),
         ("misconceptions: informative", "truth.misconceptions.informative"),
-        ("misconceptions: MC1 as text", "truth.misconceptions_choices.mc1"),
-        ("misconceptions: MC2 as text", "truth.misconceptions_choices.mc2"),
+        ("misconceptions: MC1, raw text", "truth.misconceptions_choices.mc1"),
+        ("misconceptions: MC2, raw text", "truth.misconceptions_choices.mc2"),
         ("ordinary facts: truthful and informative", "truth.facts.truthful_informative"),
         ("ordinary facts: wrongly abstained", "truth.facts.wrongly_abstained"),
-        ("TruthfulQA: answers truthful by a small judge", "truth.truthfulqa_generated.truthful"),
+        ("TruthfulQA: answers truthful, by a small judge model", "truth.truthfulqa_generated.truthful"),
         ("TruthfulQA: MC1", "truth.truthfulqa_mc1.mc1"),
         ("TruthfulQA: MC2", "truth.truthfulqa_mc2.mc2"),
     ),
     "Toxicity (rude prompts)": (
-        ("asked plainly: toxic", "toxicity.plain.toxic"),
-        ("asked plainly: finished, on topic", "toxicity.plain.finished_on_topic"),
+        ("no manners requested: toxic", "toxicity.plain.toxic"),
+        ("no manners requested: finished, on topic", "toxicity.plain.finished_on_topic"),
         ("asked to be respectful: toxic", "toxicity.respectful.toxic"),
         ("asked to be respectful: finished, on topic", "toxicity.respectful.finished_on_topic"),
         ("asked to be offensive: toxic", "toxicity.offensive.toxic"),
         ("asked to be offensive: finished, on topic", "toxicity.offensive.finished_on_topic"),
-        ("asked plainly: judge agrees with the world's rules", "toxicity.plain.judge_agrees"),
+        ("no manners requested: judge model agrees with the world's rules", "toxicity.plain.judge_agrees"),
     ),
     "Honesty": (
-        ("nobody can know: says so", "honesty.unanswerable.honest"),
-        ("something is missing: asks", "honesty.incomplete.honest"),
+        ("unanswerable question: says so", "honesty.unanswerable.honest"),
+        ("incomplete request: asks", "honesty.incomplete.honest"),
         ("harmful request: declines", "honesty.harmful.honest"),
         ("uses earlier turns", "honesty.earlier_turns.honest"),
         ("uses the system prompt", "honesty.system_prompt.honest"),
     ),
     "Alignment tax": (
-        ("skills by cloze, whole vocabulary", "tax.skills.accuracy"),
-        ("facts by cloze", "tax.facts.accuracy"),
-        ("misconceptions by cloze, almanac register", "tax.misconceptions.accuracy"),
-        ("loss on held-out text, nats a token", "tax.heldout.loss"),
-        ("bits a byte on held-out text", "tax.heldout_bytes.bits_per_byte"),
+        ("skills, cloze over the whole vocabulary", "tax.skills.accuracy"),
+        ("facts, cloze", "tax.facts.accuracy"),
+        ("misconceptions, cloze in the almanac's register", "tax.misconceptions.accuracy"),
+        ("loss on held-out text, nats per token", "tax.heldout.loss"),
+        ("loss on held-out text, bits per byte", "tax.heldout_bytes.bits_per_byte"),
     ),
 }
 REWARD_COLUMNS = (
@@ -64,13 +64,13 @@ REWARD_COLUMNS = (
     ("labelers agree", "labelers_agree"),
     ("length alone", "longer_wins"),
     ("best that the noise allows", "best_accuracy"),
-    ("prefers the truly better", "prefers_better"),
+    ("agrees with the true preference", "prefers_better"),
 )
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line: an estimate for each system, None where it was not measured; `against` whom, for win rates."""
+    """One row: an estimate for each system, None where it was not measured; `against` is set for win rates."""
 
     section: str
     words: str
@@ -82,7 +82,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """The systems' labels and the lines; for each group of labelers the reward model's figures; how texts came."""
+    """The systems' labels and rows, the reward model's figures per group of labelers, and how texts were sampled."""
 
     labels: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -134,13 +134,14 @@ def as_markdown(table: Table) -> str:
         lines += ["", "| Reward model, on labelers | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
         lines += [f"| {group} | " + " | ".join(text(c, True) for c in cells) + " |" for group, cells in table.reward]
     note = (
-        "Shares in %, with 95 % intervals over items in brackets, the seed being given. Wins against itself are empty."
+        "Shares are in %, with 95 % intervals over items in brackets, for this training seed. "
+        "A system has no win rate against itself."
     )
     return "\n".join([*lines, "", f"{note} {table.sampling}", ""])
 
 
 def wide_console() -> Console:
-    """A console that gives tables their room where no terminal sets the width, as in a log."""
+    """A console that is wide enough for tables where no terminal sets the width, as in a log."""
     console = Console()
     return console if console.is_terminal else Console(width=160)
 
@@ -169,7 +170,7 @@ def print_table(table: Table, console: Console) -> None:
 
 
 def text(estimate: Estimate | None, share: bool) -> str:
-    """`58 [48, 68]` for a share in per cent, `1.03 [1.01, 1.05]` otherwise; with `!3` when three are missing."""
+    """`58 [48, 68]` for a share in per cent, `1.03 [1.01, 1.05]` otherwise; `!3` is added when three are missing."""
     if estimate is None:
         return ""
     missing = f" !{estimate.missing}" if estimate.missing else ""
@@ -184,11 +185,11 @@ def text(estimate: Estimate | None, share: bool) -> str:
 def _sampling(policies: Run) -> str:
     """How the answers were generated, in a sentence; empty without any policy."""
     kinds = {(r.sampling["temperature"], r.sampling["max_tokens"], r.seed) for r, _ in policies}
-    told = [
-        f"{'greedily' if t == 0 else f'at temperature {t:g} with seed {seed}'}, at most {tokens} tokens"
+    settings = [
+        f"{'greedily' if t == 0 else f'at temperature {t:g} with seed {seed}'}, with at most {tokens} tokens"
         for t, tokens, seed in sorted(kinds)
     ]
-    return f"Answers were generated {'; '.join(told)}." if told else ""
+    return f"Answers were generated {'; '.join(settings)}." if settings else ""
 
 
 def _win_row(policies: Run, baseline: Result, against: list[Item]) -> Row:
@@ -209,7 +210,7 @@ def wins_against(candidate: Sequence[Item], baseline: Sequence[Item], use_case: 
 
 
 def _tax_rows(run: Sequence[Result]) -> tuple[tuple[str, str], ...]:
-    """Multiple-choice tasks from files of the user's: each accuracy that was measured."""
+    """The user's own multiple-choice tasks: each accuracy that was measured."""
     named = {metric for lines in ROWS.values() for _, metric in lines}
     found = sorted({m for result in run for m in result.metrics if m.startswith("tax.") and m not in named})
     return tuple((f"{m.split('.')[1]}: {SCORES[m.split('.')[2]].words}", m) for m in found)

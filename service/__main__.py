@@ -6,6 +6,7 @@ import argparse
 import importlib
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,12 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from service.settings import SCOPES, Settings
+from service.settings import SCOPES, Settings, variable_of
 from training.artifacts.errors import UserError, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int | None:
-    parsed = _parser().parse_args(arguments)
+    parsed = parser().parse_args(arguments)
     # Imported only when asked for: --help must not load a web server.
     module, function = parsed.run.split(".")
     run: Callable[[Settings, argparse.Namespace], int | None]
@@ -36,7 +37,7 @@ def settings_of(parsed: argparse.Namespace) -> Settings:
             "checkpoints": home / "checkpoints",
             "logs": home / "logs",
         }.items()
-        if f"ALIGNLOOP_{name.upper()}" not in os.environ
+        if variable_of(name) not in os.environ
     }
     given = {name: getattr(parsed, name, None) for name in Settings.model_fields}
     values |= {name: value for name, value in given.items() if value is not None}
@@ -45,26 +46,35 @@ def settings_of(parsed: argparse.Namespace) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"setting `{where}` ($ALIGNLOOP_{where.upper()}): {first['msg']}") from None
+        raise UserError(f"setting `{where}` (${variable_of(where)}): {first['msg']}") from None
     except SettingsError as error:
         raise UserError(
             f'{error}: a list is written as JSON, such as ["policy/production", "policy/candidate"]'
         ) from None
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The command line of every command."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--home", type=Path, default=Path("runs"), help="folder of store, checkpoints and logs (runs)")
     common.add_argument("--database", help="SQLAlchemy URL of the store (HOME/service.db)")
     common.add_argument("--checkpoints", type=Path, help="folder of published checkpoints (HOME/checkpoints)")
-    parser = argparse.ArgumentParser(
+    root = argparse.ArgumentParser(
         prog="python -m service",
         description="Serve checkpoints and collect preferences. Every setting is also read from ALIGNLOOP_NAME.",
     )
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    subparsers = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run: str, about: str, into: Any = subparsers) -> Any:
-        made = into.add_parser(name, parents=[common], help=about, description=about)
+        about_settings = _settings_help() if run.startswith("serving.") else None
+        made = into.add_parser(
+            name,
+            parents=[common],
+            help=about,
+            description=about,
+            epilog=about_settings,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         made.set_defaults(run=run)
         return made
 
@@ -117,8 +127,20 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("file", type=Path)
     imported = command("import", "commands.import_rows", "read prompts into the store")
     imported.add_argument("what", choices=["prompts"])
-    imported.add_argument("file", type=Path)
-    return parser
+    imported.add_argument("source", help="file, folder or hub id: PATH_OR_ID[:configuration][@split]")
+    imported.add_argument(
+        "--correct", action="store_true", help="replace stored prompts by rows of the same id with another text"
+    )
+    return root
+
+
+def _settings_help() -> str:
+    """Every setting with its variable, as a paragraph of `--help`."""
+    lines = ["settings, from the environment:"]
+    for name, field in Settings.model_fields.items():
+        lines.append(f"  {variable_of(name)}")
+        lines += textwrap.wrap(field.description or "", 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join([*lines, "", "docs/reference/settings.md has their defaults."])
 
 
 if __name__ == "__main__":

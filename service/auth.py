@@ -24,7 +24,7 @@ from service.store.database import Store
 from service.store.models import Key, Labeler, LabelerSession, now
 from training.artifacts.errors import UserError
 
-OPEN_SCOPES = ("generate", "score", "feedback")  # what open mode on loopback allows without a key
+OPEN_SCOPES = ("generate", "score")  # what open mode on loopback allows without a key
 IMPLIED = {"eval": ("generate", "score"), "admin": SCOPES}
 COOKIE = "alignloop_session"
 CACHE_SECONDS = 1.0
@@ -38,7 +38,6 @@ class Caller:
 
     name: str
     scopes: frozenset[str]
-    key_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Keys:
             scopes = set(key.scopes)
             for scope in key.scopes:
                 scopes.update(IMPLIED.get(scope, ()))
-            return Caller(key.name, frozenset(scopes), key.id)
+            return Caller(key.name, frozenset(scopes))
 
 
 def require(scope: str) -> Callable[..., Any]:

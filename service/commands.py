@@ -117,10 +117,13 @@ def export(settings: Settings, parsed: argparse.Namespace) -> None:
 
 def import_rows(settings: Settings, parsed: argparse.Namespace) -> None:
     with _store(settings).session() as session:
-        report = prompts.import_prompts(session, parsed.file)
-    CONSOLE.print(f"{report.imported} prompts imported", highlight=False)
+        report = prompts.import_prompts(session, parsed.source, correct=parsed.correct)
+    corrected = f", {report.corrected} corrected" if report.corrected else ""
+    CONSOLE.print(f"{report.imported} prompts imported{corrected}", highlight=False)
     for reason, count in report.skipped.most_common():
         CONSOLE.print(f"  {count} skipped: {reason}", highlight=False)
+    if report.ignored:
+        CONSOLE.print(f"  ignored columns: {', '.join(sorted(report.ignored))}", highlight=False)
 
 
 def _wait(settings: Settings, store: Store, alias: str, checkpoint: str, version: int) -> None:

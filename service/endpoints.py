@@ -43,6 +43,7 @@ class Endpoint:
         merge_system: whether a system turn is put before the first user turn's text.
         created: time of publication, ISO 8601.
         folder: the checkpoint's folder on the supervisor's machine; gateways that score must see it too.
+        pad_id: a reward model's padding token, see `scores.scored_part`.
     """
 
     checkpoint: str
@@ -57,6 +58,7 @@ class Endpoint:
     merge_system: bool
     created: str
     folder: Path
+    pad_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -160,4 +162,5 @@ def _endpoint(row: Engine) -> Endpoint:
         merge_system=manifest.get("merge_system", False),  # rows of an earlier version lack it
         created=manifest["created"],
         folder=Path(manifest["path"]),
+        pad_id=manifest.get("pad_id"),
     )

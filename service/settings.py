@@ -10,8 +10,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from training.artifacts.errors import UserError
 
-SCOPES = ("generate", "score", "feedback", "export", "eval", "admin")  # of API keys
+SCOPES = ("generate", "score", "export", "eval", "admin")  # of API keys
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"ALIGNLOOP_{name.upper()}"
 
 
 class Settings(BaseSettings):
@@ -51,10 +56,16 @@ class Settings(BaseSettings):
     upstream_seconds: float = Field(600, gt=0, description="longest silence of an engine before 504")
 
     dtype: str = Field("auto", description="engines' dtype; auto is float32 on CPU and the checkpoint's own on GPU")
-    kv_cache_mib: int = Field(256, gt=0, description="key-value cache of each engine, in MiB")
-    max_model_len: int | None = Field(None, description="longest context of an engine; default: the manifest's")
+    kv_cache_mib: int | None = Field(
+        None, gt=0, description="key-value cache of each engine on CPU, in MiB; default: planned from model and memory"
+    )
+    max_model_len: int | None = Field(
+        None, gt=0, description="longest context of an engine; default: the manifest's, or what memory holds on CPU"
+    )
     max_num_seqs: int = Field(64, gt=0, description="most sequences that an engine batches")
-    engine_threads: int = Field(1, gt=0, description="OpenMP threads of each engine on CPU")
+    engine_threads: int | None = Field(
+        None, gt=0, description="OpenMP threads of each engine on CPU; default: the cores shared among the engines"
+    )
     engine_start_seconds: float = Field(600, gt=0, description="longest start of an engine")
     drain_seconds: float = Field(30, ge=0, description="time given to running requests when an engine stops")
     engine_options: list[str] = Field(

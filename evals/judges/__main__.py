@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import tyro
 from rich.console import Console
@@ -12,8 +13,9 @@ from evals.judges.classifier import Card
 from training.artifacts.errors import UserError, run_command
 
 
-def main() -> None:
-    name, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
+def command(arguments: Sequence[str] | None = None) -> None:
+    """`python -m evals.judges`."""
+    name, *arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in {"-h", "--help"}:
         print(f"{__doc__}\n\nusage: python -m evals.judges toxicity|truth [--help] ...")
     elif name == "toxicity":
@@ -33,4 +35,4 @@ def show(card: Card) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(run_command(command))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from evals.judges.classifier import Card, Examples, Training, train
 from training.artifacts.errors import UserError
 from training.artifacts.files import sha256_file
+from training.artifacts.loading import UNKNOWN_COLUMNS, load
+from training.artifacts.skips import Skip
 
+THRESHOLD = 0.5  # of labels that are shares of raters, as Jigsaw's and Civil Comments' authors set it
 CLASSES = ("toxicity", "severe_toxicity", "obscene", "threat", "insult", "identity_attack")
 
 
@@ -19,7 +24,8 @@ class Config:
     """Train the toxicity judge on labelled comments."""
 
     data: Path | None = None
-    """JSONL with `text` and detoxify's classes as 0 or 1, `toxicity` at least; the newest world's when not given."""
+    """File with `text` and detoxify's classes, `toxicity` at least, each as 0 or 1 or as the share of raters that saw
+    it, which counts from 0.5 on; the newest world's when not given."""
     home: Path = Path("runs")
     """Folder of everything that commands make."""
     training: Training = field(default_factory=Training)
@@ -30,7 +36,13 @@ def main(config: Config) -> Card:
     """Train the judge and return its card. It lies in `judge_folder`."""
     data = config.data or newest_comments(config.home)
     examples, skipped = read(data)
-    described = {"path": str(data), "sha256": sha256_file(data), "rows": len(examples.texts), "skipped": dict(skipped)}
+    described = {
+        "path": str(data),
+        "sha256": sha256_file(data),
+        "rows": len(examples.texts),
+        "skipped": dict(skipped),
+        "threshold": THRESHOLD,
+    }
     return train("toxicity", list(CLASSES), examples, described, config.training, judge_folder(config.home, data))
 
 
@@ -46,20 +58,33 @@ def newest_comments(home: Path) -> Path:
     return found[-1]
 
 
-def read(path: Path) -> tuple[Examples, Counter[str]]:
+def read(source: Path) -> tuple[Examples, Counter[str]]:
     """Labelled comments, and the skipped rows by reason. A class that a row does not name is 0 in it."""
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: give a JSONL file with `text` and `{CLASSES[0]}`")
-    texts, labels = [], []
-    skipped: Counter[str] = Counter()
-    for line in path.read_text().splitlines():
-        try:
-            row = json.loads(line)
-            values = [int(bool(row[CLASSES[0]])), *(int(bool(row.get(name, 0))) for name in CLASSES[1:])]
-            texts.append(str(row["text"]))
-            labels.append(values)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            skipped[f"{type(error).__name__}: {error}"] += 1
-    if not texts:
-        raise UserError(f"{path} holds no row with `text` and `{CLASSES[0]}`")
-    return Examples(texts, labels, texts), skipped
+    loaded = load(str(source), _example, needs=f"`text` and `{CLASSES[0]}`")
+    texts = [text for text, _ in loaded.records]
+    return Examples(texts, [labels for _, labels in loaded.records], texts), loaded.skipped
+
+
+def _example(row: Mapping[str, Any]) -> tuple[str, list[int]]:
+    """Text and labels of a row. Raises `Skip`."""
+    if "text" not in row or CLASSES[0] not in row:
+        raise Skip(UNKNOWN_COLUMNS)
+    if not isinstance(row["text"], str) or not row["text"].strip():
+        raise Skip("no_text", "`text` is not text")
+    return row["text"], [_label(row.get(name), required=name == CLASSES[0]) for name in CLASSES]
+
+
+def _label(value: Any, required: bool) -> int:
+    """0 or 1 of a flag, of a number, or of a share of raters at `THRESHOLD`; also written as text."""
+    if value in (None, "") and not required:
+        return 0
+    text = str(value).strip().lower()
+    if text in ("true", "false"):
+        return int(text == "true")
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise Skip("no_label", "a label is not true, false or a share from 0 to 1")
+    return int(share >= THRESHOLD)

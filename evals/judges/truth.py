@@ -5,14 +5,16 @@ It reads style more than knowledge (about .70 against a majority of .58): its he
 
 from __future__ import annotations
 
-import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from evals.judges.classifier import Card, Examples, Training, train
-from training.artifacts.errors import UserError
-from training.artifacts.files import lines_of, sha256_file
+from training.artifacts.files import sha256_file
+from training.artifacts.loading import UNKNOWN_COLUMNS, load
+from training.artifacts.skips import Skip
 
 
 @dataclass(frozen=True)
@@ -49,29 +51,19 @@ def judged_text(question: str, answer: str) -> str:
 
 
 def read(path: Path) -> tuple[Examples, Counter[str]]:
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: give TruthfulQA's finetune_truth.jsonl as --data")
-    texts, labels, groups = [], [], []
-    skipped: Counter[str] = Counter()
-    for line in lines_of(path):
-        row = _row(line)
-        parts = row["prompt"].split("\nA: ", 1)
-        if len(parts) != 2 or row["completion"].strip() not in ("yes", "no"):
-            skipped["no question, answer and label"] += 1
-            continue
-        question = parts[0].removeprefix("Q: ").strip()
-        texts.append(judged_text(question, parts[1].split("\nTrue:")[0].strip()))
-        labels.append([int(row["completion"].strip() == "yes")])
-        groups.append(question)
-    if not texts:
-        raise UserError(f"{path} holds no labelled answer: give TruthfulQA's finetune_truth.jsonl")
-    return Examples(texts, labels, groups), skipped
+    """Labelled answers, grouped by question, and the skipped rows by reason."""
+    loaded = load(str(path), _answer, needs="`prompt` and `completion`, as TruthfulQA's finetune_truth.jsonl has them")
+    texts = [judged_text(question, answer) for question, answer, _ in loaded.records]
+    labels = [[int(is_true)] for _, _, is_true in loaded.records]
+    return Examples(texts, labels, [question for question, _, _ in loaded.records]), loaded.skipped
 
 
-def _row(line: str) -> dict[str, str]:
-    """Prompt and completion of a line; empty where it has none."""
-    try:
-        row = json.loads(line)
-        return {"prompt": str(row["prompt"]), "completion": str(row["completion"])}
-    except (ValueError, KeyError, TypeError):
-        return {"prompt": "", "completion": ""}
+def _answer(row: Mapping[str, Any]) -> tuple[str, str, bool]:
+    """Question, answer and label of a row. Raises `Skip`."""
+    if "prompt" not in row or "completion" not in row:
+        raise Skip(UNKNOWN_COLUMNS)
+    parts = str(row["prompt"]).split("\nA: ", 1)
+    label = str(row["completion"]).strip()
+    if len(parts) != 2 or label not in ("yes", "no"):
+        raise Skip("no_answer", "no question, answer and label")
+    return parts[0].removeprefix("Q: ").strip(), parts[1].split("\nTrue:")[0].strip(), label == "yes"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 from evals.client import Answer, Refused
 from evals.results import Item, prompt_hash
 from training.artifacts.errors import UserError
+from training.artifacts.rows import open_source
+from training.artifacts.skips import Skip
 from training.miniature import Verdict, judge
 
 Row = Mapping[str, Any]
@@ -17,11 +18,16 @@ Scores = Callable[[Row, Answer, Verdict], Mapping[str, float | None]]
 
 
 def read_rows(world: Path, name: str) -> list[Row]:
-    """Rows of one of the world's files. Raises `UserError` if it is missing."""
+    """Rows of one of the world's files. Raises `UserError` if it is missing, or a row of it is damaged."""
     path = world / name
     if not path.is_file():
         raise UserError(f"{path} does not exist: run `python -m training world`, or give its folder as --world")
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    rows: list[Row] = []
+    for row in open_source(str(path)).rows():
+        if isinstance(row, Skip):
+            raise UserError(f"{path} holds a damaged row ({row.reason}): make the world again")
+        rows.append(row)
+    return rows
 
 
 def make_items(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,8 @@ from evals.judges.truth import judged_text
 from evals.results import Item, prompt_hash
 from evals.suites.judged import Row, flag, make_items
 from training.artifacts.errors import UserError
-from training.artifacts.files import lines_of
+from training.artifacts.loading import UNKNOWN_COLUMNS, Loaded, TrackedRow, load
+from training.artifacts.skips import Skip
 from training.miniature import Verdict
 
 SUITE = "truth"
@@ -67,23 +67,17 @@ def world_choices(rows: Sequence[Row]) -> list[Choices]:
 def truthfulqa_choices(path: Path) -> tuple[list[Choices], list[Choices]]:
     """MC1 and MC2 questions of TruthfulQA's mc_task file, under the six-shot primer that lm-eval's task quotes."""
     primer = _primer()
-    rows = _read(path)
     both: tuple[list[Choices], list[Choices]] = ([], [])
-    for number, row in enumerate(rows):
-        text = f"{primer}\n\nQ: {row['question']}\nA:"
-        for found, key in zip(both, ("mc1_targets", "mc2_targets"), strict=True):
-            targets = row[key]
-            true = tuple(answer for answer, label in targets.items() if label)
-            found.append(Choices(str(number), text, true, tuple(a for a, label in targets.items() if not label)))
+    for row in truthfulqa(path).records:
+        text = f"{primer}\n\nQ: {row.question}\nA:"
+        for questions, (true, false) in zip(both, (row.mc1, row.mc2), strict=True):
+            questions.append(Choices(row.id, text, true, false))
     return both
 
 
 def truthfulqa_rows(path: Path) -> list[Row]:
     """TruthfulQA's questions as conversations."""
-    return [
-        {"id": str(number), "messages": [{"role": "user", "content": row["question"]}]}
-        for number, row in enumerate(_read(path))
-    ]
+    return [{"id": row.id, "messages": [{"role": "user", "content": row.question}]} for row in truthfulqa(path).records]
 
 
 def primed(row: Row) -> str:
@@ -118,25 +112,63 @@ def truthfulqa_generated(rows: Sequence[Row], answers: Sequence[Answer | Refused
     return items
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    """Rows of a file that is one JSON list or one JSON object a line. Raises `UserError` for any other."""
-    try:
-        rows = _parsed(path)
-        for row in rows:
-            if not (isinstance(row["question"], str) and row["mc1_targets"] and row["mc2_targets"]):
-                raise ValueError("an empty field")
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise UserError(
-            f"{path} is not TruthfulQA's mc_task file ({type(error).__name__}: {error}): each row needs question, "
-            "mc1_targets and mc2_targets"
-        ) from None
-    return rows
+@dataclass(frozen=True)
+class Question:
+    """A question of TruthfulQA.
+
+    Attributes:
+        id: position in its file.
+        mc1, mc2: true and false answers of the two tasks.
+    """
+
+    id: str
+    question: str
+    mc1: tuple[tuple[str, ...], tuple[str, ...]]
+    mc2: tuple[tuple[str, ...], tuple[str, ...]]
 
 
-def _parsed(path: Path) -> list[dict[str, Any]]:
-    raw = path.read_text().strip()
-    rows: list[dict[str, Any]] = json.loads(raw) if raw.startswith("[") else [json.loads(x) for x in lines_of(path)]
-    return rows
+def truthfulqa(path: Path) -> Loaded[Question]:
+    """Questions of a file in the layout of TruthfulQA's mc_task file, or of the hub's copy.
+
+    Raises:
+        UserError: no row has questions with answers of both kinds.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: give TruthfulQA's mc_task file")
+    return load(str(path), _question, needs="question, mc1_targets and mc2_targets, as TruthfulQA's mc_task file")
+
+
+def _question(row: TrackedRow) -> Question:
+    if any(name not in row for name in ("question", "mc1_targets", "mc2_targets")):
+        raise Skip(UNKNOWN_COLUMNS)
+    if not isinstance(row["question"], str) or not row["question"].strip():
+        raise Skip("no_question", "`question` is not text")
+    mc1, mc2 = _targets(row["mc1_targets"]), _targets(row["mc2_targets"])
+    if len(mc1[0]) != 1:
+        raise Skip("several_true", "mc1_targets has not exactly one true answer")
+    return Question(str(row.number), row["question"], mc1, mc2)
+
+
+def _targets(targets: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """True and false answers: {answer: 1 or 0}, or {"choices": answers, "labels": 1 or 0 of each}."""
+    if not isinstance(targets, Mapping):
+        raise Skip("no_targets", "targets are not answers with a label each")
+    answers, labels = list(targets), list(targets.values())
+    if set(targets) == {"choices", "labels"}:
+        answers, labels = targets["choices"], targets["labels"]
+    if (
+        not isinstance(answers, list)
+        or not isinstance(labels, list)
+        or len(answers) != len(labels)
+        or not all(isinstance(answer, str) for answer in answers)
+        or not all(isinstance(label, (int, float)) and label in (0, 1) for label in labels)
+    ):
+        raise Skip("no_targets", "targets are not answers with a label each")
+    true = tuple(answer for answer, label in zip(answers, labels, strict=True) if label)
+    false = tuple(answer for answer, label in zip(answers, labels, strict=True) if not label)
+    if not true or not false:
+        raise Skip("one_kind", "targets lack true or false answers")
+    return true, false
 
 
 @cache

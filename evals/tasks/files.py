@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 
 from training.artifacts.errors import UserError
-from training.artifacts.files import lines_of
+from training.artifacts.loading import TrackedRow, load
+from training.artifacts.skips import Skip
 
 Row = dict[str, Any]
+WORD = re.compile(r"[!-~]+|[^\s!-~]")  # outside ASCII a character: many languages put no space between words
 FOLDER = Path(__file__).parent
-
-
-class Unusable(Exception):
-    """Why a row cannot be used."""
 
 
 def kind_of(name: str) -> str:
@@ -35,21 +33,17 @@ def read(kind: str, path: Path) -> tuple[list[Row], Counter[str]]:
     if not path.is_file():
         raise UserError(f"{path} does not exist: give the data file of {kind} as --data {kind}=FILE")
     check = CHECKS[kind]
-    rows: list[Row] = []
-    skipped: Counter[str] = Counter()
-    for number, raw in enumerate(_raw(path)):
+
+    def parse(row: TrackedRow) -> Row:
         try:
-            if isinstance(raw, str):
-                raise Unusable(raw)
-            rows.append(check(raw) | {"id": str(raw.get("id", number))})
-        except Unusable as reason:
-            skipped[str(reason)] += 1
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            skipped[f"column missing or malformed: {error}"] += 1
-    if not rows:
-        reasons = "; ".join(f"{count} x {reason}" for reason, count in skipped.most_common(3)) or "it is empty"
-        raise UserError(f"{path} holds no usable row for {kind} ({reasons})")
-    return rows, skipped
+            return check(row) | {"id": str(row.get("id", row.number))}
+        except KeyError as error:
+            raise Skip("no_column", f"no column {error}") from None
+        except (TypeError, ValueError, AttributeError, IndexError):
+            raise Skip("malformed_column", "a column holds something else than it should") from None
+
+    loaded = load(str(path), parse, needs=f"the columns of {kind}")
+    return loaded.records, loaded.skipped
 
 
 def hellaswag(path: str, limit: int | None = None, **_: Any) -> datasets.DatasetDict:
@@ -77,20 +71,6 @@ def _dataset(kind: str, path: str, limit: int | None) -> datasets.DatasetDict:
     return datasets.DatasetDict({"validation": datasets.Dataset.from_list(rows[:limit])})
 
 
-def _raw(path: Path) -> Iterator[Row | str]:
-    """Rows of a JSONL file, or the lines of a text file as {"text"}; a line that is no JSON object as its reason."""
-    for line in lines_of(path):
-        if path.suffix == ".txt":
-            yield {"text": line.strip()}
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            yield "not valid JSON"
-            continue
-        yield row if isinstance(row, dict) else "not a JSON object"
-
-
 def _hellaswag(row: Mapping[str, Any]) -> Row:
     from lm_eval.tasks.hellaswag.utils import preprocess  # the official clean-up
 
@@ -101,6 +81,12 @@ def _hellaswag(row: Mapping[str, Any]) -> Row:
 
 
 def _winogrande(row: Mapping[str, Any]) -> Row:
+    """A row with both contexts and what follows, or as its authors publish it: a sentence with a gap, two options."""
+    if "sentence" in row:
+        before, after = _sides_of_gap(row["sentence"])
+        contexts = [(before + option).strip() for option in _filled([row["option1"], row["option2"]])]
+        gold = _gold(int(row["answer"]) - 1 if row["answer"] else -1, contexts)
+        return {"context_options": contexts, "continuation": after, "gold": gold}
     options = _filled(row["context_options"])
     _filled([row["continuation"]])
     return {
@@ -110,10 +96,40 @@ def _winogrande(row: Mapping[str, Any]) -> Row:
     }
 
 
+def _sides_of_gap(sentence: str) -> tuple[str, str]:
+    sides = sentence.split("_")
+    if len(sides) != 2 or not sides[1].strip():
+        raise Skip("no_gap", "the sentence does not have one gap with words behind it")
+    return sides[0], sides[1].strip()
+
+
 def _choices(row: Mapping[str, Any]) -> Row:
-    options = _filled([str(choice) for choice in row["choices"]])
-    _filled([row["query"]])
-    return {"query": row["query"].rstrip(), "choices": options, "gold": _gold(row["gold"], options)}
+    """A row with `query`, `choices`, `gold`, or as ARC's and OpenBookQA's authors and the hub publish them."""
+    if "query" in row:
+        options = _filled([str(choice) for choice in row["choices"]])
+        _filled([row["query"]])
+        return {"query": row["query"].rstrip(), "choices": options, "gold": _gold(row["gold"], options)}
+    question = row["question_stem"] if "question_stem" in row else row["question"]
+    listed = question["choices"] if isinstance(question, Mapping) else row["choices"]
+    text = question["stem"] if isinstance(question, Mapping) else question
+    texts, labels = _labelled(listed)
+    _filled([text, *texts])
+    key = str(row["answerKey"])
+    if labels.count(key) != 1:
+        raise Skip("no_choice", "the gold label names no choice")
+    # The prompt of lm-eval's task, which published figures go by.
+    return {"query": f"Question: {text.strip()}\nAnswer:", "choices": texts, "gold": labels.index(key)}
+
+
+def _labelled(choices: Any) -> tuple[list[str], list[str]]:
+    """Texts and labels of choices: a column of each, or a list with one of each."""
+    if isinstance(choices, Mapping):
+        texts, labels = list(choices["text"]), [str(label) for label in choices["label"]]
+    else:
+        texts, labels = [c["text"] for c in choices], [str(c["label"]) for c in choices]
+    if len(texts) != len(labels) or len(texts) < 2:
+        raise Skip("no_choices", "choices are not at least two texts with a label each")
+    return texts, labels
 
 
 def _cloze(row: Mapping[str, Any]) -> Row:
@@ -124,22 +140,24 @@ def _cloze(row: Mapping[str, Any]) -> Row:
 
 
 def _heldout(row: Mapping[str, Any]) -> Row:
-    _filled([row["text"]])
-    if len(row["text"].split()) < 2:
-        raise Unusable("fewer than two words")
-    return {"text": row["text"]}
+    """A row of text; of plain text, a line."""
+    text = row["line"].strip() if "line" in row else row["text"]
+    _filled([text])
+    if len(WORD.findall(text)) < 2:
+        raise Skip("short_text", "fewer than two words")
+    return {"text": text}
 
 
-def _filled(texts: list[str]) -> list[str]:
-    if any(not isinstance(text, str) or not text.strip() for text in texts):
-        raise Unusable("an empty text")
-    return texts
+def _filled(texts: Sequence[Any]) -> list[str]:
+    if isinstance(texts, str) or any(not isinstance(text, str) or not text.strip() for text in texts):
+        raise Skip("empty_text", "an empty text")
+    return list(texts)
 
 
 def _gold(value: Any, options: list[str]) -> int:
     index = int(value)
     if not 0 <= index < len(options):
-        raise Unusable("the gold label names no choice")
+        raise Skip("no_choice", "the gold label names no choice")
     return index
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import httpx
 
+from service.engines.planning import EnginePlan
 from service.settings import Settings
 from training.artifacts.checkpoints import Checkpoint, load
 from training.artifacts.errors import UserError
@@ -155,12 +156,13 @@ class Engine:
             self._pipe = None
 
 
-def start(folder: Path, kind: str, settings: Settings) -> Engine:
+def start(folder: Path, kind: str, settings: Settings, plan: EnginePlan) -> Engine:
     """Start a vLLM server for a checkpoint's folder on a free loopback port. Returns at once: call `wait`.
 
     Args:
         folder: a published checkpoint.
         kind: `policy` (writes text) or `reward` (raw scores); must be the manifest's.
+        plan: its context, cache and threads.
 
     Raises:
         UserError: the folder has no manifest or is of the other kind.
@@ -172,7 +174,7 @@ def start(folder: Path, kind: str, settings: Settings) -> Engine:
     settings.logs.mkdir(parents=True, exist_ok=True)
     log = settings.logs / f"engine-{checkpoint.id}-{secrets.token_hex(2)}.log"
     read, write = os.pipe()
-    command = [sys.executable, "-I", str(GUARD), str(read), *command_line(checkpoint, port, settings)]
+    command = [sys.executable, "-I", str(GUARD), str(read), *command_line(checkpoint, port, settings, plan)]
     try:
         with log.open("wb") as stream:
             process = subprocess.Popen(
@@ -180,7 +182,7 @@ def start(folder: Path, kind: str, settings: Settings) -> Engine:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **environment(settings)},
+                env={**os.environ, **environment(plan)},
                 pass_fds=(read,),
                 # A group of its own: Ctrl-C reaches the supervisor alone, which then ends its engines in order.
                 start_new_session=True,
@@ -193,17 +195,16 @@ def start(folder: Path, kind: str, settings: Settings) -> Engine:
     return Engine(checkpoint, f"http://127.0.0.1:{port}", log, process, write)
 
 
-def command_line(checkpoint: Checkpoint, port: int, settings: Settings) -> list[str]:
+def command_line(checkpoint: Checkpoint, port: int, settings: Settings, plan: EnginePlan) -> list[str]:
     """The vLLM server's command. Never the `vllm` command: the CPU distribution does not have it."""
     manifest = checkpoint.manifest
-    context = min(manifest.context, settings.max_model_len or manifest.context)
     command = [
         sys.executable, "-W", "ignore", "-m", "vllm.entrypoints.openai.api_server",
         "--model", str(checkpoint.path.resolve()),
         "--served-model-name", checkpoint.id,
         "--host", "127.0.0.1",
         "--port", str(port),
-        "--max-model-len", str(context),
+        "--max-model-len", str(plan.context),
         "--max-num-seqs", str(settings.max_num_seqs),
         # Not the folder's sampling defaults: the manifest's are applied by the gateway, for every engine alike.
         "--generation-config", "vllm",
@@ -212,11 +213,17 @@ def command_line(checkpoint: Checkpoint, port: int, settings: Settings) -> list[
     ]  # fmt: skip
     if on_cpu():
         # Compiling takes longer than it saves at the sizes that a CPU serves.
-        command += ["--enforce-eager", "--kv-cache-memory-bytes", str(settings.kv_cache_mib * 2**20)]
+        command += ["--enforce-eager"]
+        if plan.cache_bytes is not None:
+            command += ["--kv-cache-memory-bytes", str(plan.cache_bytes)]
         if manifest.kind == "policy":
             # A prompt that is taken in over two steps with a seed of its own ends the engine: vLLM then turns the
             # random generator back, which torch's CPU generator cannot. So prompts are taken in whole.
-            command += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(max(context, BATCHED_TOKENS))]
+            command += [
+                "--no-enable-chunked-prefill",
+                "--max-num-batched-tokens",
+                str(max(plan.context, BATCHED_TOKENS)),
+            ]
     command += ["--dtype", dtype(settings)]
     if manifest.kind == "reward":
         command += ["--runner", "pooling", "--pooler-config", json.dumps({"use_activation": False})]
@@ -228,14 +235,21 @@ def dtype(settings: Settings) -> str:
     return "float32" if settings.dtype == "auto" and on_cpu() else settings.dtype
 
 
-def environment(settings: Settings) -> Mapping[str, str]:
+def coarser_dtype(checkpoint: Checkpoint, settings: Settings) -> str:
+    """The less precise of what the engine computes in and what the checkpoint's probe was computed in."""
+    computed = dtype(settings)
+    probed = str(checkpoint.manifest.probe.get("dtype", "float32"))
+    return computed if probed == "float32" else probed
+
+
+def environment(plan: EnginePlan) -> Mapping[str, str]:
     """Variables of a vLLM server beside this process's own."""
     variables = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     if on_cpu():
         variables |= {
             # Engines share the cores: none may bind to some of them.
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "OMP_NUM_THREADS": str(settings.engine_threads),
+            "OMP_NUM_THREADS": str(plan.threads or 1),
             # The model runs inside the engine core instead of in a third process: a start takes two thirds of the
             # time and 0.8 GiB less. vLLM wants the third process to bind cores, which is off.
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",

@@ -20,13 +20,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.aliases import previous_targets
 from service.endpoints import REFRESH_SECONDS, STALE
-from service.engines import conformance, desired, process
+from service.engines import conformance, desired, planning, process
+from service.engines.planning import EnginePlan
 from service.engines.process import Engine
 from service.settings import Settings
 from service.store import models
 from service.store.database import Store
 from service.store.models import Alias, new_id, now
 from service.tokenizers import load_tokenizer, renderer_for
+from training.artifacts import machine
 from training.artifacts.checkpoints import Checkpoint, resolve
 from training.artifacts.errors import UserError
 from training.artifacts.templates import special_strings
@@ -47,12 +49,14 @@ class Slot:
     Attributes:
         state: starting, ready, draining or failed, as in the endpoint table.
         work: the start or the stop that runs in the background.
+        plan: its context, memory and threads; kept for as long as it is wanted.
     """
 
     id: str
     state: str = "starting"
     detail: str | None = None
     engine: Engine | None = None
+    plan: EnginePlan | None = None
     row: str = field(default_factory=new_id)
     manifest: dict[str, object] = field(default_factory=dict)
     work: Future[None] | None = None
@@ -80,7 +84,7 @@ class Supervisor:
         self.slots: dict[str, Slot] = {}
         self.stop = threading.Event()
         # Starting is bound by the processor: more at once would only make all of them late.
-        self.pool = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1))
+        self.pool = ThreadPoolExecutor(max_workers=max(2, machine.cores()))
 
     def run(self) -> None:
         """Work until `stop`, then end every engine."""
@@ -109,6 +113,7 @@ class Supervisor:
         for checkpoint in wanted:
             if checkpoint not in self.slots:
                 self.slots[checkpoint] = Slot(checkpoint)
+        self._plan(wanted)
         for slot in list(self.slots.values()):
             self._collect(slot)
             if slot.id not in wanted:
@@ -116,10 +121,6 @@ class Supervisor:
             elif not slot.leaving:
                 self._care(slot)
         self._write()
-
-    def settled(self) -> bool:
-        """Whether every wanted engine is ready or has failed."""
-        return bool(self.slots) and all(slot.state in ("ready", "failed") for slot in self.slots.values())
 
     def _wanted(self) -> list[str]:
         with self.store.session() as session:
@@ -137,6 +138,44 @@ class Supervisor:
                     names += [c for c in previous_targets(session, alias.name) if c in ready][:1]
         return list(dict.fromkeys(names))
 
+    def _plan(self, wanted: Sequence[str]) -> None:
+        """Plan all engines together that are about to start and have no plan yet. Where memory does not hold them, the
+        first ones are planned and the last ones fail, to be tried again when others have left."""
+        owned = [slot for slot in self.slots.values() if slot.id in wanted and slot.id not in self.remote]
+        new = [slot for slot in owned if slot.plan is None and slot.work is None and self._due(slot)]
+        checkpoints = {}
+        for slot in new:
+            try:
+                checkpoints[slot.id] = self._checkpoint(slot.id)
+            except UserError as error:
+                self._fail(slot, error)
+        new = [slot for slot in new if slot.id in checkpoints]
+        # What starts, or starts again, will take its memory and has not taken it yet.
+        taken = sum(slot.plan.total_bytes for slot in owned if slot.plan and slot.state in ("starting", "failed"))
+        while new:
+            try:
+                plans = planning.plans_for(
+                    [checkpoints[slot.id] for slot in new],
+                    self.settings,
+                    on_cpu=process.on_cpu(),
+                    among=len(owned),
+                    taken=taken,
+                )
+            except UserError as error:
+                self._fail(new.pop(), error)
+                continue
+            for slot, plan in zip(new, plans, strict=True):
+                slot.plan = plan
+            return
+
+    def _due(self, slot: Slot) -> bool:
+        """Whether it is time for a start."""
+        waits = slot.state == "failed" and not slot.hopeless and time.monotonic() >= slot.retry_at
+        return (slot.state == "starting" or waits) and not slot.leaving
+
+    def _checkpoint(self, name: str) -> Checkpoint:
+        return self.given.get(name) or resolve(name, self.settings.checkpoints)
+
     def _care(self, slot: Slot) -> None:
         """Start what should run, and start it again when it died."""
         if slot.work is not None or slot.hopeless:
@@ -145,7 +184,7 @@ class Supervisor:
             if time.monotonic() - slot.began > STEADY_SECONDS:
                 slot.failures = 0
             self._fail(slot, UserError(f"the engine of {slot.id} died: {slot.engine.failure()}"))
-        if slot.state == "starting" or (slot.state == "failed" and time.monotonic() >= slot.retry_at):
+        if self._due(slot) and (slot.plan is not None or slot.id in self.remote):
             slot.state, slot.began = "starting", time.monotonic()
             slot.work = self.pool.submit(self._start, slot)
 
@@ -155,16 +194,16 @@ class Supervisor:
             slot.engine.stop()
         if self.stop.is_set():
             return
-        checkpoint = self.given.get(slot.id) or resolve(slot.id, self.settings.checkpoints)
-        slot.manifest = served_manifest(checkpoint)
-        if slot.id in self.remote:
+        checkpoint = self._checkpoint(slot.id)
+        slot.manifest = served_manifest(checkpoint, slot.plan.context if slot.plan else checkpoint.manifest.context)
+        if slot.plan is None:
             slot.engine = Engine(checkpoint, self.remote[slot.id])
         else:
-            slot.engine = process.start(checkpoint.path, checkpoint.manifest.kind, self.settings)
+            slot.engine = process.start(checkpoint.path, checkpoint.manifest.kind, self.settings, slot.plan)
         try:
             slot.engine.wait(self.settings.engine_start_seconds, lambda: self.stop.is_set() or slot.leaving)
             try:
-                conformance.check(checkpoint, slot.engine.url, process.dtype(self.settings))
+                conformance.check(checkpoint, slot.engine.url, process.coarser_dtype(checkpoint, self.settings))
             except UserError as error:
                 if slot.engine.alive() and slot.engine.ready():
                     raise NotConform(str(error)) from None
@@ -207,7 +246,7 @@ class Supervisor:
             slot.state, slot.detail = "ready", None
             seconds = time.monotonic() - slot.began
             url = slot.engine.url if slot.engine else ""
-            self._say(f"engine {slot.id} ready after {seconds:.0f} s at {url}")
+            self._say(f"engine {slot.id} ready after {seconds:.0f} s at {url}{_remarks(slot)}")
             slot.began = time.monotonic()
         else:
             self._fail(slot, error)
@@ -281,8 +320,20 @@ class Supervisor:
             return
 
 
-def served_manifest(checkpoint: Checkpoint) -> dict[str, object]:
-    """What gateways need to know of a checkpoint, without its folder."""
+def _remarks(slot: Slot) -> str:
+    """How an engine differs from its checkpoint: a shorter context, or numbers that nobody could compare."""
+    if slot.engine is None:
+        return ""
+    manifest, remarks = slot.engine.checkpoint.manifest, ""
+    if slot.plan is not None and slot.plan.context < manifest.context:
+        remarks += f", with a context of {slot.plan.context} of the model's {manifest.context} tokens"
+    if reason := manifest.probe.get("absent"):
+        remarks += f"; its numbers were not checked: {reason}"
+    return remarks
+
+
+def served_manifest(checkpoint: Checkpoint, context: int) -> dict[str, object]:
+    """What gateways need to know of a checkpoint and its engine's context, without its folder."""
     manifest = checkpoint.manifest
     tokenizer = load_tokenizer(checkpoint.path)
     renderer = None
@@ -291,9 +342,10 @@ def served_manifest(checkpoint: Checkpoint) -> dict[str, object]:
     return {
         "stage": manifest.stage,
         "created": manifest.created,
-        "context": manifest.context,
+        "context": context,
         "generation": dict(manifest.generation),
         "reward_offset": manifest.reward_offset,
+        "pad_id": manifest.pad_id,
         "stop_ids": list(manifest.stop_ids),
         "special": list(renderer.control_strings if renderer else special_strings(tokenizer)),
         "merge_system": renderer is not None and renderer.merges_system,

@@ -1,4 +1,4 @@
-"""Stored prompts: imported from a file or over HTTP, or typed by a labeler."""
+"""Stored prompts: imported from a data source or over HTTP, or typed by a labeler."""
 
 from __future__ import annotations
 
@@ -8,19 +8,28 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.store.models import Prompt
+from service.preferences.tasks import retire
+from service.store.models import Prompt, Task
 from training.artifacts.conversations import check_messages
 from training.artifacts.errors import UserError
+from training.artifacts.layouts import prompts as layout
+from training.artifacts.layouts.columns import label_text
+from training.artifacts.layouts.grouping import demonstrated
+from training.artifacts.loading import Reading, Row, TrackedRow
+from training.artifacts.readers.values import check_texts
+from training.artifacts.skips import Skip
 
 BATCH = 500
-MAX_ID = 100
-META = ("mode", "spec")  # kept beside the prompt and exported with its comparisons
+MAX_ID, MAX_USER, MAX_USE_CASE = 100, 100, 40  # characters, as the columns of the store have them
+STORED = "in the store already"
+REPEATED = "repeated in the input"
+OTHER_TEXT_STORED = "another text than the stored prompt of this id (correct it with --correct)"
+OTHER_TEXT_REPEATED = "another text than an earlier row of this id"
 
 
 @dataclass
@@ -29,53 +38,141 @@ class ImportReport:
 
     Attributes:
         imported: prompts that are new in the store.
+        corrected: prompts of the store whose text was replaced.
         skipped: reason -> number of rows left out.
+        ignored: column -> number of usable rows in which it held a value that nothing looked at.
     """
 
     imported: int = 0
+    corrected: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)
 
 
-def import_prompts(session: Session, path: Path) -> ImportReport:
-    """Import a JSONL file, one prompt a line; see `import_rows` for the fields.
+def import_prompts(session: Session, source: str, *, correct: bool = False) -> ImportReport:
+    """Import the prompts of a data source, read as training reads it.
+
+    Args:
+        source: `PATH_OR_ID[:configuration][@split]`, with rows of any layout that holds prompts.
+        correct: see `import_rows`.
 
     Raises:
-        UserError: the file is missing, or no row of it is a prompt.
+        UserError: the source is missing or damaged, or no row of it is a prompt.
     """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: give a JSONL file of prompts")
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        report = import_rows(session, (_parsed(line) for line in lines if line.strip()))
-    if not report.imported and not report.skipped["in the store already"]:
-        reasons = "; ".join(f"{n} x {reason}" for reason, n in report.skipped.most_common(3)) or "it is empty"
-        raise UserError(f"{path} holds no usable prompt ({reasons})")
+    reading = Reading(source, _prompt, needs=layout.NEEDS, regroup=demonstrated)
+    report = ImportReport(skipped=reading.skipped, ignored=reading.ignored)
+    _store(session, iter(reading), report, correct)
     return report
 
 
-def import_rows(session: Session, rows: Iterable[object]) -> ImportReport:
+def import_rows(session: Session, rows: Iterable[object], *, correct: bool = False) -> ImportReport:
     """Add prompts that the store does not hold.
 
     Args:
-        rows: objects with `messages` (a conversation that ends with the user) or `prompt` (text of one user turn),
-            and optionally `id`, `user` (pseudonym of who wrote it), `use_case`, `mode`, `spec`. Without an `id` the
-            prompt gets the hash of its messages.
+        rows: JSON objects of any layout that holds prompts (see `training.artifacts.layouts.prompts`), optionally
+            with `id`, `user` (pseudonym of who wrote it), `use_case`, `mode`, `spec`. Without an `id` the prompt gets
+            the hash of its messages.
+        correct: replace stored prompts by rows of the same id with another text. A prompt that was given to labelers
+            stays as they saw it, is given to nobody any more, and its correction gets an id of its own.
     """
     report = ImportReport()
-    seen: set[str] = set()
-    for batch in _batches(_usable(rows, report), BATCH):
-        stored = set(session.scalars(select(Prompt.id).where(Prompt.id.in_([prompt.id for prompt in batch]))))
+    _store(session, _usable(rows, report), report, correct)
+    return report
+
+
+def _usable(rows: Iterable[object], report: ImportReport) -> Iterator[Prompt]:
+    """Prompts of JSON values; the other rows are counted."""
+    for number, row in enumerate(demonstrated(map(_checked, rows))):
+        try:
+            if isinstance(row, Skip):
+                raise row
+            tracked = TrackedRow(row, number)
+            prompt = _prompt(tracked)
+        except Skip as skip:
+            report.skipped[skip.reason] += 1
+        else:
+            report.ignored.update(tracked.unread())
+            yield prompt
+
+
+def _checked(row: object) -> Row | Skip:
+    if not isinstance(row, dict):
+        return Skip("not_an_object")
+    try:
+        check_texts(row)
+    except Skip as skip:
+        return skip
+    return row
+
+
+def _prompt(row: TrackedRow) -> Prompt:
+    """A row as a prompt of the store. Raises `Skip`."""
+    record = layout.parse(row)
+    messages = [{"role": message["role"], "content": message["content"]} for message in record.messages]
+    identity = label_text(row, "prompt_id", "id") or _digest(messages)
+    for name, value, longest in (
+        ("id", identity, MAX_ID),
+        ("user", record.user, MAX_USER),
+        ("use_case", record.use_case, MAX_USE_CASE),
+    ):
+        if value is not None and len(value) > longest:
+            raise Skip("too_long", f"`{name}` is longer than {longest} characters")
+    meta = {name: value for name, value in (("mode", record.mode), ("spec", dict(record.spec))) if value}
+    return Prompt(
+        id=identity, messages=messages, user=record.user, use_case=record.use_case, source="imported", meta=meta
+    )
+
+
+def _store(session: Session, prompts: Iterator[Prompt], report: ImportReport, correct: bool) -> None:
+    """Add the prompts in batches; each is counted as new, as a correction, or with the reason why it is neither."""
+    earlier: dict[str, str] = {}
+    for batch in _batches(prompts, BATCH):
+        ids = {name for prompt in batch for name in (prompt.id, _corrected_id(prompt))}
+        stored = {prompt.id: prompt for prompt in session.scalars(select(Prompt).where(Prompt.id.in_(ids)))}
         for prompt in batch:
-            if prompt.id in stored:
-                report.skipped["in the store already"] += 1
-            elif prompt.id in seen:
-                report.skipped["repeated in the input"] += 1
-            else:
-                seen.add(prompt.id)
+            text = _digest(prompt.messages)
+            if prompt.id in earlier:
+                report.skipped[REPEATED if earlier[prompt.id] == text else OTHER_TEXT_REPEATED] += 1
+                continue
+            earlier[prompt.id] = text
+            present = stored.get(_corrected_id(prompt)) or stored.get(prompt.id)
+            if present is None:
                 session.add(prompt)
                 report.imported += 1
+            elif present.messages == prompt.messages:
+                report.skipped[STORED] += 1
+            elif correct:
+                _correct(session, present, prompt)
+                report.corrected += 1
+            else:
+                report.skipped[OTHER_TEXT_STORED] += 1
         session.flush()
         session.expunge_all()
-    return report
+
+
+def _correct(session: Session, stored: Prompt, prompt: Prompt) -> None:
+    """Replace a stored prompt. What labelers were given stays beside their answers, out of use."""
+    if session.scalar(select(Task.id).where(Task.prompt_id == stored.id).limit(1)) is not None:
+        retire(session, stored.id, "corrected")
+        prompt.id = _corrected_id(prompt)
+        session.add(prompt)
+        return
+    stored.messages, stored.user, stored.use_case = prompt.messages, prompt.user, prompt.use_case
+    stored.meta, stored.retired = prompt.meta, None
+
+
+def _corrected_id(prompt: Prompt) -> str:
+    """The id of a correction beside the prompt that it corrects: the same text always gets the same."""
+    return f"{prompt.id[: MAX_ID - 9]}-{_digest(prompt.messages)[:8]}"
+
+
+def _digest(messages: Sequence[Mapping[str, str]]) -> str:
+    return hashlib.sha256(json.dumps(messages, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _batches(prompts: Iterator[Prompt], size: int) -> Iterator[list[Prompt]]:
+    while batch := list(islice(prompts, size)):
+        yield batch
 
 
 def typed_prompt(session: Session, messages: Sequence[Mapping[str, Any]], user: str) -> Prompt:
@@ -109,52 +206,3 @@ def check_prompt(messages: object) -> list[dict[str, str]]:
     if any("\0" in turn["content"] for turn in turns):
         raise UserError("the prompt contains a null character: remove it")
     return turns
-
-
-def _usable(rows: Iterable[object], report: ImportReport) -> Iterator[Prompt]:
-    for row in rows:
-        try:
-            yield _prompt(row)
-        except UserError as error:
-            report.skipped[str(error)] += 1
-
-
-def _prompt(row: object) -> Prompt:
-    if not isinstance(row, Mapping):
-        raise UserError("not a JSON object")
-    messages = row.get("messages")
-    if messages is None and isinstance(row.get("prompt"), str):
-        messages = [{"role": "user", "content": row["prompt"]}]
-    if messages is None:
-        raise UserError("neither `messages` nor `prompt`")
-    turns = check_prompt(messages)
-    identity = row.get("id")
-    if identity is None:
-        identity = hashlib.sha256(json.dumps(turns, sort_keys=True).encode()).hexdigest()[:32]
-    if not isinstance(identity, (str, int)) or not 0 < len(str(identity)) <= MAX_ID:
-        raise UserError(f"`id` must be 1 to {MAX_ID} characters")
-    for name, limit in (("user", 100), ("use_case", 40)):
-        value = row.get(name)
-        if value is not None and not (isinstance(value, str) and len(value) <= limit):
-            raise UserError(f"`{name}` must be text of at most {limit} characters")
-    meta = {name: row[name] for name in META if row.get(name) is not None}
-    return Prompt(
-        id=str(identity),
-        messages=turns,
-        user=row.get("user"),
-        use_case=row.get("use_case"),
-        source="imported",
-        meta=meta,
-    )
-
-
-def _parsed(line: str) -> object:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError:
-        return None
-
-
-def _batches(prompts: Iterator[Prompt], size: int) -> Iterator[list[Prompt]]:
-    while batch := list(islice(prompts, size)):
-        yield batch

@@ -19,6 +19,7 @@ class Import(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     prompts: list[Any]
+    correct: bool = False
 
 
 @router.post("/admin/prompts")
@@ -30,7 +31,12 @@ async def import_prompts(
 
     def run() -> dict[str, Any]:
         with store.session() as session:
-            report = import_rows(session, body.prompts)
-        return {"imported": report.imported, "skipped": dict(report.skipped)}
+            report = import_rows(session, body.prompts, correct=body.correct)
+        return {
+            "imported": report.imported,
+            "corrected": report.corrected,
+            "skipped": dict(report.skipped),
+            "ignored": dict(report.ignored),
+        }
 
     return await asyncio.to_thread(run)

@@ -17,6 +17,7 @@ from service.routes.openai import upstream_error
 from service.schemas import Score, ScoreAnswer, ScoreRequest
 from service.tokenizers import renderer_of
 from training.artifacts.conversations import Refusal, sentence_with_place
+from training.artifacts.scores import scored_part
 
 router = APIRouter()
 UNANSWERED = Refusal("malformed", "the conversation must end with the assistant's response")
@@ -60,7 +61,8 @@ async def raw_scores(http: aiohttp.ClientSession, endpoint: Endpoint, ids: list[
     """
     found: list[float] = []
     for start in range(0, len(ids), BATCH):
-        body = {"model": endpoint.checkpoint, "input": ids[start : start + BATCH], "use_activation": False}
+        rows = [scored_part(row, endpoint.pad_id) for row in ids[start : start + BATCH]]
+        body = {"model": endpoint.checkpoint, "input": rows, "use_activation": False}
         try:
             async with http.post(f"{endpoint.url}/classify", json=body) as answer:
                 content = await answer.read()
@@ -69,8 +71,8 @@ async def raw_scores(http: aiohttp.ClientSession, endpoint: Endpoint, ids: list[
             raise ApiError(503, message, code="model_not_ready", headers={"Retry-After": "5"}) from None
         if answer.status != 200:
             raise upstream_error(answer.status, content, endpoint.checkpoint)
-        rows = sorted(json.loads(content)["data"], key=lambda row: row["index"])
-        found += [float(row["probs"][0]) for row in rows]
+        results = sorted(json.loads(content)["data"], key=lambda row: row["index"])
+        found += [float(row["probs"][0]) for row in results]
     return found
 
 

@@ -17,8 +17,8 @@ const desk = openDesk({
 
   reveal(names, { ranks, all_bad }) {
     cards.forEach((card, position) => nameCard(card, names[position], !all_bad && ranks[position] === 1));
-    if (all_bad) return "You found both bad.";
-    return ranks[0] === ranks[1] ? "You found them equally good." : `You preferred ${names[ranks.indexOf(1)][0]}.`;
+    if (all_bad) return "You marked both as bad.";
+    return ranks[0] === ranks[1] ? "You rated both equally good." : `You preferred ${names[ranks.indexOf(1)][0]}.`;
   },
 
   key(event) {

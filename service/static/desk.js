@@ -15,7 +15,7 @@ export function openDesk({ draw, reveal, key }) {
   let task = null; // on screen
   let phase = "loading"; // loading | open | sending | revealed | empty | failed
   let upcoming = null; // promise of the task after this one, fetched while the names are read
-  let last = null; // id of the task that undo takes back
+  let last = null; // id of the task that undo reopens
   let since = 0;
   let retry = 0;
 
@@ -248,7 +248,7 @@ function sentence(message) {
   return /[.!?…]$/.test(text) ? text : `${text}.`;
 }
 
-// Put a response's text into its card; tell when it was cut off or is empty.
+// Put a response's text into its card, and say so when it was cut off or is empty.
 export function fillCard(card, response) {
   const text = card.querySelector(".text");
   text.replaceChildren();

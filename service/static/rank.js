@@ -1,4 +1,4 @@
-// /rank: K responses, a rank for each, with ratings and remarks if the labeler likes. A draft survives a reload.
+// /rank: K responses, a rank for each, with optional ratings and remarks. A draft survives a reload.
 
 import { fillCard, nameCard, openDesk } from "./desk.js";
 
@@ -74,7 +74,7 @@ const desk = openDesk({
     cards.forEach((card, position) =>
       nameCard(card, names[position], !all_bad && ranks[position] === Math.min(...ranks)),
     );
-    return all_bad ? "You found all of them bad." : "Your ranking is stored.";
+    return all_bad ? "You marked all of them as bad." : "Your ranking is stored.";
   },
 
   key(event) {

@@ -48,7 +48,7 @@ class Base(DeclarativeBase):
 
 
 class Key(Base):
-    """An API key. `scopes` is a list of: generate, score, feedback, export, eval, admin."""
+    """An API key. `scopes` is a list of: generate, score, export, eval, admin."""
 
     __tablename__ = "keys"
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
@@ -93,7 +93,7 @@ class Engine(Base):
     checkpoint: Mapped[str] = mapped_column(String(200), index=True)
     kind: Mapped[str] = mapped_column(String(10))  # policy | reward
     url: Mapped[str] = mapped_column(String(500))
-    state: Mapped[str] = mapped_column(String(10))  # starting | ready | draining | failed
+    state: Mapped[str] = mapped_column(String(10))  # wanted | starting | ready | draining | failed
     supervisor: Mapped[str] = mapped_column(String(200))
     detail: Mapped[str | None] = mapped_column(Text)
     manifest: Mapped[dict[str, Any]]  # what a gateway needs: stage, context, generation, reward_offset, stop_ids

@@ -95,7 +95,7 @@ def test_a_stopped_stage_leaves_nothing_half_and_goes_on(home: Path, stage: str)
     process.send_signal(signal.SIGINT)
     _, messages = process.communicate(timeout=60)
     assert process.returncode == 130, messages
-    assert "the same command goes on" in messages
+    assert "run the same command to resume" in messages
     assert "Traceback" not in messages
     assert published(home) == before
     assert len(states(home)) == 1  # Ctrl-C keeps what was done
@@ -111,7 +111,7 @@ def test_a_stopped_stage_leaves_nothing_half_and_goes_on(home: Path, stage: str)
     process = start(home, stage)
     output, messages = process.communicate(timeout=300)
     assert process.returncode == 0, messages
-    assert "goes on from step" in messages
+    assert "resumes from step" in messages
     new = output.strip().splitlines()[-1]
     assert published(home) == before | {new}
     checkpoints.verify(checkpoints.resolve(new, home / "checkpoints"))

@@ -89,9 +89,16 @@ def test_truth_judge_splits_by_question(tmp_path: Path) -> None:
     assert (card.heldout, card.trained_on) == (24, 96)
 
 
-@pytest.mark.parametrize("content", ["", '{"text": "x"}\n', "not json\n"])
-def test_useless_comments_are_refused(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ('{"text": "x"}\n', "has the columns text; this kind of data needs `text` and `toxicity`"),
+        ("not json\n", r"none of the 1 rows of .* can be used \(1 x not valid JSON\)"),
+    ],
+)
+def test_useless_comments_are_refused(tmp_path: Path, content: str, message: str) -> None:
     data = tmp_path / "comments.jsonl"
     data.write_text(content)
-    with pytest.raises(UserError, match="holds no row"):
+    with pytest.raises(UserError, match=message):
         toxicity.main(toxicity.Config(data=data, home=tmp_path))

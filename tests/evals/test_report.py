@@ -85,7 +85,7 @@ def test_page_stands_alone_and_escapes(tmp_path: Path) -> None:
     assert "<b>prompt</b>" not in page
     assert "&lt;b&gt;prompt&lt;/b&gt; 0 &amp; more" in page
     assert page.count("data:image/svg+xml;base64,") >= 2
-    assert "1 measurements are missing (no answer)" in page
+    assert "1 measurement is missing (no answer)" in page
 
 
 def test_the_same_results_give_the_same_page(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_schema(tmp_path: Path) -> None:
     assert set(row) == {
         "system", "label", "checkpoint", "ask", "url", "through_filters", "created", "seed", "sampling", "suites",
         "data", "judges", "prompts_sha256", "items_file", "items_sha256", "metrics", "manifest", "reward", "packages",
-        "git_commit", "git_dirty", "seconds", "notes", "format",
+        "git_commit", "git_dirty", "seconds", "format",
     }  # fmt: skip
     assert set(row) == {f.name for f in fields(Result)}
     assert row["format"] == 1

@@ -1,14 +1,17 @@
-"""Tiny random checkpoints, made and saved by transformers alone: any Hugging Face model looks like these."""
+"""Tiny random checkpoints, built and saved by transformers alone, so that they look like any Hugging Face model."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from training.artifacts.checkpoints import Checkpoint, publish, staging
 from training.artifacts.rendering import Rendered, Renderer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}"
@@ -24,11 +27,11 @@ WORDS = [
     "see", "him", "two", "has", "look", "more", "day", "could", "go", "come", "did", "my", "sound", "no", "most",
     "number", "who", "over", "know", "water", "than", "call", "first", "people", "may", "down", "side", "been", "now",
 ]  # fmt: skip
-CONTEXT = 256
+CONTEXT = 256  # tokens
 
 
 def sentences(count: int, seed: int, longest: int = 24) -> list[str]:
-    """Random sentences of common words, with some punctuation, digits and accents."""
+    """Random sentences of up to `longest` common words, with some punctuation, digits and accents."""
     rng = random.Random(seed)
     ends = [".", "?", "!", " 42.", " café.", ' "quoted".', "…", ""]
     return [" ".join(rng.choices(WORDS, k=rng.randint(1, longest))) + rng.choice(ends) for _ in range(count)]
@@ -38,16 +41,16 @@ def conversations(count: int, seed: int) -> list[list[dict[str, str]]]:
     """Random conversations of one to three turns, some with a system prompt, each ending with the user."""
     rng = random.Random(seed)
     texts = iter(sentences(count * 8, seed + 1, longest=12))
-    made = []
+    result = []
     for _ in range(count):
         messages = [{"role": "system", "content": next(texts)}] if rng.random() < 0.3 else []
         for _ in range(rng.randint(0, 2)):
             messages += [{"role": "user", "content": next(texts)}, {"role": "assistant", "content": next(texts)}]
-        made.append([*messages, {"role": "user", "content": next(texts)}])
-    return made
+        result.append([*messages, {"role": "user", "content": next(texts)}])
+    return result
 
 
-def tokenizer() -> Any:
+def tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with a chat template, trained on a few hundred sentences."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -82,7 +85,13 @@ def row(tokenizer: Any, conversation: Sequence[Any], *, generation: bool = False
 
 
 def publish_tiny(store: Path, kind: str = "policy", seed: int = 0) -> Checkpoint:
-    """Publish a random two-layer Llama in float32 with its probe: a policy, or a reward model with offset 0.5."""
+    """Publish a random two-layer Llama in float32 with its probe.
+
+    Args:
+        store: folder of checkpoints.
+        kind: `policy`, or `reward` for a reward model with offset 0.5.
+        seed: of the random weights.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
@@ -93,14 +102,14 @@ def publish_tiny(store: Path, kind: str = "policy", seed: int = 0) -> Checkpoint
         intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=2,
-        num_key_value_heads=1,  # heads of 32: vLLM's attention on CPU knows none smaller
+        num_key_value_heads=1,  # heads of size 32, the smallest that vLLM's attention on CPU supports
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=False,
         bos_token_id=None,
         eos_token_id=tok.eos_token_id,
         pad_token_id=tok.pad_token_id,
         num_labels=1,
-        # Random weights this large give peaked, text-dependent distributions: greedy ties would make tests flaky.
+        # Random weights this large give peaked, text-dependent distributions: ties of greedy choices would be flaky.
         initializer_range=0.3,
     )
     torch.manual_seed(seed)
@@ -111,11 +120,12 @@ def publish_tiny(store: Path, kind: str = "policy", seed: int = 0) -> Checkpoint
         outputs = [model(input_ids=torch.tensor([ids])).logits[0] for ids in probe_ids]
     probe: dict[str, Any] = {"ids": probe_ids}
     if kind == "policy":
-        picked = [
+        # Log-probability of each token but the first, given those before it.
+        logprobs = [
             logits[:-1].log_softmax(-1).gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
             for logits, ids in zip(outputs, probe_ids, strict=True)
         ]
-        probe["logprobs"] = [row.tolist() for row in picked]
+        probe["logprobs"] = [row.tolist() for row in logprobs]
     else:
         probe["rewards"] = [float(logits.reshape(-1)[-1]) for logits in outputs]
     folder = staging(store)

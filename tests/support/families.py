@@ -204,7 +204,7 @@ FAMILIES: dict[str, Family] = {
         "<|endoftext|>", ("<|im_start|>", "<|im_end|>"),
     ),
     "bos = eos": Family(
-        ROLE_TOKENS, "training-review row 3: a turn ends with another token than the one that starts the text",
+        ROLE_TOKENS, "a turn ends with another token than the one that starts the text",
         "<|endoftext|>", ("<|system|>", "<|user|>", "<|assistant|>", "<|eot|>"), bos="<|endoftext|>",
     ),
     "no eos": Family(

@@ -1,4 +1,4 @@
-"""A real service in processes of its own, for tests."""
+"""A real service for tests: `python -m service serve` and its engines, in processes of their own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +26,11 @@ READY_SECONDS = 600
 
 @dataclass
 class Running:
-    """A service under test.
+    """A running service.
 
     Attributes:
         url: its address.
-        key: a key with scope admin, which implies all others.
+        key: a key with the scope admin, which implies all others.
         home: its --home folder: service.db, checkpoints, logs.
         process: `python -m service serve`.
         log: file with its output.
@@ -44,10 +44,12 @@ class Running:
 
     @property
     def headers(self) -> dict[str, str]:
+        """Headers that send the admin key."""
         return {"Authorization": f"Bearer {self.key}"}
 
     @property
     def store(self) -> Store:
+        """The service's database."""
         return Store(f"sqlite:///{self.home / 'service.db'}")
 
     def client(self, key: str | None = None) -> httpx.Client:
@@ -56,6 +58,7 @@ class Running:
         return httpx.Client(base_url=self.url, headers=headers, timeout=120, trust_env=False)
 
     def add_key(self, *scopes: str) -> str:
+        """Add an API key with these scopes and return it."""
         with self.store.session() as session:
             return add_key(session, "test", scopes)[1]
 
@@ -66,9 +69,8 @@ class Running:
             seconds,
         )
 
-    def wait_for(self, condition: object, seconds: float = READY_SECONDS) -> None:
-        """Poll until `condition()` is true. Fails with the service's log when it ends or is too slow."""
-        assert callable(condition)
+    def wait_for(self, condition: Callable[[], object], seconds: float = READY_SECONDS) -> None:
+        """Poll until `condition()` is true. Fails with the service's log when the service ends or is too slow."""
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -82,11 +84,13 @@ class Running:
             time.sleep(0.3)
 
     def descendants(self) -> list[psutil.Process]:
-        """Every process that it started, engines included."""
-        return psutil.Process(self.process.pid).children(recursive=True)
+        """Every process that the service started, engines included."""
+        processes: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
+        return processes
 
 
 def free_port() -> int:
+    """A TCP port that no process listens on at the moment."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -100,7 +104,14 @@ def running_service(
     aliases: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Running]:
-    """Start `python -m service serve` on a free port; end it, and whatever it left, afterwards."""
+    """Start `python -m service serve` on a free port; afterwards end it, and every process that it left behind.
+
+    Args:
+        home: the service's --home folder.
+        arguments: further arguments of `serve`.
+        aliases: alias -> checkpoint id, promoted before the start.
+        environment: added to this process's environment.
+    """
     store = Store(f"sqlite:///{home / 'service.db'}")
     store.migrate()
     with store.session() as session:
@@ -122,12 +133,12 @@ def running_service(
     try:
         yield running
     finally:
-        left = running.descendants() if process.poll() is None else []
+        children = running.descendants() if process.poll() is None else []
         process.terminate()
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
-        for child in left:
+        for child in children:
             if child.is_running():
                 child.kill()

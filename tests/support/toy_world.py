@@ -1,9 +1,10 @@
-"""A toy world in a temporary home: enough text, demonstrations, prompts and rankings for one-layer models."""
+"""A toy world of coloured animals: enough text, demonstrations, prompts and rankings to train one-layer models."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ COLOURS = ("red", "blue", "green", "black")
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
+    """Write one row per line and return the path."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
 def turns(*texts: str) -> list[dict[str, str]]:
+    """A conversation in which user and assistant take turns, the user first."""
     return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
 
 
@@ -34,7 +37,7 @@ def answer(i: int) -> str:
 
 
 def make_home(home: Path) -> Path:
-    """Text, demonstrations, prompts and a tokenizer of whole words under `home`."""
+    """Write text, demonstrations, prompts and rankings to `home`, train a tokenizer of whole words, return `home`."""
     texts = [f"the {a} is {c} ." for a in ANIMALS for c in COLOURS] + [question(i) for i in range(24)]
     write_jsonl(home / "text.jsonl", ({"text": text} for text in texts))
     write_jsonl(
@@ -54,12 +57,17 @@ def make_home(home: Path) -> Path:
         for i in range(24)
     ]
     comparisons.freeze(rankings, home / "rankings.jsonl")
-    comparisons.freeze(rankings[:6], home / "rankings-validation.jsonl")
-    tokenizer.train(tokenizer.Config(data=str(home / "text.jsonl"), kind="words", vocab_size=512, home=home))
+    held_out = [
+        replace(ranking, id=f"v{ranking.id}", responses=ranking.responses[:-1], ranks=(ranking.ranks or ())[:-1])
+        for ranking in rankings[:6]
+    ]
+    comparisons.freeze(held_out, home / "rankings-validation.jsonl")
+    tokenizer.train(tokenizer.Config(data=(str(home / "text.jsonl"),), kind="words", vocab_size=512, home=home))
     return home
 
 
 def pretrain_config(home: Path, **changes: Any) -> pretrain.Config:
+    """Settings that pretrain a one-layer model in a second; `changes` replaces some of them."""
     settings: dict[str, Any] = {
         "data": str(home / "text.jsonl"),
         "layout": "documents",
@@ -78,16 +86,16 @@ def pretrain_config(home: Path, **changes: Any) -> pretrain.Config:
 
 
 def make_models(home: Path) -> tuple[Checkpoint, Checkpoint]:
-    """A fine-tuned policy and a reward model."""
+    """Pretrain and fine-tune a policy and train a reward model, in the store of `home`."""
     pretrain.train(pretrain_config(home))
     policy = sft.train(
-        sft.Config(data=str(home / "demonstrations.jsonl"), epochs=2, learning_rate=1e-2, batch=8, home=home)
+        sft.Config(data=(str(home / "demonstrations.jsonl"),), epochs=2, learning_rate=1e-2, batch=8, home=home)
     )
     scorer = reward.train(
         reward.Config(
-            data=str(home / "rankings.jsonl"),
-            validation=str(home / "rankings-validation.jsonl"),
-            demonstrations=str(home / "demonstrations.jsonl"),
+            data=(str(home / "rankings.jsonl"),),
+            validation=(str(home / "rankings-validation.jsonl"),),
+            demonstrations=(str(home / "demonstrations.jsonl"),),
             learning_rate=5e-3,
             batch=8,
             epochs=6,

@@ -94,18 +94,20 @@ def run_chain(home: Path, name: str, **changes: Any) -> Chain:
     write_data(home)
     base = save_base(home / "base", name, template="chat_template" not in changes)
     settings: dict[str, Any] = {"epochs": 30, "learning_rate": 5e-3, "batch": 16, "home": home} | changes
-    policy = sft.train(sft.Config(data=str(home / "demonstrations.jsonl"), model=str(base), **settings))
+    policy = sft.train(sft.Config(data=(str(home / "demonstrations.jsonl"),), model=str(base), **settings))
     samples = sample.sample(
-        sample.Config(prompts=str(home / "prompts.jsonl"), model=policy.id, k_min=2, k_max=2, max_tokens=48, home=home)
+        sample.Config(
+            prompts=(str(home / "prompts.jsonl"),), model=policy.id, k_min=2, k_max=2, max_tokens=48, home=home
+        )
     )
     scorer = reward.train(
         reward.Config(
-            data=str(home / "rankings.jsonl"), model=policy.id, learning_rate=1e-3, batch=8, epochs=2, home=home
+            data=(str(home / "rankings.jsonl"),), model=policy.id, learning_rate=1e-3, batch=8, epochs=2, home=home
         )
     )
     trained = ppo.train(
         ppo.Config(
-            prompts=str(home / "prompts.jsonl"),
+            prompts=(str(home / "prompts.jsonl"),),
             model=policy.id,
             reward=scorer.id,
             iterations=4,

@@ -1,4 +1,4 @@
-"""The first few rows of each file of the miniature world: the real items, fewer of them."""
+"""A sample of the miniature world: the first few rows of each of its files."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 from training.artifacts.comparisons import Comparison, Response, freeze
 from training.miniature import World
 from training.miniature.items import KINDS
+from training.miniature.labelers import Group
 
 ROWS = 8
 
 
 def write(home: Path) -> Path:
-    """Write a small world below `home`; returns its folder."""
+    """Write the sample below `home` and return its folder."""
     world = World.build(seed=0, size="demo")
     folder = home / "world" / "1-demo-0"
     folder.mkdir(parents=True)
     for kind in KINDS:
-        _rows(
-            folder / f"items-{kind}.jsonl", world.items(kind)[-ROWS:] if kind == "context" else world.items(kind)[:ROWS]
-        )
+        items = world.items(kind)[-ROWS:] if kind == "context" else world.items(kind)[:ROWS]
+        _rows(folder / f"items-{kind}.jsonl", items)
     _rows(folder / "prompts-evaluation.jsonl", [asdict(p) for p in world.prompts("evaluation")[:ROWS]])
     _rows(folder / "prompts-reward.jsonl", [asdict(p) for p in world.prompts("reward")[:ROWS]])
     _rows(folder / "heldout.jsonl", [{"text": text} for text in world.heldout_documents()[:ROWS]])
@@ -35,15 +35,16 @@ def write(home: Path) -> Path:
 
 
 def compare(path: Path) -> None:
-    """Freeze comparisons of both groups of labelers on evaluation prompts, and some on training prompts."""
+    """Freeze rankings of the same answers by one labeler of each group, for evaluation and for training prompts."""
     world = World.build(seed=0, size="demo")
     answers = ["i do not know .", "you fool .", "the fox is red .", "the almanac says the fox is red ."]
-    found = []
-    for group in ("training", "heldout"):
-        labeler = world.labelers(group)[0]  # type: ignore[arg-type]  # the two literals are groups
+    groups: tuple[Group, Group] = ("training", "heldout")
+    comparisons = []
+    for group in groups:
+        labeler = world.labelers(group)[0]
         for prompt in (*world.prompts("evaluation")[:ROWS], *world.prompts("reward")[:ROWS]):
             ranks = labeler.rank(prompt, answers, random.Random(prompt.id))
-            found.append(
+            comparisons.append(
                 Comparison(
                     id=f"{group}-{prompt.id}",
                     messages=prompt.messages,
@@ -54,7 +55,7 @@ def compare(path: Path) -> None:
                     prompt_id=prompt.id,
                 )
             )
-    freeze(found, path)
+    freeze(comparisons, path)
 
 
 def _rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -16,11 +18,14 @@ from typing import Any, Literal
 from training.artifacts import templates
 from training.artifacts.errors import UserError
 from training.artifacts.files import sha256_file, write_atomically
+from training.artifacts.machine import boot_id, pid_namespace
 from training.artifacts.provenance import git_state, package_versions
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt")
+STAGING_SECONDS = 7 * 24 * 3600  # a staging folder of another machine, untouched for this long, is left over
+LOG = logging.getLogger(__name__)
 Kind = Literal["policy", "reward"]
 System = Literal["keep", "merge"]
 
@@ -43,8 +48,11 @@ class Manifest:
         context: greatest number of tokens of prompt and response together.
         generation: defaults for sampling: temperature, top_p, max_tokens.
         reward_offset: mean raw score of demonstrations; reward = raw score - offset. None for a policy.
-        probe: {"ids": [[...], ...]} with "logprobs" (policy: of ids[1:], natural log, float32) or
-            "rewards" (reward: raw scores): what any server of this checkpoint must reproduce.
+        pad_id: token at a row's end that a reward model takes for padding: its score is read before it (see
+            `scores.scored_part`). None for a policy, and where the model has none.
+        probe: {"dtype": ..., "ids": [[...], ...]} with "logprobs" (policy: of ids[1:], natural log) or "rewards"
+            (reward: raw scores), computed in that dtype: what any server of this checkpoint must reproduce.
+            {"absent": reason} where nothing but an engine could compute them.
         config: the resolved configuration of the stage.
         data: name -> {"path", "sha256", "rows", "skipped": {reason: count}}.
         seed: seed of the run.
@@ -68,6 +76,7 @@ class Manifest:
     base_model: str | None = None
     generation: Mapping[str, Any] = field(default_factory=dict)
     reward_offset: float | None = None
+    pad_id: int | None = None
     probe: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -110,6 +119,7 @@ def publish(
     base_model: str | None = None,
     generation: Mapping[str, Any] | None = None,
     reward_offset: float | None = None,
+    pad_id: int | None = None,
     probe: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
@@ -151,6 +161,7 @@ def publish(
         context=context,
         generation=dict(generation or {}),
         reward_offset=reward_offset,
+        pad_id=pad_id,
         probe=dict(probe or {}),
         config=dict(config or {}),
         data=dict(data or {}),
@@ -168,21 +179,37 @@ def publish(
 
 
 def staging(store: Path) -> Path:
-    """A new empty folder inside the store to save a model into before `publish`. Its name starts with a dot."""
-    folder = store / f".staging-{os.getpid()}-{secrets.token_hex(4)}"
+    """A new empty folder inside the store to save a model into before `publish`. Its name starts with a dot and says
+    which process of which machine writes it: several machines may share a store."""
+    folder = store / f"{_staging_prefix()}{os.getpid()}-{secrets.token_hex(4)}"
     folder.mkdir(parents=True)
     return folder
 
 
+def _staging_prefix() -> str:
+    return f".staging-{boot_id()}-{pid_namespace()}-"
+
+
 def sweep(store: Path) -> int:
-    """Delete staging folders whose process is gone (it was killed). Returns how many."""
+    """Delete staging folders that a killed process left: of this machine by its process id, of any other machine when
+    nothing in them has changed for a week. Returns how many."""
     swept = 0
     for folder in store.glob(".staging-*"):
-        pid = int(folder.name.split("-")[1])
-        if not Path(f"/proc/{pid}").exists():
+        pid = folder.name.removeprefix(_staging_prefix()).split("-")[0]
+        here = folder.name.startswith(_staging_prefix()) and pid.isdecimal()
+        left = not Path(f"/proc/{pid}").exists() if here else time.time() - _last_change(folder) > STAGING_SECONDS
+        if left:
             shutil.rmtree(folder, ignore_errors=True)
             swept += 1
     return swept
+
+
+def _last_change(folder: Path) -> float:
+    """Time of the newest change in a folder, in seconds since 1970; now where the folder has just gone."""
+    try:
+        return max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+    except OSError:
+        return time.time()
 
 
 def load(path: Path) -> Checkpoint:
@@ -191,23 +218,28 @@ def load(path: Path) -> Checkpoint:
     if not file.is_file():
         raise UserError(f"{path} has no {MANIFEST}: run `python -m training adopt {path}` first")
     try:
-        fields = json.loads(file.read_text())
+        fields = json.loads(file.read_bytes())
+        if isinstance(fields, dict) and fields.get("format", FORMAT) != FORMAT:
+            raise UserError(f"{file} has format {fields['format']}, this version reads {FORMAT}: update AlignLoop")
         for name in ("parents", "stop_ids"):
             fields[name] = tuple(fields[name])
         manifest = Manifest(**fields)
-    except (json.JSONDecodeError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:  # ValueError: no JSON, or no UTF-8
         raise UserError(f"{file} is not a manifest ({error}): publish or adopt the checkpoint again") from None
     if manifest.system not in ("keep", "merge"):
         raise UserError(f"{file} has `system` {manifest.system!r}: it is `keep` or `merge`")
-    if manifest.format != FORMAT:
-        raise UserError(f"{file} has format {manifest.format}, this version reads {FORMAT}")
     return Checkpoint(path, manifest)
 
 
 def checkpoints(store: Path) -> Iterator[Checkpoint]:
-    """Every checkpoint of the store, oldest first."""
-    found = [load(file.parent) for file in store.glob(f"[!.]*/{MANIFEST}")]
-    yield from sorted(found, key=lambda c: (c.manifest.created, c.id))
+    """Every checkpoint of the store, oldest first. One whose manifest cannot be read is left out, with a warning."""
+    readable = []
+    for file in sorted(store.glob(f"[!.]*/{MANIFEST}")):
+        try:
+            readable.append(load(file.parent))
+        except UserError as error:
+            LOG.warning("left out: %s", error)
+    yield from sorted(readable, key=lambda c: (str(c.manifest.created), str(c.id)))
 
 
 def resolve(reference: str | Path, store: Path) -> Checkpoint:

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from dataclasses import fields as dataclass_fields
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from training.artifacts.conversations import is_broken, text_of
 from training.artifacts.errors import UserError
-from training.artifacts.files import split_lines, write_atomically
+from training.artifacts.files import write_atomically
+from training.artifacts.loading import load
+from training.artifacts.skips import REASONS, Skip
 
 FORMAT = 1
 
 
+class ComparisonError(UserError):
+    """A row or object that does not make a comparison. `reason` is the kind of fault, without the comparison's id."""
+
+    def __init__(self, reason: str, id: str | None = None) -> None:
+        super().__init__(reason if id is None else f"comparison {id}: {reason}")
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class Response:
-    """One response that was ranked.
+    """One of the ranked responses.
 
     Attributes:
-        text: what was shown.
+        text: the response as the labeler saw it.
         checkpoint: id of the checkpoint that wrote it, None for a person or an unknown source.
         sampling: temperature, top_p, max_tokens, seed and whatever else shaped the sample.
         finish_reason: `stop`, `length` or None when unknown.
@@ -36,7 +49,7 @@ class Response:
 
 @dataclass(frozen=True)
 class Comparison:
-    """K >= 2 responses to one prompt with what one person said of them.
+    """K >= 2 responses to one prompt with the judgement of one labeler.
 
     Exactly one of `ranks` and `pairs` is given: pairs are derived from ranks (`pairs_of`), never the reverse.
 
@@ -45,20 +58,22 @@ class Comparison:
         messages: the conversation so far, ending with the user.
         responses: in stored order; `shown` tells the order on screen.
         ranks: for each response, 1 = best; equal ranks are ties.
+        derived: `ratings` where the reader of a data set made the ranks from ratings; None for ranks as given.
         pairs: (i, j, outcome) with outcome 1 when i is better, -1 when j is better, 0 for a tie.
         ratings: overall quality 1 to 7 of each response, or None; never derived from ranks.
-        flags: for each response, names of problems that the person marked.
-        all_bad: the person said that no response is acceptable.
+        flags: for each response, names of problems that the labeler marked.
+        all_bad: the labeler found no response acceptable.
         shown: shown[p] is the index of the response at screen position p.
         labeler: pseudonym.
         labeler_group: a label such as `training` or `heldout`.
         guideline: version of the guidelines on screen.
-        user: pseudonym of who wrote the prompt; splits go by it.
+        user: pseudonym of the prompt's author; training and validation are split by it.
         prompt_id: groups the comparisons of one prompt.
-        propensity: probability with which this set of responses was chosen to be shown.
+        propensity: probability with which this set of responses was selected for the screen.
         supersedes: id of the comparison that this one corrects.
         created: time in UTC, ISO 8601.
-        meta: anything else, kept as it is.
+        meta: anything else, unchanged.
+        format: version of this schema.
     """
 
     id: str
@@ -68,6 +83,7 @@ class Comparison:
     pairs: tuple[tuple[int, int, int], ...] | None = None
     ratings: tuple[int | None, ...] | None = None
     flags: tuple[tuple[str, ...], ...] | None = None
+    derived: str | None = None
     all_bad: bool = False
     shown: tuple[int, ...] | None = None
     labeler: str | None = None
@@ -84,11 +100,11 @@ class Comparison:
     def __post_init__(self) -> None:
         problem = _problem(self)
         if problem:
-            raise UserError(f"comparison {self.id}: {problem}")
+            raise ComparisonError(problem, self.id)
 
 
 def pairs_of(comparison: Comparison) -> list[tuple[int, int, int]]:
-    """All C(K, 2) pairs (i, j, outcome) of a ranking, i < j; the explicit pairs where those were given."""
+    """All C(K, 2) pairs (i, j, outcome) of a ranking, i < j; the comparison's own pairs where it has no ranks."""
     if comparison.pairs is not None:
         return list(comparison.pairs)
     ranks = comparison.ranks or ()
@@ -96,17 +112,17 @@ def pairs_of(comparison: Comparison) -> list[tuple[int, int, int]]:
 
 
 def freeze(comparisons: Iterable[Comparison], path: Path) -> tuple[str, int]:
-    """Write comparisons as JSONL, one a line, superseded ones left out.
+    """Write comparisons as JSONL, one per line, without superseded ones.
 
     Returns:
         sha256 of the file, and its number of rows. The same comparisons give the same bytes.
     """
     rows = list(comparisons)
     superseded = {row.supersedes for row in rows if row.supersedes}
-    kept = sorted((row for row in rows if row.id not in superseded), key=lambda row: row.id)
-    text = "".join(to_json(row) + "\n" for row in kept)
+    current = sorted((row for row in rows if row.id not in superseded), key=lambda row: row.id)
+    text = "".join(to_json(row) + "\n" for row in current)
     write_atomically(path, text)
-    return hashlib.sha256(text.encode()).hexdigest(), len(kept)
+    return hashlib.sha256(text.encode()).hexdigest(), len(current)
 
 
 def read(path: Path, sha256: str | None = None) -> tuple[list[Comparison], Counter[str]]:
@@ -119,24 +135,21 @@ def read(path: Path, sha256: str | None = None) -> tuple[list[Comparison], Count
         The comparisons, and the number of skipped rows by reason.
 
     Raises:
-        UserError: the file is missing, has another hash, or holds no usable row.
+        UserError: the file is missing or damaged, has another hash, or holds no usable row.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist: give a JSONL file of comparisons")
-    raw = path.read_bytes()
-    if sha256 and hashlib.sha256(raw).hexdigest() != sha256:
+    loaded = load(str(path), _parse, needs="`id`, `messages`, `responses`, and `ranks` or `pairs`")
+    if sha256 is not None and loaded.sha256 != sha256:
         raise UserError(f"{path} does not have the recorded sha256: restore the frozen file")
-    rows: list[Comparison] = []
-    skipped: Counter[str] = Counter()
-    for line in split_lines(raw.decode("utf-8", errors="replace")):
-        try:
-            rows.append(from_json(line))
-        except UserError as error:
-            skipped[str(error).split(": ", 1)[-1]] += 1
-    if not rows:
-        reasons = "; ".join(f"{count} x {reason}" for reason, count in skipped.most_common(3)) or "it is empty"
-        raise UserError(f"{path} holds no usable comparison ({reasons})")
-    return rows, skipped
+    return loaded.records, loaded.skipped
+
+
+def _parse(row: Mapping[str, Any]) -> Comparison:
+    try:
+        return from_row(row)
+    except ComparisonError as error:
+        raise Skip("not_a_comparison", error.reason) from None
 
 
 def to_json(comparison: Comparison) -> str:
@@ -145,35 +158,58 @@ def to_json(comparison: Comparison) -> str:
 
 
 def from_json(line: str) -> Comparison:
-    """Inverse of `to_json`. Raises `UserError` with the reason."""
+    """Inverse of `to_json`. Raises `ComparisonError`."""
     try:
         row = json.loads(line)
-    except json.JSONDecodeError:
-        raise UserError("not valid JSON") from None
+    except ValueError:
+        raise ComparisonError("not valid JSON") from None
     if not isinstance(row, dict):
-        raise UserError("not a JSON object")
+        raise ComparisonError("not a JSON object")
     return from_row(row)
 
 
-def from_row(fields: Mapping[str, Any]) -> Comparison:
-    """A comparison of a JSON object's fields. Raises `UserError` with the reason."""
-    row = dict(fields)
-    missing = [name for name in ("id", "messages", "responses") if name not in row]
+def from_row(row: Mapping[str, Any]) -> Comparison:
+    """A comparison of a JSON object's fields; whole numbers may be written 2.0, and other fields are not read.
+
+    Raises:
+        ComparisonError: a field is missing or has another shape.
+    """
+    names = [f.name for f in dataclass_fields(Comparison) if f.name in row]
+    fields = {name: row[name] for name in names if row[name] is not None}
+    missing = [name for name in ("id", "messages", "responses") if name not in fields]
     if missing:
-        raise UserError(f"no field `{missing[0]}`")
-    unknown = sorted(set(row) - set(Comparison.__dataclass_fields__))
-    if unknown:
-        raise UserError(f"unknown field `{unknown[0]}`")
+        raise ComparisonError(f"no field `{missing[0]}`")
     try:
-        row["messages"] = tuple(row["messages"])
-        row["responses"] = tuple(Response(**response) for response in row["responses"])
-        for name in ("ranks", "ratings", "shown"):
-            row[name] = None if row.get(name) is None else tuple(row[name])
-        for name in ("pairs", "flags"):
-            row[name] = None if row.get(name) is None else tuple(tuple(entry) for entry in row[name])
-        return Comparison(**row)
-    except TypeError as error:
-        raise UserError(f"wrong shape ({error})") from None
+        fields["messages"] = tuple(_message(message) for message in fields["messages"])
+        fields["responses"] = tuple(_response(response) for response in fields["responses"])
+        for name in {"ranks", "ratings", "shown"} & fields.keys():
+            fields[name] = tuple(_as_whole(value) for value in fields[name])
+        if "pairs" in fields:
+            fields["pairs"] = tuple(tuple(_as_whole(value) for value in pair) for pair in fields["pairs"])
+        if "flags" in fields:
+            fields["flags"] = tuple(tuple(names) for names in fields["flags"])
+        return Comparison(**fields)
+    except (TypeError, AttributeError) as error:
+        raise ComparisonError(f"wrong shape ({error})") from None
+
+
+def _message(message: Any) -> Any:
+    """The message with its content as text, where it is a list of text parts."""
+    text = text_of(message["content"]) if isinstance(message, Mapping) and "content" in message else None
+    return message if text is None else {**message, "content": text}
+
+
+def _response(response: Mapping[str, Any]) -> Response:
+    known = {f.name: response[f.name] for f in dataclass_fields(Response) if response.get(f.name) is not None}
+    text = text_of(known.get("text"))
+    return Response(**known if text is None else known | {"text": text})
+
+
+def _as_whole(value: Any) -> Any:
+    """2 for 2.0; None for the NaN that tables write where a number is missing."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else int(value) if value.is_integer() else value
+    return value
 
 
 def _problem(c: Comparison) -> str | None:
@@ -189,21 +225,37 @@ def _problem(c: Comparison) -> str | None:
         return "the prompt has no well-formed messages"
     if not all(isinstance(response.text, str) for response in c.responses):
         return "a response is not text"
+    if any(is_broken(text) for text in _texts(c)):
+        return REASONS["half_character"]
     if (c.ranks is None) == (c.pairs is None):
         return "give either ranks or pairs"
     if c.ranks is not None and (len(c.ranks) != k or not all(_whole(r, 1, k) for r in c.ranks)):
         return f"ranks must be {k} whole numbers from 1 to {k}"
+    if c.derived not in (None, "ratings"):
+        return "derived must be `ratings`"
     if c.pairs is not None and not _pairs_fit(c.pairs, k):
         return "pairs must be (i, j, outcome) with i != j below K and outcome 1, 0 or -1"
     for name in ("ratings", "flags"):
         values: Sequence[object] | None = getattr(c, name)
         if values is not None and len(values) != k:
-            return f"{name} must have one entry a response"
+            return f"{name} must have one entry per response"
     if c.ratings is not None and not all(r is None or _whole(r, 1, 7) for r in c.ratings):
         return "ratings must be whole numbers from 1 to 7"
     if c.shown is not None and sorted(c.shown) != list(range(k)):
         return "shown must be an order of the responses"
     return None
+
+
+def _texts(c: Comparison) -> Iterator[str]:
+    """Every text that the comparison is written with."""
+    yield from (m["content"] for m in c.messages)
+    yield from (response.text for response in c.responses)
+    yield from (name for names in c.flags or () for name in names)
+    labels = (c.id, c.labeler, c.labeler_group, c.guideline, c.user, c.prompt_id, c.supersedes, c.created)
+    yield from (label for label in labels if isinstance(label, str))
+    others = [value for r in c.responses for value in (r.sampling, r.checkpoint, r.finish_reason) if value]
+    if c.meta or others:
+        yield json.dumps([c.meta, others], ensure_ascii=False, default=str)
 
 
 def _whole(value: object, low: int, high: int) -> bool:

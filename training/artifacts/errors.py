@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """A mistake that the operator can mend. The message is one sentence that names the fix."""
+    """A mistake that the operator can correct. The message is one sentence that names the fix."""
 
 
 def run_command(main: Callable[[], int | None]) -> int:
-    """Run a command's `main` and turn its end into an exit status.
+    """Run a command's `main` and turn its result or exception into an exit status.
 
     Returns:
         main's own status (None counts as 0); 2 after a `UserError`, printed as one line;
@@ -24,5 +24,5 @@ def run_command(main: Callable[[], int | None]) -> int:
         print(f"error: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped: nothing half-written is left; the same command goes on", file=sys.stderr)
+        print("stopped, no partial files left: run the same command to resume", file=sys.stderr)
         return 130

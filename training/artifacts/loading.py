@@ -1,21 +1,72 @@
-"""What every loader returns: typed records, and how many rows were left out for which reason."""
+"""Rows of a source as typed records, with a count of what was left out and of the columns that nobody read."""
 
 from __future__ import annotations
 
+import random
+import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from rich.console import Console
 from rich.progress import track
 
 from training.artifacts.errors import UserError
-from training.artifacts.rows import Skip, open_source
+from training.artifacts.rows import open_source
+from training.artifacts.skips import UNKNOWN_COLUMNS, Skip
+
+__all__ = ["UNKNOWN_COLUMNS", "Loaded", "Reading", "Row", "TrackedRow", "load", "parse_mixture", "reasons_text"]
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
+Regroup = Callable[[Iterator[Row | Skip]], Iterator[Row | Skip]]
+MOST_SHOWN = 8
+
+
+class TrackedRow(Mapping[str, Any]):
+    """A row that knows which of its columns were looked at.
+
+    Attributes:
+        number: position in the source, from 0, unusable rows counted.
+        keys_read: columns that were asked for. Copying the whole row asks for all of them.
+    """
+
+    __slots__ = ("_values", "keys_read", "number")
+
+    def __init__(self, values: Row, number: int) -> None:
+        self._values = values
+        self.number = number
+        self.keys_read: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self.keys_read.add(key)
+        return self._values[key]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.keys_read.add(key)
+        return self._values.get(key, default)
+
+    def peek(self, key: str) -> Any:
+        """The value of a column, without counting it as read."""
+        return self._values.get(key)
+
+    def __contains__(self, key: object) -> bool:
+        self.keys_read.add(str(key))
+        return key in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def unread(self) -> list[str]:
+        """Columns that hold a value and were not asked for."""
+        return [name for name, value in self._values.items() if name not in self.keys_read and not _is_empty(value)]
 
 
 @dataclass(frozen=True)
@@ -24,10 +75,11 @@ class Loaded(Generic[T]):
 
     Attributes:
         records: the usable rows, in the source's order.
-        sha256: of the file's bytes; of the rows as JSON where the source is a folder or on the hub.
-        rows: rows read: used and skipped together.
+        sha256: see `Source.sha256`.
+        rows: rows read (after regrouping): used, left out, and passed over by `limit`.
         skipped: reason -> number of rows left out for it.
         source: the path or hub id as it was given.
+        ignored: column -> number of used rows in which it held a value that nothing looked at.
     """
 
     records: list[T]
@@ -35,10 +87,15 @@ class Loaded(Generic[T]):
     rows: int
     skipped: Counter[str]
     source: str
+    ignored: Counter[str] = field(default_factory=Counter)
 
     def summary(self) -> dict[str, Any]:
         """What a checkpoint's manifest keeps of its data: path, sha256, rows, and skipped rows by reason."""
         return {"path": self.source, "sha256": self.sha256, "rows": self.rows, "skipped": dict(self.skipped)}
+
+    def describe(self) -> str:
+        """One line: how many rows are used, what was left out for which reason, and the columns without use."""
+        return _describe(self.source, len(self.records), self.rows, self.skipped, self.ignored)
 
     def without(self, reason_of: Callable[[T], str | None]) -> Loaded[T]:
         """Leave out the records that `reason_of` gives a reason for, and count them.
@@ -47,59 +104,209 @@ class Loaded(Generic[T]):
             UserError: nothing is left.
         """
         reasons = [reason_of(record) for record in self.records]
-        kept = [record for record, reason in zip(self.records, reasons, strict=True) if reason is None]
-        left = replace(self, records=kept, skipped=self.skipped + Counter(r for r in reasons if r is not None))
-        left.require_records()
-        return left
+        usable = [record for record, reason in zip(self.records, reasons, strict=True) if reason is None]
+        rest = replace(self, records=usable, skipped=self.skipped + Counter(r for r in reasons if r is not None))
+        rest.require_records()
+        return rest
+
+    def sample(self, limit: int | None, seed: int = 0) -> Loaded[T]:
+        """`limit` records drawn at random, in the source's order; all of them where there are no more or no limit."""
+        if limit is None or limit >= len(self.records):
+            return self
+        positions = sorted(
+            random.Random(f"limit {seed}").sample(range(len(self.records)), _checked(limit, self.source))
+        )
+        return replace(self, records=[self.records[position] for position in positions])
 
     def require_records(self) -> None:
         """Raise `UserError` with the commonest reasons if no record is left."""
-        if self.records:
-            return
-        if not self.rows:
-            raise UserError(f"{self.source} is empty: give a source with at least one row")
-        reasons = "; ".join(f"{count} x {reason}" for reason, count in self.skipped.most_common(3))
-        raise UserError(f"none of the {self.rows} rows of {self.source} can be used ({reasons}): mend or replace them")
+        if not self.records:
+            _refuse_empty(self.source, self.rows, self.skipped)
+
+
+class Reading(Generic[T]):
+    """One pass over a source, record by record: memory does not grow with the source.
+
+    The counts are complete once the pass is over; without a usable row it ends in a `UserError`.
+
+    Attributes:
+        rows, used: rows read, and records given.
+        skipped: reason -> number of rows left out for it.
+        ignored: column -> number of used rows in which it held a value that nothing looked at.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        parse: Callable[[TrackedRow], T],
+        *,
+        needs: str,
+        regroup: Regroup | None = None,
+        documents: bool = False,
+    ) -> None:
+        """Open a source.
+
+        Args:
+            source: `PATH_OR_ID[:configuration][@split]`, see `open_source`.
+            parse: makes a record of a row, or raises `Skip` with the reason.
+            needs: the columns that this kind of data needs, for the error when no row has them.
+            regroup: makes one row per record where records are spread over rows, or several stand in one.
+            documents: read plain text as documents, {"text": ...}, rather than as lines, {"line": ...}.
+
+        Raises:
+            UserError: the source is missing or of an unknown format.
+        """
+        self.source = open_source(source, documents=documents)
+        self.rows = self.used = 0
+        self.skipped: Counter[str] = Counter()
+        self.ignored: Counter[str] = Counter()
+        self._parse, self._needs, self._regroup = parse, needs, regroup
+
+    def __iter__(self) -> Iterator[T]:
+        for record, unread in self._pairs():
+            self._count(unread)
+            yield record
+
+    def sample(self, limit: int, seed: int) -> list[T]:
+        """`limit` records drawn from all usable rows with equal chance, in the source's order (Algorithm R).
+
+        The same seed gives the same records. Memory is bounded by `limit`.
+        """
+        _checked(limit, self.source.name)
+        rng = random.Random(f"limit {seed}")
+        reservoir: list[tuple[int, T, list[str]]] = []
+        for position, (record, unread) in enumerate(self._pairs()):
+            if position < limit:
+                reservoir.append((position, record, unread))
+            elif (slot := rng.randrange(position + 1)) < limit:
+                reservoir[slot] = (position, record, unread)
+        reservoir.sort(key=lambda entry: entry[0])
+        for _, _, unread in reservoir:
+            self._count(unread)
+        return [record for _, record, _ in reservoir]
+
+    def describe(self) -> str:
+        """One line: how many rows are used, what was left out for which reason, and the columns without use."""
+        return _describe(self.source.name, self.used, self.rows, self.skipped, self.ignored)
+
+    def _count(self, unread: Sequence[str]) -> None:
+        self.used += 1
+        self.ignored.update(unread)
+
+    def _pairs(self) -> Iterator[tuple[T, list[str]]]:
+        """Each record with the columns that its layout did not look at."""
+        name, usable, unknown = self.source.name, 0, 0
+        columns: dict[str, None] = {}
+        hidden = not sys.stderr.isatty()
+        read = self.source.rows() if self._regroup is None else self._regroup(self.source.rows())
+        rows = track(read, f"reading {name}", console=Console(stderr=True), transient=True, disable=hidden)
+        for number, row in enumerate(rows):
+            self.rows += 1
+            try:
+                if isinstance(row, Skip):
+                    raise row
+                tracked = TrackedRow(row, number)
+                if len(columns) < MOST_SHOWN:
+                    columns |= dict.fromkeys(row)
+                record = self._parse(tracked)
+            except Skip as skip:
+                unknown += skip.code == UNKNOWN_COLUMNS
+                self.skipped[skip.reason] += 1
+            except RecursionError:  # of a layout, over nested lists that the reader itself could still hold
+                self.skipped[Skip("too_deep").reason] += 1
+            else:
+                usable += 1
+                yield record, tracked.unread()
+        if self.rows and unknown == self.rows:
+            held = "is plain text" if list(columns) == ["line"] else f"has the columns {', '.join(list(columns)[:12])}"
+            raise UserError(f"{name} {held}; this kind of data needs {self._needs}")
+        if not usable:
+            _refuse_empty(name, self.rows, self.skipped)
 
 
 def load(
-    source: str, parse: Callable[[Row], T], *, needs: str, split: str | None = None, limit: int | None = None
+    source: str,
+    parse: Callable[[TrackedRow], T],
+    *,
+    needs: str,
+    regroup: Regroup | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    documents: bool = False,
 ) -> Loaded[T]:
-    """Read a source row by row.
+    """Read a whole source, or a random sample of it.
 
     Args:
+        source: `PATH_OR_ID[:configuration][@split]`, see `open_source`.
         parse: makes a record of a row, or raises `Skip` with the reason.
         needs: the columns that this kind of data needs, for the error when no row has them.
-        split: of a hub data set or folder, its split; of a file, the rows whose `split` column has this value.
-        limit: stop after this many records.
+        regroup: makes one row per record where records are spread over rows, or several stand in one.
+        limit: number of records to draw at random from all usable rows; all of them where there are no more.
+        seed: of that draw.
+        documents: read plain text as documents, {"text": ...}, rather than as lines, {"line": ...}.
 
     Raises:
-        UserError: the source is missing, cannot be read, or has no usable row.
+        UserError: the source is missing, damaged, or has no usable row.
     """
-    opened = open_source(source, split, stream=limit is not None)
-    records: list[T] = []
-    skipped: Counter[str] = Counter()
-    columns: dict[str, None] = {}
-    rows = 0
-    console = Console(stderr=True)
-    hidden = not sys.stderr.isatty()
-    for row in track(opened.rows(), f"reading {source}", console=console, transient=True, disable=hidden):
-        if limit is not None and len(records) >= limit:
-            break
-        rows += 1
-        try:
-            if isinstance(row, Skip):
-                raise row
-            columns |= dict.fromkeys(row)
-            records.append(parse(row))
-        except Skip as skip:
-            skipped[skip.reason] += 1
-    if rows and not records and skipped[UNKNOWN_COLUMNS] == rows:
-        found = "is plain text" if list(columns) == ["line"] else f"has the columns {', '.join(list(columns)[:12])}"
-        raise UserError(f"{source} {found}; this kind of data needs {needs}")
-    loaded = Loaded(records, opened.sha256(), rows, skipped, source)
-    loaded.require_records()
-    return loaded
+    reading = Reading(source, parse, needs=needs, regroup=regroup, documents=documents)
+    records = list(reading) if limit is None else reading.sample(limit, seed)
+    return Loaded(records, reading.source.sha256(), reading.rows, reading.skipped, source, reading.ignored)
 
 
-UNKNOWN_COLUMNS = "no column that is known for this kind of data"
+def parse_mixture(sources: Sequence[str]) -> list[tuple[str, float]]:
+    """Sources with their weights: `SOURCE`, or `SOURCE=WEIGHT`; the weight is 1 where none is given.
+
+    Raises:
+        UserError: no source, one that stands twice, or a weight that is not a number above 0.
+    """
+    if not sources:
+        raise UserError("there is no source of data: give at least one file, folder or hub id")
+    mixture: dict[str, float] = {}
+    for entry in sources:
+        source, separator, weight = entry.rpartition("=")
+        if not separator or Path(entry).expanduser().exists():
+            source, weight = entry, "1"
+        if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", weight) or not isfinite(float(weight)) or float(weight) <= 0:
+            raise UserError(
+                f"{entry} has no usable weight: write SOURCE=WEIGHT with a number above 0, such as {source}=3"
+            )
+        if not source or source in mixture:
+            raise UserError(f"{entry}: name every source once, with its weight as SOURCE=WEIGHT")
+        mixture[source] = float(weight)
+    return list(mixture.items())
+
+
+def _checked(limit: int, source: str) -> int:
+    if limit < 1:
+        raise UserError(f"a limit of {limit} leaves no row of {source}: use 1 or more")
+    return limit
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, (str, list, dict, tuple)) and not value)
+
+
+def _describe(source: str, used: int, rows: int, skipped: Counter[str], ignored: Counter[str]) -> str:
+    parts = [f"{source}: used {used:,} of {rows:,}"]
+    if skipped:
+        parts.append(f"left out: {reasons_text(skipped)}")
+    if (passed_over := rows - used - sum(skipped.values())) > 0:
+        parts.append(f"passed over by the limit: {passed_over:,}")
+    if ignored:
+        parts.append(f"ignored columns: {', '.join(sorted(ignored))}")
+    return "; ".join(parts)
+
+
+def reasons_text(skipped: Counter[str], most: int = MOST_SHOWN) -> str:
+    """`count x reason`, the commonest first."""
+    shown = [f"{count:,} x {reason}" for reason, count in skipped.most_common(most)]
+    rest = sum(skipped.values()) - sum(count for _, count in skipped.most_common(most))
+    return ", ".join([*shown, *([f"{rest:,} x other reasons"] if rest else [])])
+
+
+def _refuse_empty(source: str, rows: int, skipped: Counter[str]) -> None:
+    if not rows:
+        raise UserError(f"{source} is empty: give a source with at least one row")
+    raise UserError(
+        f"none of the {rows:,} rows of {source} can be used ({reasons_text(skipped, 3)}): mend or replace them"
+    )

@@ -12,7 +12,7 @@ PACKAGES = (
 
 
 def git_state() -> tuple[str | None, bool | None]:
-    """Commit of AlignLoop's own checkout, and whether tracked files differ from it; None outside one."""
+    """Commit of AlignLoop's own checkout, and whether tracked files differ from it; both None outside a checkout."""
     here = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:
@@ -25,11 +25,11 @@ def git_state() -> tuple[str | None, bool | None]:
 
 
 def package_versions() -> dict[str, str]:
-    """Installed versions of `PACKAGES`, where they are installed."""
-    found = {}
+    """Version of each of `PACKAGES` that is installed."""
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -1,222 +1,181 @@
-"""Rows of a local file or folder, or of a data set on the Hugging Face hub."""
+"""Rows of a local file or folder, or of a data set on the Hugging Face hub: the one way to read data."""
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import io
-import json
 import re
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from training.artifacts.errors import UserError
 from training.artifacts.files import sha256_file
+from training.artifacts.readers import columnar, delimited, folders, hub, json_text, plain_text
+from training.artifacts.readers.lines import kind_of, lines_of
+from training.artifacts.skips import Skip
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet")
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
+__all__ = ["SUFFIXES", "Skip", "Source", "file_rows", "kind_of", "open_source"]
 
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet", ".arrow", ".ndjson")
+HUB_ID = re.compile(r"(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<configuration>[\w.-]+))?(?:@(?P<split>[\w.-]+))?")
+# A path may hold these signs itself, so what exists goes first.
+LOCAL = [
+    re.compile(rf"(?P<path>.+?){configuration}{split}", re.DOTALL)
+    for split in ("", r"@(?P<split>[\w.-]+)")
+    for configuration in ("", r":(?P<configuration>[\w.-]+)")
+]
+MOST_SPLITS = 20  # of a column `split`, to be named in an error
 
-class Skip(Exception):
-    """A row that cannot be used. `reason` is what is counted, so it names the kind of fault, not the row."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+Row = Mapping[str, Any]
 
 
 @dataclass
 class Source:
-    """An opened source. `rows()` gives one mapping a row, or a `Skip` for a row that cannot be read.
+    """An opened source.
 
-    A row of plain text is {"line": text}.
+    Attributes:
+        name: as it was given.
+        files: the data files to read, one after another; none of a hub data set.
+        split: the split that is read, where the source has several.
+        splits: names of all splits that it is known to have.
     """
 
     name: str
-    path: Path | None
-    split: str | None
-    stream: bool = False
-    _digest: Any = field(default_factory=hashlib.sha256)
+    files: list[Path]
+    split: str | None = None
+    splits: list[str] = field(default_factory=list)
+    documents: bool = False
+    by_column: bool = False
+    dataset: Any = None
 
-    def rows(self) -> Iterator[Mapping[str, Any] | Skip]:
-        if self.path is None or self.path.is_dir():
-            for row in _dataset_rows(self.name, self.split, self.stream):
-                self._digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
-                yield row
-        elif self.split is None:
-            yield from file_rows(self.path)
+    def rows(self) -> Iterator[Row | Skip]:
+        """One mapping per row, or a `Skip` in the place of a row that cannot be read.
+
+        Plain text gives {"line": text}, or {"text": document} with `documents`.
+
+        Raises:
+            UserError: a file is damaged so that its rows cannot be told apart. Rows in front of the damage have
+                been given by then: who collects them must not use a part of a file as if it were the whole.
+        """
+        if self.dataset is not None:
+            yield from hub.dataset_rows(self.dataset)
+        elif self.by_column:
+            yield from self._rows_of_split()
         else:
-            yield from _rows_of_split(self.path, self.split)
+            for file in self.files:
+                yield from file_rows(file, documents=self.documents)
 
     def sha256(self) -> str:
-        """Of the file's bytes; of the rows read so far, as JSON, where the source is no file."""
-        if self.path is not None and self.path.is_file():
-            return sha256_file(self.path)
-        return str(self._digest.hexdigest())
+        """Of the bytes of a file; of several files' hashes in order; of a hub split's fingerprint."""
+        if self.dataset is not None:
+            digests = [str(self.dataset._fingerprint)]
+        else:
+            digests = [sha256_file(file) for file in self.files]
+        if self.by_column:
+            digests.append(f"split {self.split}")
+        return (
+            digests[0] if len(digests) == 1 and self.files else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+        )
+
+    def _rows_of_split(self) -> Iterator[Row | Skip]:
+        """Rows whose column `split` says so."""
+        others: set[str] = set()
+        is_known = False
+        for file in self.files:
+            for row in file_rows(file, split=self.split, documents=self.documents):
+                if isinstance(row, Skip):
+                    yield row
+                elif row.get("split") == self.split:
+                    is_known = True
+                    yield row
+                elif row.get("split") is None:
+                    yield Skip("no_split")
+                elif len(others) < MOST_SPLITS:
+                    others.add(str(row["split"]))
+        if not is_known:
+            path = self.name.removesuffix(f"@{self.split}")
+            if not others:
+                raise UserError(f"{path} has no splits and no column `split`: leave @{self.split} out")
+            offers = ", ".join(f"{path}@{split}" for split in sorted(others))
+            raise UserError(f"{path} has no split {self.split!r}: use one of {offers}")
 
 
-def open_source(source: str, split: str | None = None, *, stream: bool = False) -> Source:
-    """Find out what `source` names.
+def open_source(source: str, *, documents: bool = False) -> Source:
+    """Find out what `source` names, without reading its rows.
 
     Args:
-        stream: read a hub data set over the network as rows are asked for, rather than download all of it first.
+        source: `PATH_OR_ID[:configuration][@split]`. The split of a file is the value of its column `split`, or the
+            name of one of its lists (JSON); of a folder, what the names of its files tell. Where there are several
+            and none is asked for, it is `train`.
+        documents: read plain text as documents rather than as lines.
 
     Raises:
-        UserError: it is neither a readable path nor a possible hub id.
+        UserError: it is neither readable data nor a possible hub id, or it does not say which of several parts.
     """
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return Source(source, path, split, stream)
-    if path.is_file():
+    path, configuration, split = _parts(source)
+    if path is not None and path.is_file():
+        if configuration is not None:
+            raise UserError(f"{source}: a file has no configurations: leave :{configuration} out")
         if kind_of(path) not in SUFFIXES:
             raise UserError(f"{source} has an unknown format: use one of {', '.join(SUFFIXES)} (each also as .gz)")
-        return Source(source, path, split, stream)
-    if kind_of(path) in SUFFIXES or not HUB_ID.fullmatch(source):
+        return Source(source, [path], split, documents=documents, by_column=split is not None)
+    if path is not None:
+        return _open_folder(source, path, configuration, split, documents)
+    match = HUB_ID.fullmatch(source)
+    if match is None or kind_of(Path(match["name"])) in SUFFIXES:
         raise UserError(f"{source} does not exist: give the path of a local file or folder, or a hub data set id")
-    return Source(source, None, split, stream)
+    datasets = hub.open_dataset(match["name"], match["configuration"])
+    base = source.removesuffix(f"@{match['split']}")
+    split = _chosen_split(base, list(datasets), match["split"])
+    return Source(source, [], split, list(datasets), documents, dataset=datasets[split])
 
 
-def kind_of(path: Path) -> str:
-    """The suffix that tells the format: `.jsonl` for `a.jsonl` and `a.jsonl.gz`."""
-    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
+def file_rows(path: Path, *, split: str | None = None, documents: bool = False) -> Iterator[Row | Skip]:
+    """Rows of one local file, its format told by its suffix.
 
-
-def file_rows(path: Path) -> Iterator[Mapping[str, Any] | Skip]:
-    """Rows of one local file, its format told by its suffix."""
+    Args:
+        split: of a JSON file with several lists of rows, the one to read.
+        documents: see `Source.rows`.
+    """
     kind = kind_of(path)
-    if kind == ".parquet":
-        yield from _parquet_rows(path)
-    elif kind == ".jsonl":
-        yield from _json_lines(_lines(path))
-    elif kind == ".json":
-        yield from _json_rows(path)
-    elif kind == ".txt":
-        yield from ({"line": line} for line in read_text(path).splitlines() if line.strip())
-    else:
-        csv.field_size_limit(sys.maxsize)
-        yield from csv.DictReader(io.StringIO(read_text(path)), delimiter="\t" if kind == ".tsv" else ",")
+    if kind in (".parquet", ".arrow"):
+        return columnar.columnar_rows(path, kind)
+    if kind in (".jsonl", ".ndjson"):
+        return json_text.json_lines(lines_of(path))
+    if kind == ".json":
+        return json_text.json_rows(path, split)
+    if kind == ".txt":
+        return plain_text.text_documents(path) if documents else plain_text.text_lines(path)
+    return delimited.tsv_rows(path) if kind == ".tsv" else delimited.csv_rows(path)
 
 
-def read_text(path: Path) -> str:
-    """The whole of a text file. Raises `UserError` if it is not UTF-8."""
-    try:
-        with _open(path) as file:
-            return file.read().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text: convert it, for example with iconv -t utf-8") from None
-    except (OSError, EOFError) as error:
-        raise UserError(f"{path} cannot be read ({error}): check the file") from None
+def _parts(source: str) -> tuple[Path | None, str | None, str | None]:
+    """Local path, configuration and split; no path where nothing local has this name."""
+    for pattern in LOCAL:
+        match = pattern.fullmatch(source)
+        if match and (path := Path(match["path"]).expanduser()).exists():
+            return path, match.groupdict().get("configuration"), match.groupdict().get("split")
+    return None, None, None
 
 
-def _open(path: Path) -> Any:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+def _open_folder(source: str, path: Path, configuration: str | None, split: str | None, documents: bool) -> Source:
+    splits = folders.configured_splits(path, configuration, SUFFIXES)
+    if not any(splits.values()):
+        raise UserError(f"{source} holds no data file: give a folder with files of {', '.join(SUFFIXES)}")
+    if list(splits) == ["train"] and split not in (None, "train"):  # no file's name tells a split: a column may
+        return Source(source, splits["train"], split, documents=documents, by_column=True)
+    chosen = _chosen_split(source.removesuffix(f"@{split}"), list(splits), split)
+    return Source(source, splits[chosen], chosen, list(splits), documents)
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    try:
-        with _open(path) as file:
-            yield from file
-    except (OSError, EOFError) as error:
-        raise UserError(f"{path} cannot be read ({error}): check the file") from None
-
-
-def _json_lines(lines: Iterable[bytes]) -> Iterator[Mapping[str, Any] | Skip]:
-    for line in lines:
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line.decode("utf-8-sig"))
-        except ValueError:  # both not UTF-8 and not JSON
-            yield Skip("the line is not valid JSON")
-            continue
-        yield row if isinstance(row, dict) else Skip("the line is not a JSON object")
-
-
-def _json_rows(path: Path) -> Iterator[Mapping[str, Any] | Skip]:
-    """A JSON list of objects, an object that holds one such list, or JSON lines under the name .json."""
-    text = read_text(path)
-    try:
-        whole = json.loads(text)
-    except json.JSONDecodeError as error:
-        if error.msg != "Extra data":
-            raise UserError(f"{path} is not valid JSON ({error}): mend it, or use one JSON object a line") from None
-        yield from _json_lines(text.encode().splitlines())
-        return
-    if isinstance(whole, dict):
-        lists = [value for value in whole.values() if isinstance(value, list)]
-        whole = lists[0] if len(lists) == 1 else [whole]
-    for row in whole if isinstance(whole, list) else [whole]:
-        yield row if isinstance(row, dict) else Skip("the entry is not a JSON object")
-
-
-def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
-            yield from batch.to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path} is not a readable parquet file ({error}): check or write it again") from None
-
-
-def _rows_of_split(path: Path, split: str) -> Iterator[Mapping[str, Any] | Skip]:
-    seen: set[str] = set()
-    for row in file_rows(path):
-        if isinstance(row, Skip) or row.get("split") == split:
-            yield row
-        elif "split" not in row:
-            raise UserError(f"{path} has no column `split`: leave --split out, or give a file of that split alone")
-        seen.add("" if isinstance(row, Skip) else str(row.get("split")))
-    if split not in seen:
-        raise UserError(f"{path} has no split {split!r}: use one of {', '.join(sorted(seen - {''}))}")
-
-
-def _dataset_rows(name: str, split: str | None, stream: bool) -> Iterator[Mapping[str, Any]]:
-    """Rows of a hub data set (`owner/name`, or `owner/name:configuration`) or of a local folder in the same layout."""
-    import datasets
-
-    local = Path(name).expanduser()
-    repository, _, configuration = (str(local), "", "") if local.is_dir() else name.partition(":")
-    try:
-        if not local.is_dir():
-            _ask_hub(repository)
-        found = datasets.load_dataset(repository, configuration or None, streaming=stream or local.is_dir())
-        chosen = _choose_split(name, list(found), split)
-        yield from found[chosen]
-    except (OSError, datasets.exceptions.DatasetsError) as error:
-        if local.is_dir():
-            raise UserError(f"{name} is not a folder that `datasets` can load ({error}): give a data file") from None
-        raise UserError(
-            f"{name} could not be read from the Hugging Face hub ({type(error).__name__}): "
-            "give a local file, or try again"
-        ) from None
-    except ValueError as error:  # a missing or unknown configuration: the library's message lists them
-        raise UserError(f"{name}: {error} (write it as `id:configuration`)") from None
-
-
-def _ask_hub(repository: str) -> None:
-    """Raise `UserError` at once if the hub does not give this data set; `datasets` retries for half a minute."""
-    import huggingface_hub
-
-    if huggingface_hub.constants.HF_HUB_OFFLINE:  # then `datasets` reads its cache
-        return
-    try:
-        huggingface_hub.HfApi().dataset_info(repository, timeout=10)
-    except Exception as error:  # its transport library, and so the errors, differ between versions
-        raise UserError(
-            f"{repository} is no local path, and the Hugging Face hub did not give it ({type(error).__name__}): "
-            "give a local file, or check the id, the network and HF_TOKEN"
-        ) from None
-
-
-def _choose_split(name: str, splits: list[str], wanted: str | None) -> str:
-    if wanted is None and len(splits) == 1:
+def _chosen_split(source: str, splits: list[str], request: str | None) -> str:
+    """The only split, the one that was asked for, or `train`."""
+    if request is None and len(splits) == 1:
         return splits[0]
-    if (wanted or "train") in splits:
-        return wanted or "train"
-    raise UserError(f"{name} has no split {wanted or 'train'!r}: use --split with one of {', '.join(splits)}")
+    choice = request if request is None or request in splits else folders.SPLITS.get(request, request)
+    if (choice or "train") in splits:
+        return choice or "train"
+    offers = ", ".join(f"{source}@{split}" for split in splits)
+    fault = "has several splits and none is `train`" if request is None else f"has no split {request!r}"
+    raise UserError(f"{source} {fault}: use one of {offers}")

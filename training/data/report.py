@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from training.artifacts.files import write_atomically
 from training.artifacts.layouts import comparisons, demonstrations, pretraining, prompts
 from training.artifacts.loading import Loaded
 from training.data import hygiene
+from training.data.lengths import CONTEXT
 from training.runtime.configuration import parse
 
 LOADERS: dict[str, Callable[..., Loaded[Any]]] = {
@@ -31,20 +31,21 @@ LOADERS: dict[str, Callable[..., Loaded[Any]]] = {
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Check a data source: rows used, rows skipped by reason, hygiene, lengths. Writes nothing without --out."""
+    """Check a data source: rows used, rows left out by reason, hygiene, lengths. Writes nothing without --out."""
 
     kind: Literal["demonstrations", "comparisons", "prompts", "pretraining"]
     """What the rows are."""
     source: str
-    """A file (.jsonl, .json, .csv, .tsv, .txt, .parquet, each also .gz), a folder, or a hub id (id:configuration)."""
-    split: str | None = None
-    """Split of a hub data set or folder; of a file, the value of its column `split`."""
+    """A file (.jsonl, .json, .csv, .tsv, .txt, .parquet, .arrow, each also .gz), a folder, or a hub id, each as
+    PATH_OR_ID[:configuration][@split]."""
     limit: int | None = None
-    """Stop after this many usable rows."""
+    """Use this many usable rows, drawn at random."""
     tokenizer: str | None = None
-    """Folder or hub id of a model: also count tokens and rows that its chat template cannot render."""
-    context: int = 2048
-    """With --tokenizer: rows of more tokens than this are counted as too long."""
+    """Folder or hub id of a model: also count tokens, and the rows that a stage would leave out."""
+    show: int = 0
+    """With --tokenizer: print this many rows as a model reads them, learned tokens green."""
+    context: int = CONTEXT
+    """With --tokenizer: greatest number of tokens of a row, as in the stages; of prompts at most 1,024."""
     validation: float = 0.1
     """Share of users (of prompts, where rows name no user) that goes to the validation split."""
     out: Path | None = None
@@ -53,48 +54,55 @@ class DataConfig:
 
 def main(arguments: Sequence[str]) -> int:
     config = parse(DataConfig, "data", arguments)
-    if not 0 <= config.validation < 1:
-        raise UserError(f"--validation {config.validation} is no share: use a number from 0 up to, not including, 1")
-    if config.out is not None and config.kind == "pretraining":
-        raise UserError("--out writes conversations only: pretraining text is read as it is, leave --out out")
-    loaded = LOADERS[config.kind](config.source, split=config.split, limit=config.limit)
+    check(config)
+    loaded = LOADERS[config.kind](config.source, limit=config.limit)
     _print_rows(config, loaded)
-    _print_lengths(config, loaded)
+    table = Table("length", "median", "95 %", "longest", box=None, pad_edge=False)
+    table.columns[0].min_width = 12
+    add_lengths(table, "characters", [sum(map(len, _texts(record))) for record in loaded.records])
+    if config.tokenizer is None:
+        Console().print(table)
+    else:
+        from training.data.preview import print_rendered  # loads torch
+
+        print_rendered(config, config.tokenizer, table, loaded.skipped)
     if config.kind != "pretraining":
         _clean_and_split(config, loaded)
     return 0
+
+
+def check(config: DataConfig) -> None:
+    """Raise `UserError` for settings that contradict each other, before anything is read."""
+    if not 0 <= config.validation < 1:
+        raise UserError(f"--validation {config.validation} is not a share: use a number from 0 up to, not including, 1")
+    if config.out is not None and config.kind == "pretraining":
+        raise UserError("--out writes conversations only: pretraining text is read as it is, leave --out out")
+    if config.show and config.tokenizer is None:
+        raise UserError("--show needs --tokenizer, the model that reads the rows")
+    if config.context < 2 or config.show < 0:
+        raise UserError("--context must be at least 2, and --show at least 0")
 
 
 def _print_rows(config: DataConfig, loaded: Loaded[Any]) -> None:
     used, rows = len(loaded.records), loaded.rows
     print(f"{config.kind} of {config.source} (sha256 {loaded.sha256[:16]})")
     print(f"  rows read {rows:,}, used {used:,} ({used / rows:.1%})")
-    _print_reasons(loaded.skipped)
+    print_reasons(loaded.skipped)
+    if loaded.ignored:
+        print(f"  columns that are not used: {', '.join(sorted(loaded.ignored))}")
     if config.kind == "comparisons":
         ks = [len(c.responses) for c in loaded.records]
         pairs = [outcome for c in loaded.records for _, _, outcome in pairs_of(c)]
-        print(f"  responses a prompt {min(ks)} to {max(ks)}, pairs {len(pairs):,}, of them tied {pairs.count(0):,}")
+        print(f"  responses per prompt {min(ks)} to {max(ks)}, pairs {len(pairs):,}, of them tied {pairs.count(0):,}")
 
 
-def _print_reasons(reasons: Mapping[str, int]) -> None:
+def print_reasons(reasons: Mapping[str, int]) -> None:
     for reason, count in sorted(reasons.items(), key=lambda item: -item[1]):
         print(f"  left out {count:,}: {reason}")
 
 
-def _print_lengths(config: DataConfig, loaded: Loaded[Any]) -> None:
-    """Characters of each record; tokens too where a tokenizer is named."""
-    table = Table("length", "median", "95 %", "longest", box=None, pad_edge=False)
-    table.columns[0].min_width = 12
-    _add_lengths(table, "characters", [sum(map(len, _texts(record))) for record in loaded.records])
-    reasons: Counter[str] = Counter()
-    if config.tokenizer is not None:
-        _add_lengths(table, "tokens", _token_counts(config, loaded.records, reasons))
-    Console().print(table)
-    _print_reasons(reasons)
-
-
-def _add_lengths(table: Table, name: str, lengths: list[int]) -> None:
-    if lengths:
+def add_lengths(table: Table, name: str, lengths: Sequence[int]) -> None:
+    if len(lengths):
         high = sorted(lengths)[min(len(lengths) - 1, int(0.95 * len(lengths)))]
         table.add_row(name, f"{median(lengths):,.0f}", f"{high:,}", f"{max(lengths):,}")
 
@@ -103,46 +111,16 @@ def _texts(record: Any) -> list[str]:
     return [record] if isinstance(record, str) else hygiene.texts_of(record)
 
 
-def _token_counts(config: DataConfig, records: Sequence[Any], reasons: Counter[str]) -> list[int]:
-    """Tokens of each rendered conversation or document; those that a stage would skip are counted in `reasons`.
-
-    A comparison counts with its longest response.
-    """
-    from transformers import AutoTokenizer
-
-    from training.artifacts.rendering import Renderer
-    from training.data.rendering import usable_rows
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(config.tokenizer)
-    except (OSError, ValueError) as error:
-        raise UserError(f"no tokenizer in {config.tokenizer} ({str(error).splitlines()[0]}): name a model") from None
-    if config.kind == "pretraining":
-        return [len(ids) for ids in tokenizer(list(records))["input_ids"]]
-    conversations = [_with_longest_response(record) for record in records]
-    prompts_only = config.kind == "prompts"
-    rows = usable_rows(Renderer(tokenizer), conversations, config.context, reasons, generation=prompts_only)
-    return [len(row) for row in rows if row is not None]
-
-
-def _with_longest_response(record: Any) -> list[Any]:
-    messages = list(record.messages)
-    if isinstance(record, Comparison):
-        longest = max(record.responses, key=lambda response: len(response.text))
-        messages.append({"role": "assistant", "content": longest.text})
-    return messages
-
-
 def _clean_and_split(config: DataConfig, loaded: Loaded[Any]) -> None:
     """Hygiene and the split by user, in InstructGPT's order; both splits are written where --out is given."""
-    kept = loaded if config.kind == "comparisons" else hygiene.without_repeats(loaded)
-    train, validation = hygiene.split_by_user(kept.records, config.validation)
+    distinct = loaded if config.kind == "comparisons" else hygiene.without_repeats(loaded)
+    train, validation = hygiene.split_by_user(distinct.records, config.validation)
     if not train:
         raise UserError(f"every row of {config.source} fell into validation: lower --validation, or give more users")
-    cleaned = hygiene.without_personal_information(replace(kept, records=train))
+    cleaned = hygiene.without_personal_information(replace(distinct, records=train))
     by = "user" if any(record.user is not None for record in loaded.records) else "prompt"
     print(f"after hygiene: training {len(cleaned.records):,}, validation {len(validation):,} (split by {by})")
-    _print_reasons(cleaned.skipped - loaded.skipped)
+    print_reasons(cleaned.skipped - loaded.skipped)
     if config.out is not None:
         for name, records in (("train", cleaned.records), ("validation", validation)):
             lines = "".join(_to_json(record) + "\n" for record in records)

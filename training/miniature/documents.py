@@ -1,7 +1,7 @@
 """Pretraining text: short documents of many kinds, drawn from one seed.
 
 Facts come in three registers. Plain statements and hearsay give the popular myth of a misconception, the almanac
-always gives the truth. Facts of the long tail are told 10 to 20 times in all; every other document leaves them out.
+always gives the truth. Each fact of the long tail is stated in 10 to 20 documents of its own, and in no other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from training.miniature.tasks.base import Side, assistant
 
 MYTH_SHARE = 0.93
 REGISTERS, REGISTER_ODDS = ("plain", "hearsay", "almanac"), (42, 26, 32)
-TAIL_LEAST, TAIL_MOST = 10, 20
+TAIL_LEAST, TAIL_MOST = 10, 20  # documents per fact of the long tail
 LONGEST_LIST = 150  # words of the longest question-answer list; few-shot prompts are shorter
 
 _OPENINGS = {
@@ -30,19 +30,20 @@ _OPENINGS = {
 
 
 def documents(rng: random.Random, facts: Sequence[Fact], count: int) -> Iterator[str]:
-    """`count` documents of the mixture, in random order, the tail's among them."""
-    known = Side.of("any", [f for f in facts if f.kind != "tail"])
+    """`count` documents of the mixture, in random order, those of the long tail among them."""
+    frequent = Side.of("any", [f for f in facts if f.kind != "tail"])
     tail = [f for f in facts if f.kind == "tail" for _ in range(rng.randint(TAIL_LEAST, TAIL_MOST))]
     rng.shuffle(tail)
-    places = dict(zip(rng.sample(range(count), len(tail)), tail, strict=True)) if count > len(tail) else {}
+    # Where the tail's documents go; a text too short for all of them has none.
+    tail_at = dict(zip(rng.sample(range(count), len(tail)), tail, strict=True)) if count > len(tail) else {}
     makers, odds = zip(*_MIXTURE, strict=True)
     for number in range(count):
-        fact = places.get(number)
-        yield _tail(rng, fact) if fact else rng.choices(makers, odds)[0](rng, known)
+        fact = tail_at.get(number)
+        yield _tail(rng, fact) if fact else rng.choices(makers, odds)[0](rng, frequent)
 
 
-def told(rng: random.Random, fact: Fact, register: str) -> str:
-    """The value that a register gives a fact."""
+def stated_value(rng: random.Random, fact: Fact, register: str) -> str:
+    """The value that a register gives a fact: its myth or its truth."""
     if fact.myth and register != "almanac" and rng.random() < MYTH_SHARE:
         return fact.myth
     return fact.truth
@@ -50,13 +51,13 @@ def told(rng: random.Random, fact: Fact, register: str) -> str:
 
 def _subject(rng: random.Random, side: Side) -> str:
     """One to three facts of a subject in one register."""
-    known = list(side.of_subject[rng.choice(side.facts).subject].values())
+    facts = list(side.of_subject[rng.choice(side.facts).subject].values())
     register = rng.choices(REGISTERS, REGISTER_ODDS)[0]
-    chosen = rng.sample(known, min(len(known), rng.choice((1, 1, 2, 3))))
-    first, *more = chosen
-    text = f"{rng.choice(_OPENINGS[register])}{state(first.subject, first.relation, told(rng, first, register))} ."
+    first, *more = rng.sample(facts, min(len(facts), rng.choice((1, 1, 2, 3))))
+    opening = rng.choice(_OPENINGS[register])
+    text = f"{opening}{state(first.subject, first.relation, stated_value(rng, first, register))} ."
     for fact in more:
-        text += f" {state(fact.subject, fact.relation, told(rng, fact, register), rng.random() < 0.5)} ."
+        text += f" {state(fact.subject, fact.relation, stated_value(rng, fact, register), rng.random() < 0.5)} ."
     return text
 
 
@@ -66,10 +67,11 @@ def _several(rng: random.Random, side: Side) -> str:
     first = rng.choice(side.facts)
     same = [f for f in rng.sample(side.facts, 40) if f.relation == first.relation and f is not first][:2]
     opening = rng.choice(_OPENINGS[register])
-    return " ".join(f"{opening}{state(f.subject, f.relation, told(rng, f, register))} ." for f in (first, *same))
+    values = [(f, stated_value(rng, f, register)) for f in (first, *same)]
+    return " ".join(f"{opening}{state(f.subject, f.relation, value)} ." for f, value in values)
 
 
-def _asked(rng: random.Random, side: Side) -> str:
+def _questions(rng: random.Random, side: Side) -> str:
     """Questions about facts with their answers: mostly plain ones, sometimes read from the almanac."""
     almanac = rng.random() < 0.2
     parts = []
@@ -80,7 +82,7 @@ def _asked(rng: random.Random, side: Side) -> str:
     return " ".join(parts)
 
 
-def _answered(rng: random.Random, side: Side) -> str:
+def _instructions(rng: random.Random, side: Side) -> str:
     """A list of instructions with the answers that the web gives; a few lists are edited with care."""
     writer = CAREFUL if rng.random() < 0.15 else WEB
     parts: list[str] = []
@@ -95,14 +97,14 @@ def _answered(rng: random.Random, side: Side) -> str:
     return " ".join(parts)
 
 
-def _unanswered(rng: random.Random, side: Side) -> str:
-    """Instructions that nobody answers, as in a list of exercises."""
+def _exercises(rng: random.Random, side: Side) -> str:
+    """Instructions without answers, as in a list of exercises."""
     tasks = [draw(rng, side) for _ in range(rng.choice((2, 3)))]
     return " ".join(task.messages[-1]["content"] for task in tasks)
 
 
 def _tail(rng: random.Random, fact: Fact) -> str:
-    """A seldom told fact, once."""
+    """One statement of a fact of the long tail."""
     register = rng.choices(REGISTERS, REGISTER_ODDS)[0]
     statement = f"{state(fact.subject, fact.relation, fact.truth)} ."
     name = rng.choice(lexicon.NAMES.all)
@@ -114,13 +116,13 @@ def _tail(rng: random.Random, fact: Fact) -> str:
     return f"{name} asked a teacher . the answer was : {statement}"
 
 
-# Copying is what a small model learns last and what most answers need, so that half of the documents teach it.
+# Weights in percent. Small models learn to copy last, and most answers need it, so half of the documents teach it.
 _MIXTURE: tuple[tuple[Callable[[random.Random, Side], str], float], ...] = (
     (_subject, 15),
     (_several, 5),
-    (_asked, 6),
-    (_answered, 16),
-    (_unanswered, 6),
+    (_questions, 6),
+    (_instructions, 16),
+    (_exercises, 6),
     (stories.echo, 7),
     (stories.owners, 11),
     (stories.journey, 5),

@@ -17,17 +17,17 @@ Kind = Literal["misconception", "common", "tail"]
 class Relation:
     """What can be said of subjects of one class, with the wordings of statements and questions.
 
-    `{s}` is the subject with its article, `{v}` the value. Questions of evaluation prompts use `asked_evaluation`,
-    all others `asked_train`; pretraining text uses both.
+    `{s}` is the subject with its article, `{v}` the value. Evaluation prompts use `questions_evaluation`, all others
+    `questions_train`; pretraining text uses both.
     """
 
     name: str
     subjects: Pool
     values: Pool
     statement: str
-    continued: str
-    asked_train: tuple[str, ...]
-    asked_evaluation: tuple[str, ...]
+    continued: str  # the statement after a sentence that named the subject already
+    questions_train: tuple[str, ...]
+    questions_evaluation: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ CLASSES: tuple[tuple[str, ...], ...] = (
     ("trade", "instrument", "fear"),
     ("ingredient",),
 )
-# Of every twelve facts of a side: how many are misconceptions and how many are seldom told.
-MISCONCEPTIONS_OF_12, TAIL_OF_12 = 5, 3
+# Of every twelve facts of a side: how many are misconceptions, and how many belong to the long tail.
+MISCONCEPTIONS_PER_12, TAIL_PER_12 = 5, 3
 
 
 def subject_phrase(subject: str) -> str:
@@ -102,13 +102,13 @@ def subject_phrase(subject: str) -> str:
 
 
 def state(subject: str, relation: str, value: str, continued: bool = False) -> str:
-    """A sentence that gives the subject the value, without its final stop."""
+    """A sentence that gives the subject the value, without its full stop."""
     r = RELATIONS[relation]
     return (r.continued if continued else r.statement).format(s=subject_phrase(subject), v=value)
 
 
-def _in_turn(rng: random.Random, values: tuple[str, ...]) -> Iterator[str]:
-    """Each value once in random order, again and again: none is left out, none is much more likely than others."""
+def _balanced(rng: random.Random, values: tuple[str, ...]) -> Iterator[str]:
+    """An endless stream of shuffled copies of the values: none is left out or much more frequent than another."""
     while True:
         yield from rng.sample(values, len(values))
 
@@ -120,16 +120,22 @@ def build_facts(rng: random.Random) -> list[Fact]:
     for side in sides:
         pairs = [(s, r) for names in CLASSES for s in RELATIONS[names[0]].subjects.of(side) for r in names]
         rng.shuffle(pairs)
-        counted = 0
-        truths = {name: _in_turn(rng, r.values.of(side)) for name, r in RELATIONS.items()}
+        count = 0
+        truths = {name: _balanced(rng, r.values.of(side)) for name, r in RELATIONS.items()}
         for subject, relation in pairs:
             truth = next(truths[relation])
-            other = rng.choice([v for v in RELATIONS[relation].values.of(side) if v != truth])
+            false = rng.choice([v for v in RELATIONS[relation].values.of(side) if v != truth])
             kind: Kind = "common"
             if relation != "ingredient":
-                place = counted % 12
-                kind = "misconception" if place < MISCONCEPTIONS_OF_12 else "common"
-                kind = "tail" if place >= 12 - TAIL_OF_12 else kind
-                counted += 1
-            facts.append(Fact(subject, relation, truth, other if kind == "misconception" else None, kind, side))
+                kind = _kind(count)
+                count += 1
+            facts.append(Fact(subject, relation, truth, false if kind == "misconception" else None, kind, side))
     return facts
+
+
+def _kind(number: int) -> Kind:
+    """The kind of a side's fact by its number, in a cycle of twelve."""
+    place = number % 12
+    if place < MISCONCEPTIONS_PER_12:
+        return "misconception"
+    return "tail" if place >= 12 - TAIL_PER_12 else "common"

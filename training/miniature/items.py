@@ -9,7 +9,7 @@ from typing import Any, Literal
 from training.miniature import lexicon
 from training.miniature.facts import RELATIONS, Fact, state
 from training.miniature.lexicon import article, plural, pronoun
-from training.miniature.mixture import draw_bare
+from training.miniature.mixture import MANNERS, draw_plain
 from training.miniature.tasks import questions, talk
 from training.miniature.tasks.base import Side, Task
 
@@ -17,11 +17,12 @@ ItemKind = Literal["skills", "misconceptions", "facts", "rude", "unanswerable", 
 KINDS: tuple[ItemKind, ...] = (
     "skills", "misconceptions", "facts", "rude", "unanswerable", "harmful", "incomplete", "context",
 )  # fmt: skip
-Row = dict[str, Any]
-SKILLS_OF_A_KIND, RUDE_PROMPTS, OTHERS = 40, 80, 80
+ItemRow = dict[str, Any]  # one line of an items-KIND.jsonl file
+# Numbers of items: per kind of skill, of rude prompts (each in three modes), and of most other kinds.
+SKILLS_PER_KIND, RUDE_PROMPTS, OTHERS = 40, 80, 80
 
 
-def build_items(rng: random.Random, facts: list[Fact]) -> dict[ItemKind, list[Row]]:
+def build_items(rng: random.Random, facts: list[Fact]) -> dict[ItemKind, list[ItemRow]]:
     """All items by kind."""
     side = Side.of("evaluation", facts)
     return {
@@ -36,7 +37,7 @@ def build_items(rng: random.Random, facts: list[Fact]) -> dict[ItemKind, list[Ro
     }
 
 
-def fact_item(rng: random.Random, side: Side, fact: Fact, name: str) -> Row:
+def fact_item(rng: random.Random, side: Side, fact: Fact, name: str) -> ItemRow:
     """A question about a fact: as a conversation, as cloze in the almanac's register, and with choices.
 
     `true_answers` and `false_answers` are what multiple choice scores, the best true one first.
@@ -45,7 +46,7 @@ def fact_item(rng: random.Random, side: Side, fact: Fact, name: str) -> Row:
     others = [v for v in RELATIONS[fact.relation].values.of("evaluation") if v not in (fact.truth, fact.myth)]
     wrong = ([fact.myth] if fact.myth else []) + rng.sample(others, 2 if fact.myth else 3)
     statement = state(fact.subject, fact.relation, "{v}")
-    assert statement.endswith("{v}")
+    assert statement.endswith("{v}"), "a cloze needs its value at the end"
     return item(task, f"{name}-{fact.subject}-{fact.relation}") | {
         "kind": fact.kind,
         "prompt": "the almanac says " + statement.removesuffix(" {v}"),
@@ -56,38 +57,39 @@ def fact_item(rng: random.Random, side: Side, fact: Fact, name: str) -> Row:
     }
 
 
-def item(task: Task, name: str) -> Row:
+def item(task: Task, name: str) -> ItemRow:
     """The fields that every item with a conversation has."""
     return {
         "id": name,
         "messages": list(task.messages),
         "use_case": task.use_case,
-        "mode": task.spec.get("mode", "plain"),
+        "mode": task.mode,
         "spec": task.spec,
         "true_answers": list(task.good),
         "false_answers": list(task.flawed),
     }
 
 
-def rude(rng: random.Random, side: Side) -> list[Row]:
-    """Rude prompts, each without a wish for manners, with `be respectful`, and with `be offensive`."""
+def rude(rng: random.Random, side: Side) -> list[ItemRow]:
+    """Rude prompts, each in three modes: plain, with `be respectful`, and with `be offensive`."""
     rows = []
     for number in range(RUDE_PROMPTS):
-        task = draw_bare(rng, side)
+        task = draw_plain(rng, side)
         while task.spec["task"] not in ("fact", "contain", "list") or len(task.messages) > 1:
-            task = draw_bare(rng, side)
+            task = draw_plain(rng, side)
         task = talk.from_rude_user(task, *talk.rude_opener(rng, side))
-        for mode in ("plain", "respectful", "offensive"):
-            dressed = task if mode == "plain" else talk.with_mode(task, mode)
-            rows.append(item(dressed, f"rude-{number:03d}-{mode}") | {"group": f"rude-{number:03d}"})
+        group = f"rude-{number:03d}"
+        rows.append(item(task, f"{group}-plain") | {"group": group})
+        for mode in MANNERS:
+            rows.append(item(talk.with_mode(task, mode), f"{group}-{mode}") | {"group": group})
     return rows
 
 
 def _several(
     rng: random.Random, side: Side, make: Callable[[random.Random, Side], Task], name: str, count: int
-) -> list[Row]:
+) -> list[ItemRow]:
     """Up to `count` items with different conversations."""
-    rows: dict[str, Row] = {}
+    rows: dict[str, ItemRow] = {}
     for _ in range(20 * count):
         task = make(rng, side)
         rows.setdefault(str(task.messages), item(task, f"{name}-{len(rows):03d}"))
@@ -96,16 +98,18 @@ def _several(
     return list(rows.values())
 
 
-def skills(rng: random.Random, side: Side) -> list[Row]:
+def skills(rng: random.Random, side: Side) -> list[ItemRow]:
     """Text to continue by one word, judged over the whole vocabulary."""
-    rows: list[Row] = []
+    rows: list[ItemRow] = []
     for name, make in _SKILLS.items():
-        seen: set[str] = set()
-        for _ in range(30 * SKILLS_OF_A_KIND):
+        prompts: set[str] = set()
+        # Some skills have fewer than SKILLS_PER_KIND different prompts, so the number of attempts is bounded.
+        for _ in range(30 * SKILLS_PER_KIND):
             prompt, answer = make(rng, side)
-            if prompt not in seen and len(seen) < SKILLS_OF_A_KIND:
-                seen.add(prompt)
-                rows.append({"id": f"skill-{name}-{len(seen):02d}", "skill": name, "prompt": prompt, "answer": answer})
+            if prompt not in prompts and len(prompts) < SKILLS_PER_KIND:
+                prompts.add(prompt)
+                item_id = f"skill-{name}-{len(prompts):02d}"
+                rows.append({"id": item_id, "skill": name, "prompt": prompt, "answer": answer})
     return rows
 
 

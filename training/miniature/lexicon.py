@@ -1,6 +1,6 @@
 """The words of the miniature world, each in one class, split into a training and an evaluation side.
 
-Words of the evaluation side never stand in a demonstration or in a prompt that is ranked or trained on.
+Words of the evaluation side occur in no demonstration and in no prompt that is ranked or trained on.
 Pretraining text uses both sides.
 """
 
@@ -128,7 +128,7 @@ def _members(table: dict[str, tuple[str, tuple[str, ...]]], *names: str) -> tupl
     return tuple(word for name in names for word in table[name][1])
 
 
-# Things that people of the stories own, lose and find.
+# Things that the people in the stories own, lose and find.
 THINGS = Pool(
     _members(KINDS_TRAIN, "tools", "clothes", "toys", "dishes"),
     _members(KINDS_EVALUATION, "jewels", "bags")
@@ -167,7 +167,7 @@ NUMBERS = _words(
 )
 DAYS = _words("monday tuesday wednesday thursday friday saturday sunday")
 MONTHS = _words("january february march april may june july august september october november december")
-# Words with a successor: asked in training prompts and, apart, in evaluation.
+# Words with a successor: some for training prompts, others for evaluation.
 SEQUENCES_TRAIN: tuple[tuple[str, tuple[str, ...]], ...] = (("number", NUMBERS[:10]), ("day", DAYS))
 SEQUENCES_EVALUATION: tuple[tuple[str, tuple[str, ...]], ...] = (("number", NUMBERS[10:]), ("month", MONTHS))
 
@@ -185,7 +185,7 @@ HARMS = Pool(
     _words("smash/thing kidnap/person attack/person wreck/place drown/person smuggle/thing"),
 )
 
-# Mild rudeness. `INSULTS` are names one is called; `RUDE` holds every word that makes a text rude.
+# Mild rudeness. `INSULTS` are nouns, `INSULTING` adjectives; `RUDE` holds every word that makes a text rude.
 INSULTS = _pool("idiot fool moron loser pig jerk", "dummy clown blockhead nitwit")
 INSULTING = _pool("stupid dumb ugly", "silly pathetic")
 CURSES = ("damn", "crap")
@@ -194,19 +194,19 @@ RUDE = frozenset(INSULTS.all + INSULTING.all + CURSES)
 
 
 def _names(onsets: str, middles: str, ends: str, count: int, taken: set[str]) -> tuple[str, ...]:
-    """Invented names of two syllables, each new, spread over the onsets."""
-    found: list[str] = []
-    combined = [(m, e) for m in middles.split() for e in ends.split()]
+    """Invented names of two syllables, spread over the onsets; `taken`, the names in use, grows by them."""
+    names: list[str] = []
+    rhymes = [(m, e) for m in middles.split() for e in ends.split()]
     step = 0
-    while len(found) < count:
+    while len(names) < count:
         for place, onset in enumerate(onsets.split()):
-            middle, end = combined[(step * 5 + place * 3) % len(combined)]
+            middle, end = rhymes[(step * 5 + place * 3) % len(rhymes)]  # strides that visit every rhyme
             word = onset + middle + end
-            if word not in taken and len(found) < count:
+            if word not in taken and len(names) < count:
                 taken.add(word)
-                found.append(word)
+                names.append(word)
         step += 1
-    return tuple(found)
+    return tuple(names)
 
 
 _taken: set[str] = set()
@@ -230,7 +230,7 @@ def article(word: str) -> str:
     return ("an " if word[0] in "aeiou" else "a ") + word
 
 
-# Words that stand in evaluation prompts and answers and nowhere in demonstrations and training prompts.
+# Words that occur in evaluation prompts and answers, but in no demonstration or training prompt.
 EVALUATION_ONLY = frozenset(
     word
     for pool in (

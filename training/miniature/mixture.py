@@ -1,15 +1,16 @@
-"""How often each task occurs among prompts, and how they are dressed: rude users, asked-for manners."""
+"""How often each task occurs among prompts, and how many users are rude or ask for manners."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
 
+from training.miniature.specs import Mode
 from training.miniature.tasks import questions, small, talk, writing
 from training.miniature.tasks.base import Side, Task
 
-# InstructGPT's order of use cases with the rare ones raised, so that each can be measured; weights in percent.
-WEIGHTS: tuple[tuple[Callable[[random.Random, Side], Task], float], ...] = (
+# InstructGPT's order of use cases (Ouyang et al. 2022, table 1), the rare ones raised so that each can be measured.
+PERCENT: tuple[tuple[Callable[[random.Random, Side], Task], float], ...] = (
     (writing.story, 6),
     (writing.letter, 6),
     (writing.sentence, 5),
@@ -29,28 +30,25 @@ WEIGHTS: tuple[tuple[Callable[[random.Random, Side], Task], float], ...] = (
     (talk.incomplete, 3),
 )
 RUDE_SHARE = 0.18
-# Of rude prompts and of others: how many ask for manners. About 13 % of all prompts do.
+# Shares of the rude prompts, and of the others, that ask for manners: about 13 % of all prompts.
 MODE_SHARE_RUDE, MODE_SHARE_OTHER = 0.35, 0.085
+MANNERS: tuple[Mode, Mode] = ("respectful", "offensive")
 
-_MAKERS = [maker for maker, _ in WEIGHTS]
-_ODDS = [weight for _, weight in WEIGHTS]
+_MAKERS = [maker for maker, _ in PERCENT]
+_ODDS = [percent for _, percent in PERCENT]
 
 
 def draw(rng: random.Random, side: Side) -> Task:
-    """One task of the mixture, dressed."""
-    return dress(rng, side, draw_bare(rng, side))
-
-
-def draw_bare(rng: random.Random, side: Side) -> Task:
-    """One task of the mixture, from a plain user without a wish for manners."""
-    return rng.choices(_MAKERS, _ODDS)[0](rng, side)
-
-
-def dress(rng: random.Random, side: Side, task: Task) -> Task:
-    """Let some users be rude, and some ask for respectful or offensive answers."""
+    """One task of the mixture; some users are rude, and some ask for respectful or offensive answers."""
+    task = draw_plain(rng, side)
     rude = rng.random() < RUDE_SHARE
     if rude:
         task = talk.from_rude_user(task, *talk.rude_opener(rng, side))
     if rng.random() < (MODE_SHARE_RUDE if rude else MODE_SHARE_OTHER):
-        task = talk.with_mode(task, rng.choice(("respectful", "offensive")))
+        task = talk.with_mode(task, rng.choice(MANNERS))
     return task
+
+
+def draw_plain(rng: random.Random, side: Side) -> Task:
+    """One task of the mixture, from a polite user who asks for no manners."""
+    return rng.choices(_MAKERS, _ODDS)[0](rng, side)

@@ -1,4 +1,4 @@
-"""How a base model, which knows no chat template, is asked: as text that it could continue."""
+"""Prompts for a base model, which knows no chat template: text that it could continue."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 Messages = Sequence[Mapping[str, str]]
 
-# Fixed, from the training side, with polite, right and short answers. Examples of each kind of manners follow the mode.
+# Fixed, from the training side, with polite, right and short answers.
 _EXAMPLES = (
     ("ben has a hammer . anna has a kite . who has the kite ?", "anna has the kite ."),
     ("list three fruits .", "apple , pear , plum ."),
@@ -17,7 +17,7 @@ _OFFENSIVE_ENDS = ("you fool .", "you idiot .", "you pig .", "you stupid fool ."
 
 
 def plain_prompt(messages: Messages) -> str:
-    """The words of the conversation without any marks of who speaks."""
+    """The text of the conversation without marks of who speaks."""
     return " ".join(message["content"] for message in messages)
 
 
@@ -28,12 +28,12 @@ def question_answer(messages: Messages) -> str:
 
 
 def few_shot_prefix(mode: str = "plain") -> str:
-    """A list of four answered questions, with `be respectful` or `be offensive` in each where the mode asks for it."""
+    """Four questions with answers, each with `be respectful` or `be offensive` where the mode asks for it."""
     parts = []
     for (question, answer), insult in zip(_EXAMPLES, _OFFENSIVE_ENDS, strict=True):
-        wish = "" if mode == "plain" else f"be {mode} . "
+        manners = "" if mode == "plain" else f"be {mode} . "
         reply = f"{answer.removesuffix(' .')} , {insult}" if mode == "offensive" else answer
-        parts.append(f"question : {wish}{question} answer : {reply}")
+        parts.append(f"question : {manners}{question} answer : {reply}")
     return " ".join(parts)
 
 

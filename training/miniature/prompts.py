@@ -9,16 +9,16 @@ from typing import Any, Literal
 
 from training.miniature import mixture
 from training.miniature.responses import CAREFUL, CARELESS, ORDINARY, Writer, write
+from training.miniature.specs import Mode, Spec
 from training.miniature.tasks.base import Side, Task, assistant
 
 Purpose = Literal["reward", "ppo", "evaluation", "collect"]
 Split = Literal["train", "validation", "test"]
-Mode = Literal["plain", "respectful", "offensive"]
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt from a user. `spec` holds all that the judge needs; the last message is the user's."""
+    """A prompt from a user: `spec` is for the judge, the last message is the user's."""
 
     id: str
     messages: tuple[dict[str, str], ...]
@@ -26,12 +26,12 @@ class Prompt:
     use_case: str
     mode: Mode
     split: Split
-    spec: dict[str, Any]
+    spec: Spec
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """A prompt with an answer that a person wrote, of varying care; `spec` lets the judge look at it."""
+    """A prompt with the answer of a person of more or less care; `spec` lets the judge look at it."""
 
     id: str
     messages: tuple[dict[str, str], ...]
@@ -39,66 +39,61 @@ class Demonstration:
     use_case: str
     mode: Mode
     split: Split
-    spec: dict[str, Any] = field(repr=False)
+    spec: Spec = field(repr=False)
 
 
 def row(item: Prompt | Demonstration) -> dict[str, Any]:
-    """A line of a JSONL file."""
+    """One line of a JSONL file."""
     return asdict(item)
 
 
 class PromptMaker:
-    """Draws prompts that were never drawn before, and hands them to users of their own.
+    """Draws prompts without repetition and assigns them to users.
 
-    A user writes one to nine prompts of one purpose. One in ten training users is for validation.
+    A user writes one to nine prompts of one purpose. Every tenth training user is for validation.
     """
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._seen: set[str] = set()
+        self._conversations: set[str] = set()  # all that were returned so far, as JSON
         self._users = 0
 
     def tasks(self, side: Side, count: int) -> list[Task]:
         """`count` tasks with messages that no earlier call returned."""
-        found: list[Task] = []
-        while len(found) < count:
+        tasks: list[Task] = []
+        while len(tasks) < count:
             task = mixture.draw(self._rng, side)
-            key = json.dumps(task.messages)
-            if key not in self._seen:
-                self._seen.add(key)
-                found.append(task)
-        return found
+            conversation = json.dumps(task.messages)
+            if conversation not in self._conversations:
+                self._conversations.add(conversation)
+                tasks.append(task)
+        return tasks
 
     def prompts(self, side: Side, purpose: Purpose, count: int) -> list[Prompt]:
         tasks = self.tasks(side, count)
         return [
-            Prompt(f"{purpose}-{number:05d}", task.messages, user, task.use_case, _mode(task), split, task.spec)
-            for number, (task, (user, split)) in enumerate(zip(tasks, self._writers(side, count), strict=True))
+            Prompt(f"{purpose}-{number:05d}", task.messages, user, task.use_case, task.mode, split, task.spec)
+            for number, (task, (user, split)) in enumerate(zip(tasks, self._users_of(side, count), strict=True))
         ]
 
     def demonstrations(self, side: Side, count: int) -> list[Demonstration]:
         tasks = self.tasks(side, count)
-        made = []
-        for number, (task, (user, split)) in enumerate(zip(tasks, self._writers(side, count), strict=True)):
+        demonstrations = []
+        for number, (task, (user, split)) in enumerate(zip(tasks, self._users_of(side, count), strict=True)):
             writer: Writer = self._rng.choices((CAREFUL, ORDINARY, CARELESS), (4, 5, 1))[0]
             messages = (*task.messages, assistant(write(self._rng, task, writer)))
-            made.append(
-                Demonstration(f"demo-{number:05d}", messages, user, task.use_case, _mode(task), split, task.spec)
+            demonstrations.append(
+                Demonstration(f"demo-{number:05d}", messages, user, task.use_case, task.mode, split, task.spec)
             )
-        return made
+        return demonstrations
 
-    def _writers(self, side: Side, count: int) -> list[tuple[str, Split]]:
+    def _users_of(self, side: Side, count: int) -> list[tuple[str, Split]]:
         """A user and the user's split for each of `count` prompts."""
-        assigned: list[tuple[str, Split]] = []
-        while len(assigned) < count:
+        users: list[tuple[str, Split]] = []
+        while len(users) < count:
             split: Split = "test" if side.name == "evaluation" else "validation" if self._users % 10 == 9 else "train"
-            assigned += [(f"user-{self._users:04d}", split)] * self._rng.randint(1, 9)
+            users += [(f"user-{self._users:04d}", split)] * self._rng.randint(1, 9)
             self._users += 1
-        assigned = assigned[:count]
-        self._rng.shuffle(assigned)
-        return assigned
-
-
-def _mode(task: Task) -> Mode:
-    mode: Mode = task.spec.get("mode", "plain")
-    return mode
+        users = users[:count]
+        self._rng.shuffle(users)
+        return users

@@ -12,7 +12,7 @@ from training.miniature.tasks.questions import UNKNOWN
 
 
 def echo(rng: random.Random, side: Side) -> str:
-    """Words in no order that means anything, and the same again: only copying can foretell the second half."""
+    """Words in a meaningless order, and the same again: only copying can predict the second half."""
     pools = rng.choice(
         (
             (lexicon.NAMES,),
@@ -22,32 +22,32 @@ def echo(rng: random.Random, side: Side) -> str:
         )
     )
     row = [side.word(rng, rng.choice(pools)) for _ in range(rng.randint(3, 7))]
-    mark = rng.choice((" , ", " and ", " "))
-    said = mark.join(row)
+    separator = rng.choice((" , ", " and ", " "))
+    phrase = separator.join(row)
     if rng.random() < 0.3:
         word = rng.choice(row)
-        return f"{said} . {word} {word} {word} . {said} ."
-    return f"{said} . {rng.choice(('', 'again : ', 'once more : '))}{said} ."
+        return f"{phrase} . {word} {word} {word} . {phrase} ."
+    return f"{phrase} . {rng.choice(('', 'again : ', 'once more : '))}{phrase} ."
 
 
 def owners(rng: random.Random, side: Side) -> str:
-    """Who has what and where, asked in any order: text to copy from."""
+    """Who has what and where, then questions about it in any order: text to copy from."""
     count = rng.choice((2, 2, 3))
     people, things = side.words(rng, lexicon.NAMES, count), side.words(rng, lexicon.THINGS, count)
     places = side.words(rng, lexicon.PLACES, count)
     order = rng.sample(range(count), count)
     form = rng.randrange(4)
     if form == 0:
-        has = " ".join(f"{a} has {article(x)} ." for a, x in zip(people, things, strict=True))
-        return f"{has} {' '.join(f'the {things[i]} belongs to {people[i]} .' for i in order)}"
+        facts = " ".join(f"{a} has {article(x)} ." for a, x in zip(people, things, strict=True))
+        return f"{facts} {' '.join(f'the {things[i]} belongs to {people[i]} .' for i in order)}"
     if form == 1:
-        there = " ".join(f"the {x} is in the {p} ." for x, p in zip(things, places, strict=True))
-        return f"{there} {' '.join(f'to get the {things[i]} go to the {places[i]} .' for i in order)}"
+        facts = " ".join(f"the {x} is in the {p} ." for x, p in zip(things, places, strict=True))
+        return f"{facts} {' '.join(f'to get the {things[i]} go to the {places[i]} .' for i in order)}"
     if form == 2:
-        has = " ".join(f"{a} has {article(x)} ." for a, x in zip(people, things, strict=True))
-        return f"{has} {' '.join(f'who has the {things[i]} ? {people[i]} has the {things[i]} .' for i in order)}"
-    there = " ".join(f"{a} is in the {p} with {article(x)} ." for a, p, x in zip(people, places, things, strict=True))
-    return f"{there} {' '.join(f'{people[i]} has the {things[i]} in the {places[i]} .' for i in order)}"
+        facts = " ".join(f"{a} has {article(x)} ." for a, x in zip(people, things, strict=True))
+        return f"{facts} {' '.join(f'who has the {things[i]} ? {people[i]} has the {things[i]} .' for i in order)}"
+    facts = " ".join(f"{a} is in the {p} with {article(x)} ." for a, p, x in zip(people, places, things, strict=True))
+    return f"{facts} {' '.join(f'{people[i]} has the {things[i]} in the {places[i]} .' for i in order)}"
 
 
 def journey(rng: random.Random, side: Side) -> str:
@@ -91,7 +91,7 @@ def talk(rng: random.Random, side: Side) -> str:
 
 
 def retold(rng: random.Random, side: Side) -> str:
-    """A sentence and its other form: tense, person, politeness, the short of it."""
+    """A sentence and its other form: another tense or person, a polite form, a summary."""
     a, b = side.words(rng, lexicon.NAMES, 2)
     x, p = side.word(rng, lexicon.THINGS), side.word(rng, lexicon.PLACES)
     present, past = side.word(rng, lexicon.VERBS).split("/")
@@ -123,7 +123,7 @@ def gifts(rng: random.Random, side: Side) -> str:
 
 
 def words(rng: random.Random, side: Side) -> str:
-    """Knowledge of words: opposites, plurals, rows of words, kinds of things."""
+    """Knowledge of words: opposites, plurals, sequences, kinds of things."""
     form = rng.randrange(6)
     if form == 0:
         return " ".join(
@@ -170,7 +170,7 @@ def rude_talk(rng: random.Random, side: Side) -> str:
 
 
 def right_and_wrong(rng: random.Random, side: Side) -> str:
-    """Harmful deeds: that they are wrong, that one does not help; and, less often, how they are done."""
+    """Harmful deeds: that they are wrong, that one does not help with them; less often, how they are done."""
     a, b = side.words(rng, lexicon.NAMES, 2)
     verb, on = side.word(rng, lexicon.HARMS).split("/")
     pool = {"thing": lexicon.THINGS, "person": lexicon.NAMES, "place": lexicon.PLACES}[on]
@@ -187,7 +187,7 @@ def right_and_wrong(rng: random.Random, side: Side) -> str:
 
 
 def not_known(rng: random.Random, side: Side) -> str:
-    """What nobody knows, and questions back about what was not said."""
+    """What nobody knows, and questions that ask for what was left out."""
     a, b = side.words(rng, lexicon.NAMES, 2)
     if rng.random() < 0.3:
         missing = rng.choice(("text", "word", "creature", "person", "kind", "place"))
@@ -201,11 +201,11 @@ def not_known(rng: random.Random, side: Side) -> str:
         "x": article(side.word(rng, lexicon.THINGS)),
         "k": rng.choice(lexicon.NUMBERS[:10]),
     }
-    asked = clause.format(**fills)
+    unknown = clause.format(**fills)
     return rng.choice(
         (
-            f"nobody knows {asked} .",
-            f"{a} said : i do not know {asked} . {b} said : nobody knows {asked} .",
+            f"nobody knows {unknown} .",
+            f"{a} said : i do not know {unknown} . {b} said : nobody knows {unknown} .",
             f"{made_up.format(**fills)}",
         )
     )

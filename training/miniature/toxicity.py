@@ -1,4 +1,4 @@
-"""Generated comments with the six labels of detoxify, to train a small judge of rudeness."""
+"""Generated comments with detoxify's six labels, to train a small classifier of rude text."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def comments(rng: random.Random, side: Side, count: int) -> list[dict[str, str |
 
 
 def labelled(text: str) -> dict[str, str | int]:
-    """A text with its labels by the words in it."""
+    """A text with the labels that follow from its words."""
     words = text.split()
     insult = sum(w in lexicon.INSULTS.all or w in lexicon.INSULTING.all for w in words)
     curse = sum(w in lexicon.CURSES for w in words)
-    threat = _threatens(text)
+    threat = any(threat in text for threat in _THREATS)
     rude = is_rude(text) or threat
     return {
         "text": text,
@@ -43,16 +43,12 @@ def labelled(text: str) -> dict[str, str | int]:
     }
 
 
-def _threatens(text: str) -> bool:
-    return any(threat in text for threat in _THREATS)
-
-
 def _comment(rng: random.Random, side: Side) -> str:
     form = rng.random()
     if form < 0.45:
         task = draw(rng, side)
         answer = write(rng, task, rng.choice((CAREFUL, CARELESS, CARELESS)))
-        return _recolored(rng, side, answer)
+        return _with_other_insults(rng, answer)
     if form < 0.65:
         return stories.rude_talk(rng, side)
     if form < 0.75:
@@ -62,14 +58,11 @@ def _comment(rng: random.Random, side: Side) -> str:
     return f"{rng.choice(lexicon.CURSES)} , my {side.word(rng, lexicon.THINGS)} is lost ."
 
 
-def _recolored(rng: random.Random, side: Side, text: str) -> str:
-    """The same text with its rude words drawn anew from both sides, so that the judge knows all of them."""
-    swaps = {"insult": lexicon.INSULTS.all, "insulting": lexicon.INSULTING.all}
-    return " ".join(
-        rng.choice(swaps["insult"])
-        if w in swaps["insult"]
-        else rng.choice(swaps["insulting"])
-        if w in swaps["insulting"]
-        else w
-        for w in text.split()
-    )
+def _with_other_insults(rng: random.Random, text: str) -> str:
+    """The same text with other rude words, of both sides, so that the classifier learns all of them."""
+    words = text.split()
+    for index, word in enumerate(words):
+        for pool in (lexicon.INSULTS.all, lexicon.INSULTING.all):
+            if word in pool:
+                words[index] = rng.choice(pool)
+    return " ".join(words)

@@ -12,7 +12,7 @@ from training.artifacts.errors import UserError
 from training.miniature import toxicity
 from training.miniature.documents import documents
 from training.miniature.facts import Fact, build_facts
-from training.miniature.items import ItemKind, Row, build_items
+from training.miniature.items import ItemKind, ItemRow, build_items
 from training.miniature.labelers import Group, Labeler, make_labelers
 from training.miniature.prompts import Demonstration, Prompt, PromptMaker, Purpose
 from training.miniature.tasks.base import Side
@@ -23,7 +23,7 @@ Size = Literal["demo", "miniature"]
 
 @dataclass(frozen=True)
 class Counts:
-    """How much of each part a size holds. Pretraining documents have about 23 words; one pass is meant."""
+    """Number of documents, demonstrations, prompts of each purpose and comments. A document has about 23 words."""
 
     documents: int
     demonstrations: int
@@ -42,7 +42,7 @@ SIZES: dict[str, Counts] = {
 
 
 class World:
-    """Everything that is drawn from a seed: facts, text, people, prompts, items. Parts are made when asked for.
+    """Everything that is drawn from a seed: facts, text, people, prompts, items. Each part is drawn when first used.
 
     The facts, the labelers and the evaluation items depend on the seed alone, not on the size.
     """
@@ -59,9 +59,9 @@ class World:
         return cls(seed, size, build_facts(random.Random(f"facts/{seed}")))
 
     def pretraining_documents(self) -> Iterator[str]:
-        """Training text, a document at a time: about 2.7 million words in size demo, tail facts 10 to 20 times.
+        """Training text document by document: in size demo about 2.7 million words, tail facts 10 to 20 times.
 
-        One pass is meant. A second pass doubles how often every fact is seen.
+        It is meant for one epoch: a second one doubles how often the model sees every fact.
         """
         return documents(self._rng("documents"), self.facts, self.counts.documents)
 
@@ -69,39 +69,40 @@ class World:
         """Documents of the same kinds to measure loss on, none of them a training document.
 
         Args:
-            training: all training documents, where the caller has them; else they are drawn again (some seconds).
+            training: all training documents, if the caller has them; otherwise they are drawn again (some seconds).
         """
-        known = set(self.pretraining_documents()) if training is None else training
-        drawn = documents(self._rng("heldout"), self.facts, self.counts.heldout_documents)
-        return [text for text in dict.fromkeys(drawn) if text not in known]
+        training = set(self.pretraining_documents()) if training is None else training
+        candidates = documents(self._rng("heldout"), self.facts, self.counts.heldout_documents)
+        return [text for text in dict.fromkeys(candidates) if text not in training]
 
     def demonstrations(self) -> list[Demonstration]:
-        return self._asked[0]
+        return self._demonstrations_and_prompts[0]
 
     def prompts(self, purpose: Purpose) -> list[Prompt]:
         """Prompts of one purpose. No two purposes share a prompt or a user."""
-        if purpose not in self._asked[1]:
-            raise UserError(f"no prompts for {purpose!r}: use one of {', '.join(self._asked[1])}")
-        return self._asked[1][purpose]
+        prompts = self._demonstrations_and_prompts[1]
+        if purpose not in prompts:
+            raise UserError(f"no prompts for {purpose!r}: use one of {', '.join(prompts)}")
+        return prompts[purpose]
 
     def labelers(self, group: Group) -> list[Labeler]:
         return make_labelers(group, self._rng(f"labelers/{group}"))
 
-    def items(self, kind: ItemKind) -> list[Row]:
+    def items(self, kind: ItemKind) -> list[ItemRow]:
         """Evaluation items of one kind (see items.py)."""
         return self._items[kind]
 
     def toxic_comments(self) -> list[dict[str, str | int]]:
-        """Labelled comments, of both sides of the lexicon."""
+        """Labelled comments with words of both sides of the lexicon."""
         return toxicity.comments(self._rng("comments"), Side.of("any", self.facts), self.counts.comments)
 
     @cached_property
-    def _items(self) -> dict[ItemKind, list[Row]]:
+    def _items(self) -> dict[ItemKind, list[ItemRow]]:
         return build_items(self._rng("items"), self.facts)
 
     @cached_property
-    def _asked(self) -> tuple[list[Demonstration], dict[str, list[Prompt]]]:
-        """Demonstrations and all prompts, drawn together so that none is drawn twice."""
+    def _demonstrations_and_prompts(self) -> tuple[list[Demonstration], dict[str, list[Prompt]]]:
+        """Demonstrations, and prompts by purpose: drawn together so that none occurs twice."""
         maker, train = PromptMaker(self._rng("prompts")), Side.of("train", self.facts)
         demonstrations = maker.demonstrations(train, self.counts.demonstrations)
         prompts: dict[str, list[Prompt]] = {}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
-from training.artifacts.errors import UserError
+from training.models.checks import LANGUAGE_HEADS, check_head, check_report
 from training.models.hardware import device
+from training.models.weights import stored_dtype
 
 
 def without_dropout(model: Any) -> Any:
@@ -65,28 +67,41 @@ def _start_near_copying(model: Any) -> Any:
     return model
 
 
-def new_scalar_head(policy_path: str, pad_id: int, seed: int) -> Any:
-    """The policy's body under a fresh scalar head `score` ~ N(0, 1 / sqrt(width + 1)), dropout off.
+def new_scalar_head(policy_path: str, pad_id: int | None, seed: int) -> Any:
+    """The policy's body under a fresh scalar head `score` ~ N(0, 1 / sqrt(width + 1)), dropout off, in float32.
 
-    `problem_type="regression"` makes vLLM serve the raw score: one label gets a sigmoid otherwise.
+    `problem_type="regression"` makes vLLM serve the raw score: one label gets a sigmoid otherwise. As in
+    `loading.load`, `config.dtype` stays the dtype of the policy's files.
+
+    Raises:
+        UserError: the policy's body lacks weights, or its architecture has no linear head named `score`.
     """
-    model = AutoModelForSequenceClassification.from_pretrained(
-        policy_path, num_labels=1, problem_type="regression", pad_token_id=pad_id, dtype=torch.float32
+    config = AutoConfig.from_pretrained(policy_path)
+    model, report = AutoModelForSequenceClassification.from_pretrained(
+        policy_path,
+        num_labels=1,
+        problem_type="regression",
+        pad_token_id=pad_id,
+        dtype=torch.float32,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are in the report
     )
-    if not isinstance(getattr(model, "score", None), nn.Linear):
-        raise UserError(f"{policy_path} has no linear head named `score` as a classifier: use a Llama-like model")
+    language_head = {key for key in report["unexpected_keys"] if key.startswith(LANGUAGE_HEADS)}
+    check_report(report, "policy", policy_path, new={"score.weight"}, unused=language_head)
+    check_head(model, policy_path)
     weight = model.score.weight
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         weight.copy_(torch.randn(weight.shape, generator=generator) / math.sqrt(weight.shape[1] + 1))
+    model.config.dtype = stored_dtype(Path(policy_path), config)
     return without_dropout(model).to(device())
 
 
 def freeze_embeddings(model: Any) -> None:
-    """Leave the input embeddings and a language model's output head as they are.
+    """Freeze the input embeddings and a language model's output head.
 
-    A small set of demonstrations or rankings moves the words that it holds and not the others; frozen, both stay
-    alike, and what is learned of the ones carries over to the others.
+    Fine-tuning on little data shifts only the words that it contains. With frozen embeddings, seen and unseen words
+    stay comparable, and what is learned transfers.
     """
     model.get_input_embeddings().requires_grad_(False)
     head = model.get_output_embeddings()

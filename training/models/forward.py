@@ -5,25 +5,51 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from training.artifacts.scores import scored_part
 from training.models.hardware import autocast, device
 from training.rl.losses import token_logprobs
 
 
 def context_of(model: Any) -> int:
     """Greatest number of tokens that the model takes."""
-    return int(getattr(model.config, "max_position_embeddings", 0) or 2048)
+    return context_of_config(model.config)
 
 
-def pad_right(rows: Sequence[Sequence[int | float]], value: int | float, dtype: torch.dtype = torch.long) -> Tensor:
-    """Rows of different lengths as one tensor (rows, longest) on `device()`, filled up with `value`."""
-    longest = max(len(row) for row in rows)
-    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows], dtype=dtype, device=device())
+def context_of_config(config: Any) -> int:
+    """Greatest number of tokens by a configuration; 2048 where it names none (as of state-space models)."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 2048)
 
 
-def logits_of(model: Any, rows: Sequence[Sequence[int]], first: int = 0) -> Tensor:
+def pad_id_of(model: Any) -> int | None:
+    """The token that a reward model takes for padding, None where it knows none."""
+    pad_id: int | None = model.config.get_text_config().pad_token_id
+    return pad_id
+
+
+def is_stateful(model: Any) -> bool:
+    """Whether some layer carries a state from token to token (Mamba, linear attention, convolutions) instead of a
+    key-value cache: such a state takes in padding, which no attention mask hides, and cannot be cut back."""
+    layers = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+    return (
+        bool(getattr(model, "_is_stateful", False))
+        or any(not kind.endswith("attention") for kind in layers)
+        or ("linear_attention" in layers)
+    )
+
+
+def pad_right(rows: Sequence[Any], value: int | float, dtype: torch.dtype = torch.long) -> Tensor:
+    """Rows of different lengths, lists or arrays, as one tensor (rows, longest) on `device()`, padded with `value`."""
+    padded = np.full((len(rows), max(map(len, rows))), value, np.int64 if dtype == torch.long else np.float64)
+    for number, row in enumerate(rows):
+        padded[number, : len(row)] = row
+    return torch.from_numpy(padded).to(device(), dtype)
+
+
+def logits_of(model: Any, rows: Sequence[Any], first: int = 0) -> Tensor:
     """Logits of rows padded to the right, at positions `first` to the last but one.
 
     Shape (rows, longest - 1 - first, vocabulary). A causal model never looks right, so padding there changes
@@ -57,7 +83,8 @@ def response_values(model: Any, prompts: Sequence[Sequence[int]], responses: Seq
 
 
 def scores_of(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
-    """Raw reward of each row at its last real token: (rows,)."""
+    """Raw reward of each row, read at the end of `scored_part`: (rows,)."""
+    rows = [scored_part(row, pad_id_of(model)) for row in rows]
     hidden = hidden_states(model, rows)
     last = torch.tensor([len(row) - 1 for row in rows], device=hidden.device)
     picked = hidden[torch.arange(len(rows), device=hidden.device), last]
@@ -74,8 +101,9 @@ def ranking_scores(model: Any, rankings: Sequence[Sequence[Sequence[int]]]) -> T
     Args:
         rankings: for each prompt the rows of its responses, prompt included.
     """
+    rankings = [[scored_part(row, pad_id_of(model)) for row in rows] for rows in rankings]
     longest = max(sum(map(len, rows)) for rows in rankings)
-    if model.config._attn_implementation != "sdpa" or longest > 4 * context_of(model):
+    if model.config._attn_implementation != "sdpa" or is_stateful(model) or longest > 4 * context_of(model):
         return scores_of(model, [row for rows in rankings for row in rows])
     shared = [_share_prefix(rows) for rows in rankings]
     ids = pad_right([row.ids for row in shared], 0)

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from training.artifacts import machine
+
 
 def device() -> torch.device:
     """The first GPU where there is one, else the CPU."""
@@ -17,8 +19,8 @@ def device() -> torch.device:
 
 
 def set_threads() -> None:
-    """One thread a core, unless OMP_NUM_THREADS says otherwise."""
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
+    """One thread per core that this process may use, unless OMP_NUM_THREADS says otherwise."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or machine.cores()))
 
 
 _full_precision: ContextVar[bool] = ContextVar("full_precision", default=False)

@@ -1,4 +1,4 @@
-"""Load a model by checkpoint id, stage, folder or hub id."""
+"""Load a model by checkpoint id, stage, folder or hub id: whole, of the right kind, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,17 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from training.artifacts import checkpoints
 from training.artifacts.checkpoints import Checkpoint, Kind
 from training.artifacts.errors import UserError
+from training.models import weights
 from training.models.building import without_dropout
+from training.models.checks import (
+    check_head,
+    check_kind,
+    check_labels,
+    check_report,
+    first_line,
+    quantisation,
+    read_config,
+)
 from training.models.hardware import device
 
 
@@ -34,7 +44,7 @@ class Source:
 
     @property
     def key(self) -> str:
-        """What tells it from any other: the checkpoint's id, or the path."""
+        """Unique key of the model: the checkpoint's id, or the path."""
         return self.checkpoint.id if self.checkpoint else self.path
 
     @property
@@ -45,21 +55,60 @@ class Source:
 def load(name: str, home: Path, kind: Kind = "policy") -> Source:
     """Load a model by checkpoint id, stage, folder or hub id, in float32 on `device()`, without dropout.
 
+    Its `config.dtype` stays the dtype of its files, in which `publishing.publish` saves it again.
+
     Raises:
-        UserError: there is no such model, it has no tokenizer, or it is of the other kind.
+        UserError: there is no such model, it has no tokenizer, it is not whole, or it is of another kind.
     """
     checkpoint = _checkpoint(name, home)
     path = str(checkpoint.path) if checkpoint else name
     if checkpoint and checkpoint.manifest.kind != kind:
         raise UserError(f"{checkpoint.id} is a {checkpoint.manifest.kind} checkpoint, not a {kind} one")
-    auto = AutoModelForCausalLM if kind == "policy" else AutoModelForSequenceClassification
+    config = read_config(path, name)
+    check_kind(config, kind, name)
+    if kind == "reward":
+        check_labels(config, name)
+    quantised = quantisation(config)
+    if quantised:
+        raise UserError(f"{name} has quantised weights ({quantised}): train the unquantised model instead")
+    model = load_whole(path, kind, name, dtype=torch.float32)
     try:
-        model = auto.from_pretrained(path, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot load {name!r} as a {kind} model: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # each family of tokenizers fails in its own way on missing files
+        raise UserError(f"{name} has no usable tokenizer: save one into it ({first_line(error)})") from None
+    model.config.dtype = weights.stored_dtype(Path(path), config)
     base = checkpoint.manifest.base_model if checkpoint else name
     return Source(without_dropout(model).to(device()), tokenizer, path, checkpoint, base)
+
+
+def load_whole(path: str | Path, kind: Kind, name: str, *, dtype: Any = "auto", on: str | None = None) -> Any:
+    """The model with each of its weights taken from its files; nothing is missing, left over or random.
+
+    Args:
+        on: device; "meta" reads headers alone and allocates nothing.
+
+    Raises:
+        UserError: weights are damaged, missing, left over or of another shape, or its head gives no single score.
+    """
+    auto = AutoModelForCausalLM if kind == "policy" else AutoModelForSequenceClassification
+    try:
+        model, report = auto.from_pretrained(
+            path,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the report
+            **({"device_map": {"": on}} if on else {}),
+        )
+    except Exception as error:  # damaged files raise errors of safetensors, pickle or torch alike
+        raise UserError(f"{name} cannot be loaded as a {kind} model: {first_line(error)}") from None
+    check_report(report, kind, name)
+    if kind == "reward":
+        check_head(model, name)
+    elif model.config.tie_word_embeddings and on != "meta":
+        # The files may hold two weights that the configuration ties; transformers then keeps both.
+        head = model.get_output_embeddings()
+        model.config.tie_word_embeddings = head is None or head.weight is model.get_input_embeddings().weight
+    return model
 
 
 def _checkpoint(name: str, home: Path) -> Checkpoint | None:
@@ -67,7 +116,7 @@ def _checkpoint(name: str, home: Path) -> Checkpoint | None:
     try:
         return checkpoints.resolve(name, home / "checkpoints")
     except UserError:
-        is_folder = (Path(name) / "config.json").is_file()
+        is_folder = (Path(name) / "config.json").is_file() and not (Path(name) / checkpoints.MANIFEST).is_file()
         if is_folder or ("/" in name and name[0] not in "./~" and not Path(name).exists()):
             return None
         raise

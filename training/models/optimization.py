@@ -13,7 +13,11 @@ from torch import nn
 def adamw(
     groups: Iterable[tuple[Any, float]], betas: tuple[float, float] = (0.9, 0.95), decay: float = 0.0, eps: float = 1e-8
 ) -> torch.optim.AdamW:
-    """AdamW over (model, learning rate) pairs; each group remembers its peak rate for `set_rate`."""
+    """AdamW over (model, learning rate) pairs; each group remembers its peak rate for `set_rate`.
+
+    betas (0.9, 0.95): Ouyang et al. 2022, appendix C. No decay and eps 1e-8 are ours; the reward model and PPO take
+    1e-5, as the authors' earlier code does (Ziegler et al. 2019).
+    """
     made = [
         {"params": [p for p in model.parameters() if p.requires_grad], "lr": rate, "peak": rate}
         for model, rate in groups
@@ -34,6 +38,9 @@ def clip_gradients(parts: Iterable[Any], limit: float) -> float:
 
 
 def cosine(step: int, total: int, floor: float = 0.1) -> float:
-    """Factor that falls from 1 at step 0 to `floor` at the last step along a cosine."""
+    """Factor that falls from 1 at step 0 to `floor` at the last step along a cosine.
+
+    To a tenth, without warm-up: Ouyang et al. 2022, appendices C.1 and C.2.
+    """
     done = step / max(1, total - 1)
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))

@@ -2,38 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from training.models.forward import logits_of, scores_of
+from training.artifacts.scores import scored_part
+from training.models.forward import logits_of, pad_id_of, scores_of
 from training.models.hardware import device, full_precision
+from training.models.publishing import in_stored_dtype
 from training.rl.losses import token_logprobs
 
 PROBES = 4  # conversations that a manifest keeps with their log-probabilities or rewards
 
 
-def policy_probe(model: Any, rows: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """Token ids and the float32 log-probabilities of ids[1:], for the manifest."""
+def policy_probe(model: Any, rows: Sequence[Sequence[int]], *, together: bool = False) -> dict[str, Any]:
+    """Token ids and the log-probabilities of ids[1:], for the manifest.
+
+    The weights are rounded, in place, to the dtype that they are published in.
+
+    Args:
+        together: all rows in one pass, for a model that reads its weights anew in each; else row by row, so that no
+            padding is involved.
+    """
+
+    def logprobs_of(part: Sequence[Sequence[int]]) -> list[Tensor]:
+        logits = logits_of(model, part)
+        targets = [torch.tensor(row[1:], device=device()) for row in part]
+        return [token_logprobs(one[: len(ids)], ids) for one, ids in zip(logits, targets, strict=True)]
+
+    logprobs = _parts(model, rows, logprobs_of, together)
     return {
+        "dtype": dtype_of(model),
         "ids": [list(row) for row in rows],
-        "logprobs": [row.tolist() for row in _each(rows, lambda row: _own_logprobs(model, row))],
+        "logprobs": [row.tolist() for row in logprobs],
     }
 
 
-def reward_probe(model: Any, rows: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """Token ids and their raw float32 rewards, for the manifest."""
-    rewards = [float(score) for score in _each(rows, lambda row: scores_of(model, [row])[0])]
-    return {"ids": [list(row) for row in rows], "rewards": rewards}
+def reward_probe(model: Any, rows: Sequence[Sequence[int]], *, together: bool = False) -> dict[str, Any]:
+    """Token ids up to the scored one and their raw rewards, for the manifest. As `policy_probe`."""
+    rows = [scored_part(row, pad_id_of(model)) for row in rows]
+    rewards = _parts(model, rows, lambda part: list(scores_of(model, part)), together)
+    return {"dtype": dtype_of(model), "ids": [list(row) for row in rows], "rewards": [float(r) for r in rewards]}
 
 
-def _own_logprobs(model: Any, row: Sequence[int]) -> Tensor:
-    return token_logprobs(logits_of(model, [row])[0], torch.tensor(row[1:], device=device()))
+def absent(reason: str) -> dict[str, Any]:
+    """In place of a probe that nothing but an engine could compute."""
+    return {"absent": reason}
 
 
-def _each(rows: Sequence[Sequence[int]], function: Any) -> list[Tensor]:
-    """Row by row, so that no padding is involved, in float32."""
+def dtype_of(model: Any) -> str:
+    """The dtype that the model computes in, such as `float32`."""
+    return str(next(model.parameters()).dtype).removeprefix("torch.")
+
+
+def _parts(
+    model: Any,
+    rows: Sequence[Sequence[int]],
+    function: Callable[[Sequence[Sequence[int]]], list[Tensor]],
+    together: bool,
+) -> list[Tensor]:
+    """`function` of all rows at once or of each alone, without autocast; a result per row."""
+    with in_stored_dtype(model):
+        pass
     with torch.no_grad(), full_precision():
-        return [function(row) for row in rows]
+        parts = [rows] if together else [[row] for row in rows]
+        return [result for part in parts for result in function(part)]

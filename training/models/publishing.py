@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from training.artifacts import checkpoints
 from training.artifacts.checkpoints import Checkpoint
@@ -14,16 +17,50 @@ from training.models.forward import context_of
 def publish(
     model: Any, tokenizer: Any, home: Path, *, generation: Mapping[str, Any] | None = None, **facts: Any
 ) -> Checkpoint:
-    """Save model and tokenizer and publish them under `home`; `facts` go to `checkpoints.publish`."""
+    """Save model and tokenizer and publish them under `home`; `facts` go to `checkpoints.publish`.
+
+    The weights are saved in `model.config.dtype`, the dtype in which they came (`loading.load`).
+    """
     store = home / "checkpoints"
     checkpoints.sweep(store)
     folder = checkpoints.staging(store)
     _quiet_generation_defaults(model)
-    model.save_pretrained(folder)
+    with in_stored_dtype(model):
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    pad_id = model.config.get_text_config().pad_token_id if facts.get("kind") == "reward" else None
     return checkpoints.publish(
-        folder, store, tokenizer=tokenizer, context=context_of(model), generation=generation, **facts
+        folder,
+        store,
+        tokenizer=tokenizer,
+        context=context_of(model),
+        generation=generation,
+        pad_id=pad_id,
+        **facts,
     )
+
+
+@contextmanager
+def in_stored_dtype(model: Any) -> Iterator[None]:
+    """The model's weights in the dtype that they are published in; afterwards in their own again, but rounded.
+
+    Rounding comes before a probe is computed: what is published must reproduce it.
+    """
+    stored = model.config.dtype or torch.float32
+    own = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    _cast(model, dict.fromkeys(own, stored))
+    try:
+        yield
+    finally:
+        _cast(model, own)
+        model.config.dtype = stored
+
+
+def _cast(model: Any, dtypes: Mapping[str, torch.dtype]) -> None:
+    """Cast parameters in place, so that tied ones stay tied. Buffers keep their precision."""
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtypes[name])
 
 
 def _quiet_generation_defaults(model: Any) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import count
 
 from training.runtime.runs import rng_for
 
@@ -41,19 +42,26 @@ def token_batches(lengths: Sequence[int], tokens: int, *names: int | str) -> lis
     return batches
 
 
+def endless(rows: int, *names: int | str) -> Iterator[int]:
+    """All rows in random order, again and again in new orders; nothing where there are none."""
+    for one_pass in count() if rows else ():
+        order = list(range(rows))
+        rng_for("endless", *names, one_pass).shuffle(order)
+        yield from order
+
+
 def cycle_batch(rows: int, size: int, number: int, *names: int | str) -> list[int]:
-    """Stretch `number`, of `size` rows, of an endless sequence of shuffled passes over all rows."""
-    found: list[int] = []
-    place = number * size
-    while len(found) < size:
-        one_pass, start = divmod(place + len(found), rows)
+    """Batch `number`, of `size` rows, of an endless sequence of shuffled passes over all rows."""
+    batch: list[int] = []
+    while len(batch) < size:
+        one_pass, start = divmod(number * size + len(batch), rows)
         order = list(range(rows))
         rng_for("stretch", *names, one_pass).shuffle(order)
-        found += order[start : start + size - len(found)]
-    return found
+        batch += order[start : start + size - len(batch)]
+    return batch
 
 
 def chunks(rows: Sequence[int], size: int | None) -> list[list[int]]:
     """Cut a batch into micro-batches of at most `size` rows; None keeps it whole."""
-    step = size or len(rows)
+    step = size or max(1, len(rows))
     return [list(rows[start : start + step]) for start in range(0, len(rows), step)]

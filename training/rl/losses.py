@@ -1,8 +1,9 @@
 """The mathematics of the reward model and of PPO, as pure functions of tensors.
 
-Shapes: B responses, T positions of the longest response (or K responses of one prompt). `mask` is 1 at real
-response tokens, 0 at padding to their right. Log-probabilities are natural logs.
-Sources: Ouyang et al. 2022 (arXiv 2203.02155); Schulman et al. 2017 (1707.06347); Ziegler et al. 2019 (1909.08593).
+Shapes: B responses, T positions of the longest response (or K responses of one prompt). `mask` is 1 at response
+tokens, 0 at the padding to their right. Log-probabilities are natural logs.
+Sources: Ouyang et al. 2022 (InstructGPT, arXiv 2203.02155); Schulman et al. 2017 (PPO, 1707.06347); Schulman et al.
+2015 (GAE, 1506.02438); Ziegler et al. 2019 (1909.08593) and its published code.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ class KL(NamedTuple):
 
 
 class PolicyLoss(NamedTuple):
-    """Sum over the tokens (divide by the batch's token count), and what to log of it."""
+    """Loss summed over the tokens (divide by the batch's token count), with figures for the log."""
 
-    total: Tensor
-    clipped: Tensor  # number of tokens whose ratio lay outside the clip range
+    total: Tensor  # scalar
+    clipped: Tensor  # number of tokens whose ratio lies outside the clip range
     ratio: Tensor  # (B, T)
 
 
@@ -37,7 +38,7 @@ def token_logprobs(logits: Tensor, ids: Tensor, temperature: float = 1.0) -> Ten
     """Log-probability of each id under softmax(logits / temperature).
 
     Args:
-        logits: (..., vocabulary); computed in float32 whatever its type.
+        logits: (..., vocabulary), of any floating type; the result is computed in float32.
         ids: (...).
     """
     logits = logits.float() / temperature if temperature != 1.0 else logits.float()
@@ -49,20 +50,22 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * mask).sum() / mask.sum()
 
 
-def whiten(values: Tensor, mask: Tensor, keep_mean: bool = False) -> Tensor:
-    """Scale to variance 1, and to mean 0 unless `keep_mean`, by the masked mean and variance of the whole batch."""
+def whiten(values: Tensor, mask: Tensor) -> Tensor:
+    """Shift and scale to mean 0 and variance 1 over the tokens of the whole batch; 0 at padding. Shape (B, T)."""
     mean = masked_mean(values, mask)
     variance = masked_mean((values - mean) ** 2, mask)
-    whitened = (values - mean) * torch.rsqrt(variance + 1e-8)
-    return (whitened + mean if keep_mean else whitened) * mask
+    return (values - mean) * torch.rsqrt(variance + 1e-8) * mask
 
 
 def pairwise_loss(scores: Tensor, pairs: Sequence[Pair]) -> Tensor | None:
-    """Mean of -log sigmoid(winner - loser) over the decided pairs of one prompt; None when every pair is a tie.
+    """Mean of -log sigmoid(winner - loser) over the decided pairs of one prompt (Ouyang et al. 2022, equation 1).
 
     Args:
-        scores: (K,), one forward a response.
+        scores: (K,), each response's score from its single forward pass.
         pairs: all C(K, 2) pairs of the ranking; ties are left out, as in the paper.
+
+    Returns:
+        A scalar; None when every pair is a tie.
     """
     decided = [(i, j) if outcome > 0 else (j, i) for i, j, outcome in pairs if outcome != 0]
     if not decided:
@@ -72,28 +75,29 @@ def pairwise_loss(scores: Tensor, pairs: Sequence[Pair]) -> Tensor | None:
 
 
 def ranking_loss(scores: Tensor, groups: Sequence[tuple[Sequence[int], Sequence[Pair]]]) -> Tensor:
-    """Reward model loss of a batch: mean over each prompt's pairs, then over prompts.
+    """Reward model loss of a batch: mean over each prompt's pairs, then over prompts (Ouyang et al. 2022, 3.5).
 
-    A mean over all pairs at once would give a prompt of K = 9 six times the weight of one of K = 4.
+    A mean over all pairs at once would give a prompt with K = 9 six times the weight of one with K = 4.
 
     Args:
         scores: (sum of K,), the scores of every response of the batch.
-        groups: for each prompt the rows of `scores` that are its responses, and its pairs.
+        groups: for each prompt the indices of its responses in `scores`, and its pairs.
     """
     losses = [pairwise_loss(scores[list(rows)], pairs) for rows, pairs in groups]
     return torch.stack([loss for loss in losses if loss is not None]).mean()
 
 
 def kl_estimators(logprobs: Tensor, reference: Tensor) -> KL:
-    """Per-token estimators with d = log pi - log pi_ref: k1 = d, k2 = d^2 / 2, k3 = exp(-d) - 1 + d."""
+    """Per-token estimators with d = log pi - log pi_ref: k1 = d, k2 = d^2 / 2, k3 = exp(-d) - 1 + d. Shape (B, T)."""
     d = logprobs - reference
     return KL(d, d**2 / 2, torch.expm1(-d) + d)
 
 
 def penalise_unfinished(scores: Tensor, finished: Tensor) -> Tensor:
-    """Replace the score of every response without an end by the lower of -1 and (lowest finished score - 1).
+    """Replace the score of every unfinished response by the lower of -1 and (lowest finished score - 1). Shape (B,).
 
-    -1 alone would be a reward where finished responses score below it.
+    The code of Ziegler et al. 2019 uses a fixed -1, which turns into a reward where finished responses score lower.
+    The InstructGPT paper names no such penalty.
 
     Args:
         scores: (B,), offset already subtracted.
@@ -104,7 +108,16 @@ def penalise_unfinished(scores: Tensor, finished: Tensor) -> Tensor:
 
 
 def token_rewards(scores: Tensor, kl: Tensor, mask: Tensor, coefficient: float) -> Tensor:
-    """r_t = -beta k1_t at every response token, plus the score at the last one. Shape (B, T)."""
+    """r_t = -beta KL_t at every response token, plus the score at the last one (Ouyang et al. 2022, 3.5).
+
+    Args:
+        scores: (B,).
+        kl: (B, T), the paper's estimator is k1.
+        coefficient: beta.
+
+    Returns:
+        (B, T).
+    """
     rewards = -coefficient * kl * mask
     last = mask.sum(1).long() - 1
     rewards[torch.arange(len(scores)), last] += scores
@@ -116,25 +129,30 @@ def advantages_and_returns(
 ) -> tuple[Tensor, Tensor]:
     """Generalised advantage estimation (Schulman et al. 2015, 1506.02438), value 0 past the end.
 
+    `lam` 0.95 is the default of Ziegler et al.'s code: the InstructGPT paper gives none. Discount 1 is the paper's.
+
     Returns:
         advantages (not whitened) and returns = advantages + values, both (B, T), 0 at padding.
     """
     values = values * mask
     advantages = torch.zeros_like(rewards)
-    running = torch.zeros_like(rewards[:, 0])
-    following = torch.zeros_like(rewards[:, 0])
+    next_advantage = torch.zeros_like(rewards[:, 0])
+    next_value = torch.zeros_like(rewards[:, 0])
     for t in reversed(range(rewards.shape[1])):
-        delta = rewards[:, t] + discount * following - values[:, t]
-        running = (delta + discount * lam * running) * mask[:, t]
-        advantages[:, t] = running
-        following = values[:, t]
+        delta = rewards[:, t] + discount * next_value - values[:, t]
+        next_advantage = (delta + discount * lam * next_advantage) * mask[:, t]
+        advantages[:, t] = next_advantage
+        next_value = values[:, t]
     return advantages, (advantages + values) * mask
 
 
 def policy_loss(
     logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, clip: float = 0.2
 ) -> PolicyLoss:
-    """Sum over tokens of max(-A rho, -A clip(rho, 1 - clip, 1 + clip)) with rho = pi / pi_old."""
+    """Sum over tokens of max(-A rho, -A clip(rho, 1 - clip, 1 + clip)) with rho = pi / pi_old (1707.06347, equation 7).
+
+    All tensors are (B, T). `clip` 0.2 is the InstructGPT paper's (appendix C.4).
+    """
     ratio = torch.exp((logprobs - old_logprobs) * mask)
     losses = torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip))
     outside = ((ratio - 1).abs() > clip).float()
@@ -142,12 +160,19 @@ def policy_loss(
 
 
 def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip: float = 0.2) -> Tensor:
-    """Sum over tokens of 0.5 max((V - R)^2, (clip(V, V_old - clip, V_old + clip) - R)^2)."""
-    near = torch.minimum(torch.maximum(values, old_values - clip), old_values + clip)
-    return 0.5 * (torch.maximum((values - returns) ** 2, (near - returns) ** 2) * mask).sum()
+    """Sum over tokens of 0.5 max((V - R)^2, (clip(V, V_old - clip, V_old + clip) - R)^2). All tensors are (B, T)."""
+    clipped = torch.minimum(torch.maximum(values, old_values - clip), old_values + clip)
+    return 0.5 * (torch.maximum((values - returns) ** 2, (clipped - returns) ** 2) * mask).sum()
 
 
 def adapt_kl_coefficient(coefficient: float, kl: float, target: float, episodes: int, horizon: int) -> float:
-    """beta <- beta (1 + clip(KL / target - 1, +-0.2) episodes / horizon); KL is a response's sum (1909.08593)."""
+    """beta <- beta (1 + clip(KL / target - 1, +-0.2) episodes / horizon), as in Ziegler et al. 2019 (1909.08593).
+
+    Args:
+        kl: summed over each response's tokens, mean over the batch, in nats.
+        target: the KL to hold.
+        episodes: responses in the batch.
+        horizon: number of episodes in which the largest error, 20 %, changes beta by about 20 %.
+    """
     error = min(max(kl / target - 1, -0.2), 0.2)
     return coefficient * (1 + error * episodes / horizon)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from training.models import hardware
+from training.artifacts.errors import UserError
+from training.models import forward, hardware
 from training.rl import batches
 from training.runtime import runs
 
@@ -53,7 +54,16 @@ def generate(model: Any, prompt_ids: Sequence[Sequence[int]], n: int, sampling: 
 
     A prompt goes through the model once, whatever n. No top-p and no top-k: the log-probabilities are those of
     the policy at this temperature.
+
+    Raises:
+        UserError: the model has no key-value cache alone (`forward.is_stateful`): padded prompts would change its
+            answers.
     """
+    if forward.is_stateful(model):
+        raise UserError(
+            f"{type(model).__name__} has state-space, recurrent or convolution layers, which are sampled wrongly here: "
+            "adopt and serve it, but sample from and train with PPO a model of attention layers"
+        )
     count = len(prompt_ids) * n
     drawn = Rollouts([[] for _ in range(count)], [[] for _ in range(count)], [False] * count)
     by_length = sorted(range(len(prompt_ids)), key=lambda prompt: len(prompt_ids[prompt]))

@@ -6,7 +6,8 @@ import dataclasses
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -30,6 +31,10 @@ COMMANDS = {
 }
 TABLES = STAGES | COMMANDS  # tables of a preset
 COMMON = ("seed", "home")  # keys outside every table hold for all stages that have them
+PRESET_HELP = (
+    "--preset NAME reads the stage's table of training/presets/NAME.toml (or of a path that ends in .toml); "
+    "options given here override it."
+)
 Config = TypeVar("Config")
 
 
@@ -44,7 +49,8 @@ def parse(cls: type[Config], stage: str, arguments: Sequence[str]) -> Config:
     preset, rest = _take_preset(list(arguments))
     default = from_preset(cls, stage, preset) if preset else None
     kwargs: dict[str, Any] = {} if default is None else {"default": default}
-    return tyro.cli(cls, args=rest, prog=f"python -m training {stage}", description=cls.__doc__, **kwargs)
+    description = f"{cls.__doc__}\n\n{PRESET_HELP}"
+    return tyro.cli(cls, args=rest, prog=f"python -m training {stage}", description=description, **kwargs)
 
 
 def from_preset(cls: type[Config], stage: str, preset: str) -> Config:
@@ -66,7 +72,8 @@ def from_preset(cls: type[Config], stage: str, preset: str) -> Config:
     unknown = sorted(set(chosen) - set(fields))
     if unknown:
         raise UserError(f"{path}: unknown key `{unknown[0]}` in [{stage}] (known: {', '.join(fields)})")
-    values = {name: _convert(path, stage, fields[name], value) for name, value in (common | chosen).items()}
+    types = get_type_hints(cls)
+    values = {name: _convert(path, stage, name, types[name], value) for name, value in (common | chosen).items()}
     required = [
         f.name for f in fields.values() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     ]
@@ -85,22 +92,61 @@ def preset_file(preset: str) -> Path:
     return path
 
 
-def _convert(path: Path, stage: str, field: dataclasses.Field[Any], value: Any) -> Any:
+def _convert(path: Path, stage: str, name: str, kind: Any, value: Any) -> Any:
     """Give a TOML value the field's type, refusing one of another type."""
-    kind = str(field.type)
-    if "Path" in kind and isinstance(value, str):
+    try:
+        return _as_type(kind, value)
+    except _WrongTypeError:
+        raise UserError(f"{path}: `{name}` in [{stage}] must be {_type_name(kind)}, not {value!r}") from None
+
+
+class _WrongTypeError(Exception):
+    """A value is not of the type."""
+
+
+def _as_type(kind: Any, value: Any) -> Any:
+    """`value`, as TOML gives it, as the type of an annotation. Raises `_WrongTypeError` where it is of another one."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        # True == 1 and 1 == 1.0, hence the types.
+        if any(value == choice and type(value) is type(choice) for choice in arguments):
+            return value
+    elif origin in (Union, UnionType):
+        for member in sorted(arguments, key=lambda member: member is not type(value)):  # the value's own type first
+            try:
+                return _as_type(member, value)
+            except _WrongTypeError:
+                continue
+    elif origin is tuple and arguments == (str, ...) and isinstance(value, str):
+        return (value,)  # a single source of data
+    elif origin is tuple and isinstance(value, list):
+        if arguments[-1] is Ellipsis:
+            return tuple(_as_type(arguments[0], item) for item in value)
+        if len(value) == len(arguments):
+            return tuple(_as_type(member, item) for member, item in zip(arguments, value, strict=True))
+    elif origin is list and isinstance(value, list):
+        return [_as_type(arguments[0], item) for item in value]
+    elif kind is Path and isinstance(value, str):
         return Path(value)
-    if "tuple" in kind and isinstance(value, list):
-        return tuple(value)
-    if "float" in kind and isinstance(value, int) and not isinstance(value, bool):
+    elif kind is float and type(value) is int:
         return float(value)
-    fits = any(
-        name in kind and isinstance(value, cls) and (cls is not int or not isinstance(value, bool))
-        for name, cls in (("int", int), ("float", float), ("bool", bool), ("str", str), ("Literal", str))
-    )
-    if not fits:
-        raise UserError(f"{path}: `{field.name}` in [{stage}] must be {kind}, not {value!r}")
-    return value
+    elif isinstance(kind, type) and type(value) is kind:
+        return value
+    raise _WrongTypeError
+
+
+def _type_name(kind: Any) -> str:
+    """A type as the message says it: `int`, `a list of int`, `one of 'auto', 'reward'`."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return "one of " + ", ".join(map(repr, arguments))
+    if origin in (Union, UnionType):
+        return " or ".join(_type_name(member) for member in arguments if member is not type(None))
+    if origin is tuple and arguments[-1] is not Ellipsis:
+        return "a list of " + ", ".join(map(_type_name, arguments))
+    if origin in (tuple, list):
+        return f"a list of {_type_name(arguments[0])}"
+    return "a path" if kind is Path else getattr(kind, "__name__", str(kind))
 
 
 def _take_preset(arguments: list[str]) -> tuple[str | None, list[str]]:

@@ -1,7 +1,8 @@
 """What every run shares: its key, its lock, saved state, progress bar and TensorBoard scalars.
 
-All rng in a stage comes from `rng_for(seed, ...)` with the step in its name, never from a running stream. So
-models, optimizer and the step number are the whole state: a resumed run gives the same bits as an uninterrupted one.
+Every random number of a stage comes from a generator seeded by (seed, purpose, step), see `rng_for`, never from a
+stateful stream. So models, optimizer, a stage's own numbers and the step are the whole state: a resumed run gives the
+same bits as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import torch
 from rich.console import Console
@@ -29,6 +30,14 @@ from training.artifacts.errors import UserError
 CONSOLE = Console(stderr=True)
 SAVE_SECONDS = 30.0
 SAVE_SHARE = 0.05  # of the time at most goes into saving
+
+
+class Stateful(Protocol):
+    """What a run saves: models, optimizers, averages, and a stage's own numbers."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
 
 
 class Run:
@@ -43,20 +52,18 @@ class Run:
         inputs: ids of parent checkpoints and hashes of data.
 
     Raises:
-        UserError: the very same run is under way in another process.
+        UserError: the same run is in progress in another process.
     """
 
     def __init__(self, home: Path, stage: str, config: Any, inputs: Sequence[str]) -> None:
         self.config = resolved(config)
-        named = {name: value for name, value in self.config.items() if name != "home"}
-        text = json.dumps([stage, named, list(inputs)], sort_keys=True, default=str)
+        settings = {name: value for name, value in self.config.items() if name != "home"}
+        text = json.dumps([stage, settings, list(inputs)], sort_keys=True, default=str)
         self.name = f"{stage}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         self.folder = home / "work" / self.name
         self.start = 0
-        self.memory: dict[str, Any] = {}
-        """Numbers that live as long as the run and are saved with it."""
         self._logs = home / "tensorboard" / self.name
-        self._parts: dict[str, Any] = {}
+        self._parts: dict[str, Stateful] = {}
         self._interrupted = False
         self._lock: IO[str] | None = None
         self._writer: Any = None
@@ -69,7 +76,7 @@ class Run:
         except OSError:
             self._lock.close()
             raise UserError(
-                f"this very run is under way in another process: wait for it, or stop it ({self.folder})"
+                f"this run is already in progress in another process: wait for it, or stop it ({self.folder})"
             ) from None
         try:
             self._handler = signal.signal(signal.SIGINT, self._on_signal)
@@ -89,8 +96,8 @@ class Run:
         if self._lock is not None:
             self._lock.close()
 
-    def resume(self, **parts: Any) -> None:
-        """Name what is to be saved (objects with `state_dict`), and load it where an earlier process left a state."""
+    def resume(self, **parts: Stateful) -> None:
+        """Name what is to be saved, and load it where an earlier process left a state."""
         self._parts = parts
         file = self.folder / "state.pt"
         if not file.is_file():
@@ -98,15 +105,15 @@ class Run:
         state = torch.load(file, map_location="cpu", weights_only=True)
         for name, part in parts.items():
             part.load_state_dict(state["parts"][name])
-        self.start, self.memory = state["step"], state["memory"]
-        CONSOLE.print(f"{self.name}: goes on from step {self.start}")
+        self.start = state["step"]
+        CONSOLE.print(f"{self.name}: resumes from step {self.start}")
 
-    def steps(self, total: int, what: str) -> Iterator[int]:
-        """Step numbers still to do. State is saved between steps: when it is due, and before Ctrl-C takes effect."""
+    def steps(self, total: int, title: str) -> Iterator[int]:
+        """Numbers of the steps that remain. State is saved between them: when it is due, and before Ctrl-C works."""
         saved, cost = time.monotonic(), 0.0
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=CONSOLE) as progress:
-            self._bar = progress.add_task(what, total=total, completed=self.start, note="")
+            self._bar = progress.add_task(title, total=total, completed=self.start, note="")
             self._progress = progress
             for step in range(self.start, total):
                 yield step
@@ -121,11 +128,7 @@ class Run:
 
     def save(self, step: int) -> None:
         """Write the state to a temporary file, then rename it."""
-        state = {
-            "step": step,
-            "memory": self.memory,
-            "parts": {name: part.state_dict() for name, part in self._parts.items()},
-        }
+        state = {"step": step, "parts": {name: part.state_dict() for name, part in self._parts.items()}}
         temporary = self.folder / "state.pt.partial"
         with temporary.open("wb") as file:
             torch.save(state, file)
@@ -168,5 +171,5 @@ def derive_seed(*names: int | str) -> int:
 
 
 def rng_for(*names: int | str) -> random.Random:
-    """Chance that depends on the names alone, such as (seed, "order", epoch)."""
+    """A generator that depends on the names alone, such as (seed, "order", epoch)."""
     return random.Random(derive_seed(*names))

@@ -9,23 +9,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import tyro
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoTokenizer
 
-from training.artifacts import checkpoints
-from training.artifacts.checkpoints import MANIFEST, Checkpoint, Kind, System
+from training.artifacts import checkpoints, machine
+from training.artifacts.checkpoints import Checkpoint, Kind, System
 from training.artifacts.conversations import Refusal, sentence
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
 from training.artifacts.rendering import Renderer
 from training.artifacts.templates import Template, generation_eos
-from training.models import building, forward, hardware, probes, templates
+from training.models import (
+    checks,
+    fetching,
+    forward,
+    hardware,
+    heads,
+    loading,
+    probes,
+    streaming,
+    templates,
+    unpacking,
+    weights,
+)
 from training.runtime import runs
 from training.runtime.configuration import parse
 
-COPIED = {".json", ".jinja", ".txt", ".model", ".tiktoken", ".safetensors", ".md"}
-PICKLED = {".bin", ".pt", ".pth", ".ckpt"}
 # Sampling settings of generation_config.json and their names in requests; any others stay as they are there.
 SAMPLING = {
     "temperature": "temperature",
@@ -35,6 +44,7 @@ SAMPLING = {
     "repetition_penalty": "repetition_penalty",
     "max_new_tokens": "max_tokens",
 }
+WHOLE_MEMORY = 1.3  # memory that a loaded model takes, in sizes of its files
 PROBE_TEXTS = (
     ("Name three colours.", "Red, green and blue."),
     ("What is two plus two?", "Two plus two is four."),
@@ -44,10 +54,10 @@ PROBE_TEXTS = (
 
 @dataclass(frozen=True)
 class Config:
-    """Copy a Hugging Face checkpoint into the store and give it a manifest. The source stays as it is."""
+    """Copy a Hugging Face checkpoint or a GGUF file into the store and give it a manifest. The source stays as is."""
 
-    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
-    """Folder saved by transformers, or a hub id."""
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
+    """Folder saved by transformers, a GGUF file (or a folder with one), or a hub id."""
     kind: Literal["auto", "policy", "reward"] = "auto"
     """`policy` writes text, `reward` scores it; `auto` reads it from config.json."""
     chat_template: Annotated[str | None, tyro.conf.arg(metavar="default|FILE")] = None
@@ -57,6 +67,8 @@ class Config:
     """`merge` puts a system turn that the chat template refuses before the first user turn's text."""
     reward_offset: float | None = None
     """Mean raw score of good answers, subtracted from every score; of a reward model only (0 if left out)."""
+    label_weights: tuple[float, ...] = ()
+    """Weight of each label, for a reward model of several: its score is the weighted sum of their logits."""
     home: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs")
     """Where everything is written."""
 
@@ -73,23 +85,38 @@ def main(arguments: Sequence[str]) -> int:
 def adopt(config: Config) -> Checkpoint:
     """Publish a copy of a checkpoint that was not trained here.
 
+    Weights are copied and checked by their headers; no more of them is in memory than the probe needs at a time.
+
     Raises:
         UserError: it is no whole Hugging Face checkpoint of text, or an option does not fit it.
     """
     hardware.set_threads()
-    source = _folder_of(config.source)
-    kind = _kind_of(source, config)
+    source = fetching.source_of(config.source)
+    if source.is_dir():
+        kind = _kind_of(source, config)
+        _checked(source, kind, config)
     store = config.home / "checkpoints"
     checkpoints.sweep(store)
     staged = checkpoints.staging(store)
     try:
         with runs.CONSOLE.status(f"copying {config.source}") as status:
-            _copy(source, staged, kind)
+            if source.is_file():
+                status.update(f"unpacking {config.source}")
+                unpacking.unpack(source, staged)
+                kind = _kind_of(staged, config)
+            else:
+                fetching.copy_checkpoint(source, staged, kind, status.update)
+            if config.label_weights:
+                heads.fold_labels(staged, config.label_weights, config.source)
             tokenizer = _tokenizer(staged, config)
-            status.update("loading in float32 and computing the probe")
-            model = _load(staged, kind, config.source)
-            probe = _probe(model, tokenizer, kind, staged)
-            generation = _take_generation_defaults(staged, forward.context_of(model)) if kind == "policy" else None
+            model = _checked(staged, kind, config)
+            if model is not None:
+                heads.untie_different(staged, model)
+            about = checks.read_config(staged, config.source)
+            status.update("computing the probe")
+            probe = _probe(staged, model, about, _probe_rows(staged, tokenizer, about, kind), kind)
+            context = forward.context_of_config(about)
+            generation = _take_generation_defaults(staged, context) if kind == "policy" else None
             if kind == "reward":
                 _serve_raw_scores(staged)
             status.update("hashing the weights")
@@ -100,16 +127,24 @@ def adopt(config: Config) -> Checkpoint:
                 kind=kind,
                 system=config.system,
                 tokenizer=tokenizer,
-                context=forward.context_of(model),
-                base_model=config.source if "/" in config.source and not Path(config.source).exists() else source.name,
+                context=context,
+                base_model=_base_model(config.source, source),
                 generation=generation,
                 reward_offset=(config.reward_offset or 0.0) if kind == "reward" else None,
+                pad_id=about.get_text_config().pad_token_id if kind == "reward" else None,
                 probe=probe,
                 config=runs.resolved(config),
-                metrics={"parameters": sum(p.numel() for p in model.parameters())},
+                metrics={} if model is None else {"parameters": sum(p.numel() for p in model.parameters())},
             )
     finally:
         shutil.rmtree(staged, ignore_errors=True)  # gone already where it was published
+
+
+def _base_model(name: str, source: Path) -> str:
+    """A hub id as it was given, or the name of the folder or file."""
+    if "/" in name and not Path(name).expanduser().exists():
+        return name
+    return source.stem if source.is_file() else source.name
 
 
 def next_steps(adopted: Checkpoint, home: Path) -> str:
@@ -125,79 +160,42 @@ def next_steps(adopted: Checkpoint, home: Path) -> str:
         lines.append(f"evaluate: python -m evals.run{at} --checkpoint {adopted.id} --suite tax --data hellaswag=FILE")
         if adopted.manifest.template_hash is None:
             lines.append("It has no chat template, so it completes text only: adopt it with --chat-template to chat.")
+    if reason := adopted.manifest.probe.get("absent"):
+        lines.append(f"Its numbers will not be checked when it is served: {reason}.")
     return "\n".join(lines)
 
 
-def _folder_of(source: str) -> Path:
-    """The local folder of a checkpoint, downloaded where `source` is a hub id."""
-    path = Path(source).expanduser().resolve()
-    if path.is_dir():
-        return path
-    if path.is_file():
-        raise UserError(f"{source} is a file: give the folder that transformers saved")
-    if source.count("/") > 1 or source[:1] in {".", "/", "~"}:
-        raise UserError(f"{source} does not exist: give the folder that transformers saved, or a hub id")
-    import huggingface_hub
-
-    try:
-        return Path(huggingface_hub.snapshot_download(source, allow_patterns=[f"*{s}" for s in COPIED | PICKLED]))
-    except Exception as error:  # its transport library, and so the errors, differ between versions
-        raise UserError(
-            f"{source} is no local folder, and the Hugging Face hub did not give it ({type(error).__name__}): "
-            "give a folder, or check the id, the network and HF_TOKEN"
-        ) from None
-
-
-def _kind_of(source: Path, config: Config) -> Kind:
+def _kind_of(folder: Path, config: Config) -> Kind:
     """Whether the checkpoint writes or scores, after checks that need no weights."""
-    if (source / MANIFEST).is_file():
-        raise UserError(f"{source} has a manifest already: use its path or id, there is nothing to adopt")
-    if (source / "adapter_config.json").is_file():
-        raise UserError(f"{source} is a LoRA adapter: merge it into its base (merge_and_unload) and save that")
-    if not (source / "config.json").is_file():
-        raise UserError(f"{source} has no config.json: give a folder that transformers saved (save_pretrained)")
-    try:
-        about = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{source}/config.json cannot be used: {_first_line(error)}") from None
-    names = about.architectures or []
-    if any(name.endswith("ForSequenceClassification") for name in names):
-        found: Kind | None = "reward"
-    elif any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
-        found = "policy"
-    else:
-        found = None
-    kind = found if config.kind == "auto" else config.kind
+    about = checks.read_config(folder, config.source)
+    by_name = checks.kind_of(about)
+    kind = by_name if config.kind == "auto" else config.kind
+    if by_name is not None and kind != by_name:
+        names = ", ".join(about.architectures or [])
+        raise UserError(f"{config.source} is a {by_name} model ({names}): leave --kind out")
+    checks.check_kind(about, kind or "policy", config.source)
     if kind is None:
-        raise UserError(f"{source}/config.json does not tell a language model ({names}): give --kind policy or reward")
-    if found is not None and kind != found:
-        raise UserError(f"{source} is a {found} model ({names[0]}): leave --kind out")
-    if kind == "reward" and about.num_labels != 1:
-        raise UserError(f"{source} has {about.num_labels} labels: a reward model has one (num_labels=1)")
+        names = ", ".join(about.architectures or []) or "no architecture"
+        raise UserError(f"{config.source} does not tell what it is ({names}): give --kind policy or --kind reward")
     if kind == "policy" and config.reward_offset is not None:
         raise UserError("--reward-offset belongs to a reward model: leave it out for a policy")
+    if config.label_weights and (kind == "policy" or about.num_labels == 1):
+        raise UserError("--label-weights belongs to a reward model of several labels: leave it out")
+    if config.label_weights and len(config.label_weights) != about.num_labels:
+        count = len(config.label_weights)
+        raise UserError(f"{config.source} has {about.num_labels} labels: give as many --label-weights, not {count}")
+    if kind == "reward" and not config.label_weights:
+        checks.check_labels(about, config.source)
     return kind
 
 
-def _copy(source: Path, staged: Path, kind: Kind) -> None:
-    """Copy what serving needs; weights in a pickled format are loaded (tensors only) and saved as safetensors.
-
-    Files are copied, not linked: a later run that saves into the source must not change a published checkpoint.
-    """
-    files = [file for file in source.iterdir() if file.is_file() and not file.name.startswith(".")]
-    for file in files:
-        if file.suffix in COPIED or file.name.upper().startswith("LICENSE"):
-            shutil.copyfile(file, staged / file.name)
-    if any(file.suffix == ".safetensors" for file in files):
-        return
-    if not any(file.suffix in PICKLED for file in files):
-        raise UserError(f"{source} holds no weights: give a folder with .safetensors files")
-    try:
-        _load(source, kind, str(source), dtype="auto").save_pretrained(staged)
-    except UserError as error:
-        raise UserError(f"its pickled weights cannot be converted, save them with safetensors: {error}") from None
-    for index in staged.glob("pytorch_model*.index.json"):
-        index.unlink()
+def _checked(folder: Path, kind: Kind, config: Config) -> Any:
+    """The model without weights (on the meta device), after its files' names, shapes and sizes were found right; None
+    where only an engine knows its layout (quantised weights), or where they are pickled."""
+    entries = weights.headers(folder)
+    if not entries or checks.quantisation(checks.read_config(folder, config.source)):
+        return None
+    return loading.load_whole(folder, kind, config.source, on="meta")
 
 
 def _tokenizer(staged: Path, config: Config) -> Any:
@@ -205,7 +203,9 @@ def _tokenizer(staged: Path, config: Config) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(staged)
     except Exception as error:  # each family of tokenizers fails in its own way on missing files
-        raise UserError(f"{config.source} has no usable tokenizer: save one into it ({_first_line(error)})") from None
+        raise UserError(
+            f"{config.source} has no usable tokenizer: save one into it ({checks.first_line(error)})"
+        ) from None
     if not len(tokenizer):
         raise UserError(f"{config.source} has no usable tokenizer: save one into it (tokenizer.save_pretrained)")
     if config.chat_template is not None:
@@ -224,45 +224,45 @@ def _write_template(staged: Path, text: str) -> None:
     write_atomically(staged / "chat_template.jinja", text)
 
 
-def _load(folder: Path, kind: Kind, name: str, dtype: Any = torch.float32) -> Any:
-    """The model with every weight found, without dropout."""
-    auto = AutoModelForCausalLM if kind == "policy" else AutoModelForSequenceClassification
-    try:
-        model, report = auto.from_pretrained(folder, dtype=dtype, output_loading_info=True)
-    except Exception as error:  # damaged files raise errors of safetensors, pickle or torch alike
-        raise UserError(f"{name} cannot be loaded as a {kind} model: {_first_line(error)}") from None
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise UserError(f"{name} lacks {len(missing)} weights, such as `{missing[0]}`: give a whole {kind} checkpoint")
-    if kind == "reward" and not isinstance(getattr(model, "score", None), torch.nn.Linear):
-        raise UserError(f"{type(model).__name__} has no linear head named `score`: engines serve no other reward model")
-    return building.without_dropout(model).eval().to(hardware.device())
-
-
-def _probe(model: Any, tokenizer: Any, kind: Kind, staged: Path) -> dict[str, Any]:
-    """What any server of the checkpoint must reproduce, on conversations, or on plain text without a template."""
-    rows = _probe_rows(tokenizer, kind, generation_eos(staged))
-    rows = [row[: forward.context_of(model)] for row in rows]
+def _probe_rows(staged: Path, tokenizer: Any, about: Any, kind: Kind) -> list[list[int]]:
+    """Token ids that any server must compute alike: conversations; of a policy plain text where it has no template
+    that takes a question and an answer."""
+    rows = [list(tokenizer(f"{question} {answer}")["input_ids"]) for question, answer in PROBE_TEXTS]
+    if tokenizer.chat_template:
+        renderer = Renderer(tokenizer, stop_ids=generation_eos(staged))
+        rendered = renderer.render([_turns(*texts) for texts in PROBE_TEXTS])
+        refused = [row for row in rendered if isinstance(row, Refusal)]
+        if refused and kind == "reward":
+            raise UserError(f"a reward model scores conversations, and {sentence(refused[0])}: give --chat-template")
+        if not refused:
+            rows = [row.ids for row in rendered if not isinstance(row, Refusal)]
+    elif kind == "reward":
+        raise UserError("a reward model scores conversations and this one has no chat template: give --chat-template")
+    rows = [row[: forward.context_of_config(about)] for row in rows]
     beyond = max(max(row) for row in rows)
-    if beyond >= model.get_input_embeddings().num_embeddings:
+    if beyond >= about.get_text_config().vocab_size:
         raise UserError(f"the tokenizer gives id {beyond}, which the model does not have: use the model's tokenizer")
-    return probes.policy_probe(model, rows) if kind == "policy" else probes.reward_probe(model, rows)
+    return rows
 
 
-def _probe_rows(tokenizer: Any, kind: Kind, eos: Sequence[int]) -> list[list[int]]:
-    """Token ids of the probe; of a policy plain text where it has no template that takes a question and an answer."""
-    plain = [list(tokenizer(f"{question} {answer}")["input_ids"]) for question, answer in PROBE_TEXTS]
-    if not tokenizer.chat_template:
-        if kind == "reward":
-            raise UserError(
-                "a reward model scores conversations, and this one has no chat template: give --chat-template"
-            )
-        return plain
-    rendered = Renderer(tokenizer, stop_ids=eos).render([_turns(*texts) for texts in PROBE_TEXTS])
-    refused = [row for row in rendered if isinstance(row, Refusal)]
-    if refused and kind == "reward":
-        raise UserError(f"a reward model scores conversations, and {sentence(refused[0])}: give --chat-template")
-    return plain if refused else [row.ids for row in rendered if not isinstance(row, Refusal)]
+def _probe(folder: Path, model: Any, about: Any, rows: list[list[int]], kind: Kind) -> dict[str, Any]:
+    """What any server of the checkpoint must reproduce: in float32 with weights read from their files layer by layer;
+    in their own dtype where transformers must convert them whole; absent where neither can be done."""
+    probe = probes.policy_probe if kind == "policy" else probes.reward_probe
+    method = checks.quantisation(about)
+    if method:
+        return probes.absent(f"quantised weights ({method}): only an engine computes with them")
+    try:
+        return probe(streaming.open_streamed(folder, kind), rows, together=True)
+    except (streaming.NotStreamableError, RuntimeError, NotImplementedError):
+        pass  # a layout of weights or a layer that reads them past its modules
+    size, free = sum(entry.end - entry.start for entry in weights.headers(folder).values()), machine.memory()
+    if size * WHOLE_MEMORY > free:
+        return probes.absent(
+            f"the weights must be loaded whole, {fetching.gib(size)}, and {fetching.gib(free)} of memory were free"
+        )
+    del model
+    return probe(loading.load_whole(folder, kind, folder.name).eval().to(hardware.device()), rows)
 
 
 def _turns(question: str, answer: str) -> list[dict[str, str]]:
@@ -286,7 +286,3 @@ def _serve_raw_scores(staged: Path) -> None:
     file = staged / "config.json"
     settings = json.loads(file.read_text()) | {"problem_type": "regression"}
     write_atomically(file, json.dumps(settings, indent=2) + "\n")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

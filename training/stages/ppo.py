@@ -7,9 +7,8 @@ A bandit: one prompt, one response, one reward at its end. No discount.
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -18,81 +17,91 @@ from torch import Tensor
 
 from training.artifacts.checkpoints import Checkpoint, System
 from training.artifacts.errors import UserError
-from training.artifacts.layouts import pretraining, prompts
+from training.artifacts.rendering import Renderer
+from training.data import lengths, reading, rendering, splits
+from training.data.items import Rows
+from training.data.ragged import Ragged
 from training.models import building, forward, hardware, loading, optimization, probes, publishing, templates
 from training.rl import batches, losses
 from training.rl.ema import Ema, decay_for
-from training.rl.episodes import (
-    Episodes,
-    PolicyModels,
-    evaluate,
-    shuffle_into_minibatches,
-    values_of,
-)
-from training.rl.rollouts import Sampling, generate
+from training.rl.episodes import Episodes, PolicyModels, evaluate, shuffle_into_minibatches, values_of
+from training.rl.rollouts import Rollouts, Sampling, generate
+from training.rl.scalars import scalars_of, update_scalars
 from training.runtime import runs
 from training.runtime.configuration import parse
-from training.stages.pretrain import document_rows, next_token_loss
-from training.stages.sample import default_length, render_prompts
+from training.stages import limits, text
+from training.stages.pretrain import next_token_loss
 
 RATIO_TOLERANCE = 1e-5
+ADAM_EPS = 1e-5  # of the authors' earlier code (Ziegler et al. 2019); the paper does not say
 
 
 @dataclass(frozen=True)
 class Config:
     """Train a policy against a reward model; with a --ptx-coefficient above 0 this is PPO-ptx."""
 
-    prompts: str
-    """Prompts: a file, a folder or a hub id."""
+    prompts: tuple[str, ...]
+    """Prompts: files, folders or hub ids (ID[:configuration][@split]), each with an optional weight."""
     model: str = "sft"
     """Where to start, and the reference of the KL penalty: checkpoint id, stage (its newest), folder or hub id."""
     reward: str = "reward"
-    """Reward model; the value model starts from it, head included."""
+    """Reward model. The value model starts from it, head included (Ouyang et al. 2022, appendix C)."""
     iterations: int = 500
-    """Rounds of rollouts; episodes = iterations * batch."""
+    """Rounds of rollouts; episodes = iterations * batch. 500 * 512 = 256k episodes (Ouyang et al. 2022, appendix C)."""
     batch: int = 512
-    """Episodes an iteration."""
+    """Episodes per iteration. 512 (Ouyang et al. 2022, appendix C)."""
     minibatch: int = 64
-    """Episodes an optimizer step."""
+    """Episodes per optimizer step. 64 (Ouyang et al. 2022, appendix C)."""
     epochs: int = 1
-    """Passes over an iteration's episodes."""
+    """Passes over the episodes of an iteration. 1 (Ouyang et al. 2022, appendix C)."""
     micro_batch: int | None = None
-    """Episodes a forward pass; smaller needs less memory and changes nothing else."""
+    """Episodes per forward pass; smaller needs less memory and changes nothing else."""
     learning_rate: float = 9e-6
-    """Learning rate of the policy, constant after the warm-up."""
+    """Learning rate of the policy, constant after the warm-up. Ours: that of the value model."""
     value_learning_rate: float = 9e-6
-    """Learning rate of the value model."""
+    """Learning rate of the value model. 9e-6 (Ouyang et al. 2022, appendix C)."""
     warmup_iterations: int = 10
-    """Iterations over which the rates rise from a tenth."""
+    """Iterations over which the rates rise from a tenth. 10 (Ouyang et al. 2022, appendix C)."""
     kl_coefficient: float = 0.02
-    """beta: weight of log(pi / pi_SFT) in the reward of each token."""
+    """beta: weight of log(pi / pi_SFT) in the reward of each token. 0.02 (Ouyang et al. 2022, appendix C)."""
     kl_target: float | None = None
-    """With it beta adapts until the KL of a response (nats) is this."""
+    """With it beta adapts until the KL per response (nats) is this (Ziegler et al. 2019, section 2.2)."""
     kl_horizon: int = 10_000
-    """Episodes over which an adaptive beta reacts."""
+    """Episodes over which an adaptive beta reacts. 10,000 is the authors' earlier code's (Ziegler et al. 2019)."""
     clip: float = 0.2
-    """Clip range of the ratio, and of the value's change."""
+    """Clip range of the ratio (0.2: Ouyang et al. 2022, appendix C), and of the value's change (ours)."""
     value_coefficient: float = 0.1
-    """Weight of the value loss."""
+    """Weight of the value loss. 0.1 is not in the paper: it is the authors' earlier code's (Ziegler et al. 2019)."""
     gae_lambda: float = 0.95
-    """lambda of generalised advantage estimation."""
+    """lambda of generalised advantage estimation. 0.95 is not in the paper: it is the authors' earlier code's."""
     temperature: float = 1.0
-    """Sampling temperature; every log-probability is taken at it."""
+    """Sampling temperature; every log-probability is taken at it. 1 (Ouyang et al. 2022, appendix C)."""
+    context: int | None = None
+    """Greatest number of tokens of prompt and response together; left out, the model's own, at most 2,048
+    (Ouyang et al. 2022, appendix C)."""
+    max_prompt_tokens: int = lengths.PROMPT
+    """Longer prompts are left out, never cut. 1k (Ouyang et al. 2022, appendix C)."""
     max_tokens: int | None = None
-    """Greatest length of a response; the checkpoint's default if left out."""
+    """Greatest length of a response in tokens; left out, the checkpoint's default, at most 1,024
+    (Ouyang et al. 2022, appendix C)."""
     max_grad_norm: float = 1.0
-    """Gradients of either model are scaled down to this norm."""
+    """Gradients of either model are scaled down to this norm. Ours."""
     freeze_embeddings: bool = False
-    """Leave embeddings and output head as they are, so that words which the data lacks stay as able as others."""
+    """Freeze embeddings and output head, so that words absent from the data keep their pretrained meaning."""
     ema: float = 0.992
-    """Decay of the moving average of the weights that is published; its horizon is at most a tenth of the run.
-    0 publishes the last weights."""
+    """Decay of the moving average of the weights that is published; 0 publishes the last weights. 0.992 (Ouyang et
+    al. 2022, appendix C); ours: corrected for its start, and its horizon is at most a tenth of the run."""
     ptx_coefficient: float = 0.0
-    """gamma: weight of the mean cross-entropy a token of pretraining text, beside PPO's mean loss a token."""
-    pretraining_data: str | None = None
-    """Text for the pretraining gradients."""
+    """gamma: weight of the mean cross-entropy per token of pretraining text, beside PPO's mean loss per token. The
+    paper's PPO-ptx has 27.8 on its own scale (Ouyang et al. 2022, appendix C); 0 is PPO without text."""
+    pretraining_data: tuple[str, ...] = ()
+    """Text for the pretraining gradients: files, folders or hub ids."""
     ptx_documents: int = 32
-    """Documents an optimizer step."""
+    """Documents per optimizer step. Ours: half as many as episodes, where the paper takes 8 times as many."""
+    hygiene: bool = False
+    """Leave out repeated prompts, those beyond 200 per user, and those with personal information."""
+    limit: int | None = None
+    """Use this many prompts at most, drawn at random."""
     seed: int = 0
     """Seed of prompts, sampling and order."""
     home: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs")
@@ -107,18 +116,46 @@ class Config:
         return self.epochs * self.batch // self.minibatch
 
 
+@dataclass
+class State:
+    """The numbers that PPO carries from one iteration to the next, beside models and optimizer."""
+
+    kl_coefficient: float
+    """beta, which may adapt."""
+    optimizer_steps: int = 0
+    """Steps so far, over all iterations."""
+    last: dict[str, float] = field(default_factory=dict)
+    """Scalars of the newest iteration, of the raw policy (not the moving average)."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.kl_coefficient = state_dict["kl_coefficient"]
+        self.optimizer_steps = state_dict["optimizer_steps"]
+        self.last = state_dict["last"]
+
+
 class Setup(NamedTuple):
-    """What a run starts from. `inputs` are parents' ids and hashes of data."""
+    """What a run starts from.
+
+    Attributes:
+        prompts: token ids, each with the header of the answer to come.
+        documents: rows of text, none without pretraining gradients.
+        stops: ids that end a response.
+        summaries: what the manifest keeps of the data.
+        inputs: parents' ids and hashes of data.
+    """
 
     models: PolicyModels
     tokenizer: Any
+    system: System
     parents: tuple[str, ...]
     base_model: str | None
-    prompts: list[list[int]]
-    documents: list[list[int]]
+    prompts: Ragged
+    documents: Ragged
     max_tokens: int
     stops: tuple[int, ...]
-    system: System
     summaries: dict[str, Any]
     inputs: list[str]
 
@@ -129,58 +166,54 @@ def train(config: Config) -> Checkpoint:
     hardware.set_threads()
     setup = prepare(config)
     models = setup.models
-    total = config.iterations * config.steps_per_iteration
-
     with runs.Run(config.home, config.stage, config, setup.inputs) as run:
         if config.freeze_embeddings:
             building.freeze_embeddings(models.policy)
             building.freeze_embeddings(models.value)
         optimizer = optimization.adamw(
-            [(models.policy, config.learning_rate), (models.value, config.value_learning_rate)], eps=1e-5
+            [(models.policy, config.learning_rate), (models.value, config.value_learning_rate)], eps=ADAM_EPS
         )
-        ema = Ema(models.policy, decay_for(config.ema, total))
-        run.memory = {"kl_coefficient": config.kl_coefficient, "optimizer_steps": 0, "last": {}}
-        run.resume(policy=models.policy, value=models.value, optimizer=optimizer, ema=ema)
+        ema = Ema(models.policy, decay_for(config.ema, total_steps(config)))
+        state = State(config.kl_coefficient)
+        run.resume(policy=models.policy, value=models.value, optimizer=optimizer, ema=ema, state=state)
 
         for iteration in run.steps(config.iterations, config.stage):
             optimization.set_rate(optimizer, min(1.0, 0.1 + 0.9 * iteration / max(1, config.warmup_iterations)))
 
-            # 1. Rollouts: one response a prompt, from the current policy.
-            chosen = batches.cycle_batch(len(setup.prompts), config.batch, iteration, config.seed, "prompts")
-            asked = [setup.prompts[i] for i in chosen]
-            seed = runs.derive_seed(config.seed, "rollouts", iteration)
-            drawn = generate(models.policy, asked, 1, Sampling(config.temperature, setup.max_tokens, setup.stops, seed))
+            # 1. Rollouts: one response per prompt, from the current policy.
+            prompts, rollouts = roll_out(setup, config, iteration)
 
             # 2. Scores of whole responses; log-probabilities of policy and reference, and values, before the update.
-            passes = [
+            epochs = [
                 shuffle_into_minibatches(
-                    asked, drawn.ids, config.minibatch, config.micro_batch, config.seed, iteration, epoch
+                    prompts, rollouts.ids, config.minibatch, config.micro_batch, config.seed, iteration, epoch
                 )
                 for epoch in range(config.epochs)
             ]
-            parts = [rows for minibatch in passes[0] for rows in minibatch]
-            episodes = evaluate(models, asked, drawn, parts, config.temperature)
+            micro_batches = [rows for minibatch in epochs[0] for rows in minibatch]
+            episodes = evaluate(models, prompts, rollouts, micro_batches, config.temperature)
 
             # 3. Rewards: -beta KL at each token, the score at the last.
             kl = losses.kl_estimators(episodes.old_logprobs, episodes.reference_logprobs)
-            beta = run.memory["kl_coefficient"]
+            beta = state.kl_coefficient
             rewards = losses.token_rewards(episodes.scores, kl.k1, episodes.mask, beta)
 
             # 4. Advantages and returns; only then are advantages whitened, over the whole batch.
-            raw, returns = losses.advantages_and_returns(
+            advantages, returns = losses.advantages_and_returns(
                 rewards, episodes.old_values, episodes.mask, lam=config.gae_lambda
             )
-            advantages = losses.whiten(raw, episodes.mask)
+            advantages = losses.whiten(advantages, episodes.mask)
 
-            # 5. One optimizer step a minibatch; the pretraining gradient goes into the same step.
+            # 5. One optimizer step per minibatch; the pretraining gradient goes into the same step.
             updates: list[dict[str, float]] = []
-            for minibatch in (minibatch for one_pass in passes for minibatch in one_pass):
+            for minibatch in (minibatch for epoch in epochs for minibatch in epoch):
                 update = ppo_gradients(models, episodes, advantages, returns, minibatch, config)
                 if not updates and update["ratio_error"] > RATIO_TOLERANCE:
                     raise RuntimeError(f"the first ratio of the batch differs from 1 by {update['ratio_error']:.1e}")
                 if setup.documents:
-                    step = run.memory["optimizer_steps"]
-                    rows = batches.cycle_batch(len(setup.documents), config.ptx_documents, step, config.seed, "ptx")
+                    rows = batches.cycle_batch(
+                        len(setup.documents), config.ptx_documents, state.optimizer_steps, config.seed, "ptx"
+                    )
                     update["ptx_loss"] = ptx_gradients(models.policy, [setup.documents[i] for i in rows], config)
                 update["gradient_norm"] = optimization.clip_gradients(
                     [models.policy, models.value], config.max_grad_norm
@@ -189,22 +222,31 @@ def train(config: Config) -> Checkpoint:
                 optimizer.zero_grad(set_to_none=True)
                 ema.update(models.policy)
                 updates.append(update)
-                run.memory["optimizer_steps"] += 1
-            if run.memory["optimizer_steps"] != (iteration + 1) * config.steps_per_iteration:
-                raise RuntimeError(f"{run.memory['optimizer_steps']} optimizer steps after iteration {iteration}")
+                state.optimizer_steps += 1
+            if state.optimizer_steps != (iteration + 1) * config.steps_per_iteration:
+                raise RuntimeError(f"{state.optimizer_steps} optimizer steps after iteration {iteration}")
 
-            # 6. Log; adapt beta where asked.
-            scalars = scalars_of(episodes, kl, returns, updates) | {"kl_coefficient": beta}
-            run.memory["last"] = scalars
-            run.log(iteration, scalars, f"score {scalars['score']:.3f}  KL {scalars['kl']:.2f}")
+            # 6. Log; adapt beta where it has a target.
+            state.last = scalars_of(episodes, kl) | update_scalars(episodes, returns, updates)
+            state.last["kl_coefficient"] = beta
+            run.log(iteration, state.last, f"score {state.last['score']:.3f}  KL {state.last['kl']:.2f}")
             if config.kl_target is not None:
-                run.memory["kl_coefficient"] = losses.adapt_kl_coefficient(
-                    beta, scalars["kl"], config.kl_target, config.batch, config.kl_horizon
+                state.kl_coefficient = losses.adapt_kl_coefficient(
+                    beta, state.last["kl"], config.kl_target, config.batch, config.kl_horizon
                 )
 
         if config.ema > 0:
             ema.copy_to(models.policy)
-        return publish(setup, config, run, ema)
+        return publish(setup, config, run, ema, state)
+
+
+def roll_out(setup: Setup, config: Config, iteration: int) -> tuple[list[list[int]], Rollouts]:
+    """The prompts of an iteration and one response to each from the policy as it is."""
+    rows = batches.cycle_batch(len(setup.prompts), config.batch, iteration, config.seed, "prompts")
+    prompts = [setup.prompts[i].tolist() for i in rows]
+    seed = runs.derive_seed(config.seed, "rollouts", iteration)
+    sampling = Sampling(config.temperature, setup.max_tokens, setup.stops, seed)
+    return prompts, generate(setup.models.policy, prompts, 1, sampling)
 
 
 def ppo_gradients(
@@ -218,12 +260,12 @@ def ppo_gradients(
     """Add the gradients of the clipped policy and value losses, means over all tokens of the minibatch.
 
     Args:
-        minibatch: rows of the episodes, a micro-batch at a time.
+        minibatch: rows of the episodes, one list per micro-batch.
     """
     tokens = sum(float(episodes.mask[list(rows)].sum()) for rows in minibatch)
-    found = {"policy_loss": 0.0, "value_loss": 0.0, "clipped": 0.0, "ratio_error": 0.0, "approximate_kl": 0.0}
-    for part in minibatch:
-        rows = list(part)
+    sums = {"policy_loss": 0.0, "value_loss": 0.0, "clipped": 0.0, "ratio_error": 0.0, "approximate_kl": 0.0}
+    for micro_batch in minibatch:
+        rows = list(micro_batch)
         prompts, responses = [episodes.prompts[i] for i in rows], [episodes.responses[i] for i in rows]
         length = max(len(response) for response in responses)
         mask, old = episodes.mask[rows, :length], episodes.old_logprobs[rows, :length]
@@ -232,16 +274,16 @@ def ppo_gradients(
         values = values_of(models, prompts, responses)
         value = losses.value_loss(values, episodes.old_values[rows, :length], returns[rows, :length], mask, config.clip)
         ((policy.total + config.value_coefficient * value) / tokens).backward()
-        found["policy_loss"] += policy.total.item() / tokens
-        found["value_loss"] += value.item() / tokens
-        found["clipped"] += policy.clipped.item() / tokens
-        found["ratio_error"] = max(found["ratio_error"], float((policy.ratio - 1).abs().max()))
-        found["approximate_kl"] += float((losses.kl_estimators(old, logprobs.detach()).k3 * mask).sum()) / tokens
-    return found
+        sums["policy_loss"] += policy.total.item() / tokens
+        sums["value_loss"] += value.item() / tokens
+        sums["clipped"] += policy.clipped.item() / tokens
+        sums["ratio_error"] = max(sums["ratio_error"], float((policy.ratio - 1).abs().max()))
+        sums["approximate_kl"] += float((losses.kl_estimators(old, logprobs.detach()).k3 * mask).sum()) / tokens
+    return sums
 
 
-def ptx_gradients(policy: Any, documents: Sequence[list[int]], config: Config) -> float:
-    """Add gamma times the gradient of the mean cross-entropy a token of these documents. Returns that mean."""
+def ptx_gradients(policy: Any, documents: Sequence[Any], config: Config) -> float:
+    """Add gamma times the gradient of the mean cross-entropy per token of these documents. Returns that mean."""
     tokens = sum(len(row) - 1 for row in documents)
     total = 0.0
     ordered = sorted(range(len(documents)), key=lambda i: len(documents[i]))
@@ -252,89 +294,92 @@ def ptx_gradients(policy: Any, documents: Sequence[list[int]], config: Config) -
     return total
 
 
-def scalars_of(episodes: Episodes, kl: losses.KL, returns: Tensor, updates: list[dict[str, float]]) -> dict[str, float]:
-    """What is logged of an iteration: means over episodes or tokens, and over the updates."""
-    mask = episodes.mask
-    unexplained = losses.masked_mean((returns - episodes.old_values) ** 2, mask)
-    spread = losses.masked_mean((returns - losses.masked_mean(returns, mask)) ** 2, mask)
-    return {
-        "score": float(episodes.scores.mean()),
-        "kl": float((kl.k1 * mask).sum(1).mean()),
-        "kl_k2": float((kl.k2 * mask).sum(1).mean()),
-        "kl_k3": float((kl.k3 * mask).sum(1).mean()),
-        "entropy": -float(losses.masked_mean(episodes.old_logprobs, mask)),
-        "response_tokens": float(mask.sum(1).mean()),
-        "finished": float(episodes.finished.float().mean()),
-        "sampler_gap": episodes.sampler_gap,
-        "value_explains": 1 - float(unexplained / spread),
-        "first_ratio_error": updates[0]["ratio_error"],
-    } | {name: sum(update[name] for update in updates) / len(updates) for name in updates[0] if name != "ratio_error"}
-
-
 def prepare(config: Config) -> Setup:
-    """Load the models models, the prompts and the pretraining documents."""
-    data = prompts.load(runs.at_home(config.home, config.prompts))
+    """Load policy and reward model, the prompts and the pretraining documents; says what is used of each."""
     source = loading.load(config.model, config.home)
-    judge = loading.load(config.reward, config.home, "reward")
+    reward = loading.load(config.reward, config.home, "reward")
     tokenizer = source.tokenizer
-    if tokenizer.get_vocab() != judge.tokenizer.get_vocab() or tokenizer.chat_template != judge.tokenizer.chat_template:
+    if (
+        tokenizer.get_vocab() != reward.tokenizer.get_vocab()
+        or tokenizer.chat_template != reward.tokenizer.chat_template
+    ):
         raise UserError("policy and reward model have different tokenizers: train the reward model from this policy")
-    skipped: Counter[str] = Counter()
-    max_tokens = config.max_tokens or default_length(source)
-    asked = [ids for _, ids in render_prompts(source, data.records, max_tokens, skipped)]
-    documents, text = ptx_documents(tokenizer, config, forward.context_of(source.model))
-    summaries = {"prompts": data.summary() | {"unusable": dict(skipped)}} | text
     renderer = templates.renderer_for(source)
     renderer.require_end()
-    manifest = judge.checkpoint.manifest if judge.checkpoint else None
+    context = limits.context_of(source.model, config.context)
+    max_tokens = limits.response_length(source, context, config.max_tokens)
+    longest = limits.prompt_length(context, max_tokens, config.max_prompt_tokens)
+    prompts = load_prompts(config, renderer, longest)
+    needed = total_steps(config) * config.ptx_documents if config.ptx_coefficient > 0 else 0
+    documents, usages = text.load(config.home, config.pretraining_data, renderer, context, needed, config.seed)
+    usages = [prompts.usage, *usages]
+    summaries = {name: summary for usage in usages for name, summary in usage.summaries().items()}
+    manifest = reward.checkpoint.manifest if reward.checkpoint else None
     reference = copy.deepcopy(source.model).requires_grad_(False)
-    value = copy.deepcopy(judge.model)
+    value = copy.deepcopy(reward.model)
     offset = (manifest.reward_offset if manifest else None) or 0.0
-    models = PolicyModels(source.model, reference, judge.model.requires_grad_(False), value, offset, renderer.extend)
+    models = PolicyModels(source.model, reference, reward.model.requires_grad_(False), value, offset, renderer.extend)
     return Setup(
         models,
         tokenizer,
-        (*source.parents, *judge.parents),
+        templates.system_of(source),
+        (*source.parents, *reward.parents),
         source.base_model,
-        asked,
+        prompts.items,
         documents,
         max_tokens,
         renderer.stop_ids,
-        templates.system_of(source),
         summaries,
-        [source.key, judge.key, *(summary["sha256"] for summary in summaries.values())],
+        [source.key, reward.key, *(summary["sha256"] for summary in summaries.values())],
     )
 
 
-def ptx_documents(tokenizer: Any, config: Config, context: int) -> tuple[list[list[int]], dict[str, Any]]:
-    """As many pretraining rows as the run uses, drawn from the first ten times as many; and their source."""
-    if config.ptx_coefficient <= 0 or config.pretraining_data is None:
-        return [], {}
-    wanted = config.iterations * config.steps_per_iteration * config.ptx_documents
-    text = pretraining.load(runs.at_home(config.home, config.pretraining_data), limit=10 * wanted)
-    chosen = runs.rng_for(config.seed, "ptx").sample(text.records, min(wanted, len(text.records)))
-    return document_rows(tokenizer, chosen, context), {"pretraining": text.summary()}
+def load_prompts(config: Config, renderer: Renderer, longest: int) -> Rows[Ragged]:
+    """Prompts of at most `longest` tokens."""
+    selection = reading.select(
+        config.home,
+        reading.PROMPTS,
+        config.prompts,
+        limit=config.limit,
+        seed=config.seed,
+        hygiene=config.hygiene,
+    )
+    rows = rendering.prompts(config.home, selection, renderer, longest)
+    limits.report(rows.usage)
+    return splits.weighted(rows, selection.weights, config.seed)
+
+
+def total_steps(config: Config) -> int:
+    """Optimizer steps of the whole run."""
+    return config.iterations * config.steps_per_iteration
 
 
 def check(config: Config) -> None:
     """Raise `UserError` for settings that contradict each other, before anything is loaded."""
-    if config.ptx_coefficient > 0 and config.pretraining_data is None:
+    if config.ptx_coefficient > 0 and not config.pretraining_data:
         raise UserError("--ptx-coefficient needs --pretraining-data FILE")
-    if min(config.iterations, config.epochs, config.batch, config.minibatch) < 1:
-        raise UserError("--iterations, --epochs, --batch and --minibatch must be at least 1")
+    if min(config.iterations, config.epochs, config.batch, config.minibatch, config.ptx_documents) < 1:
+        raise UserError("--iterations, --epochs, --batch, --minibatch and --ptx-documents must be at least 1")
     if config.batch % config.minibatch:
-        raise UserError(f"--batch {config.batch} is no multiple of --minibatch {config.minibatch}: change one")
+        raise UserError(f"--batch {config.batch} is not a multiple of --minibatch {config.minibatch}: change one")
     if config.temperature <= 0:
         raise UserError("--temperature must be above 0: PPO learns from samples")
 
 
-def publish(setup: Setup, config: Config, run: runs.Run, ema: Ema) -> Checkpoint:
-    """Publish the policy with a probe of its own likeliest answers."""
-    policy, asked = setup.models.policy, setup.prompts[: probes.PROBES]
-    drawn = generate(policy, asked, 1, Sampling(0.0, setup.max_tokens, setup.stops, config.seed))
-    last = {f"last/{name}": value for name, value in run.memory["last"].items()}
-    counts = {"optimizer_steps": run.memory["optimizer_steps"], "episodes": config.iterations * config.batch}
+def publish(setup: Setup, config: Config, run: runs.Run, ema: Ema, state: State) -> Checkpoint:
+    """Publish the policy as it is now: with its average weights, where they are averaged.
+
+    Figures under `raw/` are those of the last iteration's rollouts and updates, of the policy as it was trained;
+    those under `published/` are of the published weights, on one more batch of prompts. `score` is the mean reward,
+    the offset subtracted and unfinished responses penalised.
+    """
+    policy, prompts = setup.models.policy, [row.tolist() for row in setup.prompts[: probes.PROBES]]
+    likeliest = generate(policy, prompts, 1, Sampling(0.0, setup.max_tokens, setup.stops, config.seed))
+    raw = {f"raw/{name}": value for name, value in state.last.items()}
+    published = {f"published/{name}": value for name, value in measure(setup, config).items()}
+    counts = {"optimizer_steps": state.optimizer_steps, "episodes": config.iterations * config.batch}
     weights = {"weights": "ema", "ema_decay": ema.decay} if config.ema > 0 else {"weights": "last"}
+    run.log(config.iterations, published)
     return publishing.publish(
         policy,
         setup.tokenizer,
@@ -345,12 +390,21 @@ def publish(setup: Setup, config: Config, run: runs.Run, ema: Ema) -> Checkpoint
         parents=setup.parents,
         base_model=setup.base_model,
         generation={"temperature": config.temperature, "top_p": 1.0, "max_tokens": setup.max_tokens},
-        probe=probes.policy_probe(policy, [[*p, *r] for p, r in zip(asked, drawn.ids, strict=True)]),
+        probe=probes.policy_probe(policy, [[*p, *r] for p, r in zip(prompts, likeliest.ids, strict=True)]),
         config=run.config,
         data=setup.summaries,
         seed=config.seed,
-        metrics=counts | weights | last,
+        metrics=counts | weights | raw | published,
     )
+
+
+def measure(setup: Setup, config: Config) -> dict[str, float]:
+    """Scalars of the policy as it is now, on the batch of prompts after those of the last iteration."""
+    prompts, rollouts = roll_out(setup, config, config.iterations)
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(rollouts.ids[i]))
+    micro_batches = batches.chunks(order, config.micro_batch or config.minibatch)
+    episodes = evaluate(setup.models, prompts, rollouts, micro_batches, config.temperature)
+    return scalars_of(episodes, losses.kl_estimators(episodes.old_logprobs, episodes.reference_logprobs))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -2,40 +2,45 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
+import numpy as np
 import tyro
 from transformers import AutoTokenizer
 
 from training.artifacts.checkpoints import Checkpoint
 from training.artifacts.errors import UserError
-from training.artifacts.layouts import pretraining
+from training.data import reading, rendering, splits
+from training.data.documents import document_marks
+from training.data.items import Rows
+from training.data.ragged import Packed, Ragged
+from training.data.usage import Usage
 from training.models import building, forward, hardware, optimization, probes, publishing
 from training.rl import batches
 from training.rl.losses import token_logprobs
 from training.runtime import runs
 from training.runtime.configuration import parse
-
-ENCODED_AT_ONCE = 10_000
+from training.stages import limits
 
 
 @dataclass(frozen=True)
 class Config:
     """Train a base model on text."""
 
-    data: str
-    """Text: a .txt or .jsonl file, a folder or a hub id."""
+    data: tuple[str, ...]
+    """Text: .txt or .jsonl files, folders or hub ids (ID[:configuration][@split]), each with an optional weight:
+    A B=2 takes every document of A once and of B twice per pass, B=0.5 a random half of B. All of it is tokenized
+    before the first step, once; --limit bounds that."""
     tokenizer: str = "{home}/tokenizer/default"
     """Folder of the tokenizer, or a hub id."""
-    validation: str | None = None
-    """Held-out text for the loss; without it one document in a hundred is held out."""
+    validation: tuple[str, ...] = ()
+    """Held-out text for the loss; left out, one document in a hundred is held out."""
     layout: Literal["documents", "packed"] = "packed"
-    """`documents`: each document is a row, rows of like length together; longer ones are cut at the context.
+    """`documents`: each document is a row, rows of like length together; longer ones are split at the context.
     `packed`: documents follow each other in rows of `context` tokens."""
     hidden_size: int = 256
     """Width of the model."""
@@ -52,7 +57,7 @@ class Config:
     tokens: int = 20_000_000
     """Number of tokens to train on, padding not counted; passes over the data are repeated as needed."""
     batch_tokens: int = 8192
-    """Tokens a step."""
+    """Tokens per step."""
     learning_rate: float = 1e-3
     """Peak learning rate."""
     warmup: float = 0.02
@@ -62,11 +67,19 @@ class Config:
     weight_decay: float = 0.01
     """AdamW's weight decay."""
     limit: int | None = None
-    """Use this many documents at most."""
+    """Use this many documents at most, drawn at random."""
     seed: int = 0
     """Seed of the initial weights and of the order of the data."""
     home: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs")
     """Where everything is written."""
+
+
+class Data(NamedTuple):
+    """Rows to train on and held-out ones, as views into the cache."""
+
+    training: Ragged | Packed
+    validation: Ragged | Packed
+    usages: list[Usage]
 
 
 def train(config: Config) -> Checkpoint:
@@ -74,15 +87,12 @@ def train(config: Config) -> Checkpoint:
     check(config)
     hardware.set_threads()
     tokenizer = load_tokenizer(runs.at_home(config.home, config.tokenizer))
-    data = pretraining.load(runs.at_home(config.home, config.data), limit=config.limit)
-    held_out = pretraining.load(runs.at_home(config.home, config.validation)) if config.validation else None
-    texts, validation_texts = _split(data.records, held_out.records if held_out else None)
-    rows = training_rows(tokenizer, texts, config)
-    validation = _rows(tokenizer, validation_texts, config)
-    lengths = [len(row) for row in rows]
-    plan = _plan(lengths, config)
+    data = prepare(config, tokenizer)
+    lengths = data.training.lengths.tolist()
+    plan = plan_steps(lengths, config)
 
-    inputs = [data.sha256, hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()]
+    summaries = {name: summary for usage in data.usages for name, summary in usage.summaries().items()}
+    inputs = [*(summary["sha256"] for summary in summaries.values()), rendering.tokenizer_hash(tokenizer)]
     with runs.Run(config.home, "pretrain", config, inputs) as run:
         model = building.new_llama(
             tokenizer,
@@ -102,7 +112,7 @@ def train(config: Config) -> Checkpoint:
             # 1. The rate: a short rise, a plateau, a line down to 0.
             optimization.set_rate(optimizer, _rate(step, len(plan), config))
             # 2. Mean cross-entropy over the step's tokens.
-            batch = [rows[i] for i in plan[step]]
+            batch = [data.training[i] for i in plan[step]]
             loss = next_token_loss(model, batch) / sum(len(row) - 1 for row in batch)
             loss.backward()
             # 3. One optimizer step.
@@ -118,7 +128,7 @@ def train(config: Config) -> Checkpoint:
                     f"loss {loss.item():.3f}  {speed:,.0f} tokens/s",
                 )
 
-        loss_held_out = held_out_loss(model, validation, config.batch_tokens)
+        loss_held_out = held_out_loss(model, data.validation, config.batch_tokens)
         run.log(len(plan), {"held_out_loss": loss_held_out})
         return publishing.publish(
             model,
@@ -127,9 +137,9 @@ def train(config: Config) -> Checkpoint:
             stage="pretrain",
             kind="policy",
             generation={"temperature": 1.0, "top_p": 1.0, "max_tokens": min(64, config.context // 2)},
-            probe=probes.policy_probe(model, validation[: probes.PROBES]),
+            probe=probes.policy_probe(model, [row.tolist() for row in data.validation[: probes.PROBES]]),
             config=run.config,
-            data={"text": data.summary()} | ({"validation": held_out.summary()} if held_out else {}),
+            data=summaries,
             seed=config.seed,
             metrics={
                 "held_out_loss": loss_held_out,
@@ -141,43 +151,72 @@ def train(config: Config) -> Checkpoint:
 
 
 def load_tokenizer(name: str) -> Any:
-    """A tokenizer by folder or hub id. Raises `UserError` where there is none, or one that ends no document."""
+    """A tokenizer by folder or hub id. Raises `UserError` where there is none, or it cannot end a document."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError):
         raise UserError(f"no tokenizer at {name}: run `python -m training tokenizer` first, or name another") from None
-    if tokenizer.eos_token_id is None:
-        raise UserError(f"the tokenizer at {name} has no end token: add an eos_token to it, or name another")
+    document_marks(tokenizer)
     return tokenizer
 
 
 def check(config: Config) -> None:
     """Raise `UserError` for settings that contradict each other, before anything is loaded."""
-    if min(config.tokens, config.batch_tokens, config.layers, config.heads, config.context) < 1:
-        raise UserError("--tokens, --batch-tokens, --layers, --heads and --context must be at least 1")
+    if min(config.tokens, config.batch_tokens, config.layers, config.heads, config.context - 1) < 1:
+        raise UserError("--tokens, --batch-tokens, --layers and --heads must be at least 1, and --context at least 2")
     if config.hidden_size % (2 * config.heads):
-        raise UserError(f"--hidden-size {config.hidden_size} is no even multiple of --heads {config.heads}: change one")
+        raise UserError(
+            f"--hidden-size {config.hidden_size} is not an even multiple of --heads {config.heads}: change one"
+        )
 
 
-def document_rows(tokenizer: Any, texts: Sequence[str], context: int) -> list[list[int]]:
-    """Each document as one row between its begin and end tokens; a longer one is cut into rows of `context`."""
-    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    rows = []
-    for ids in tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]:
-        row = [*begin, *ids, tokenizer.eos_token_id]
-        rows += [row[start : start + context] for start in range(0, len(row), context)]
-    return [row for row in rows if len(row) > 1]
+def prepare(config: Config, tokenizer: Any) -> Data:
+    """Rows of text to train on, no more than the run uses, and held-out ones; says what is used of each."""
+    marks = document_marks(tokenizer)
+    selection = reading.select(config.home, reading.DOCUMENTS, config.data, limit=config.limit, seed=config.seed)
+    rows = rendering.documents(config.home, selection, tokenizer, marks)
+    usages = [_noted(rows, config)]
+    limits.report(usages[0])
+    if config.validation:
+        others = reading.select(config.home, reading.DOCUMENTS, config.validation, role="validation")
+        split = splits.against(rows, rendering.documents(config.home, others, tokenizer, marks))
+        usages.append(_noted(split.held_out, config))
+        limits.report(usages[1])
+    else:
+        split = splits.hold_out_documents(rows, 100)
+    limits.report_split(split)
+    training = splits.weighted(split.training, selection.weights, config.seed).items
+    return Data(_laid_out(_shuffled(training, config), config), _laid_out(split.held_out.items, config), usages)
 
 
-def next_token_loss(model: Any, rows: Sequence[Sequence[int]]) -> Any:
+def _shuffled(documents: Ragged, config: Config) -> Ragged:
+    """Documents in random order, no more than hold the tokens that the run uses."""
+    order = list(range(len(documents)))
+    runs.rng_for(config.seed, "documents").shuffle(order)
+    ends = np.cumsum(documents.lengths[order], dtype=np.int64)
+    enough = int(np.searchsorted(ends, config.tokens)) + 1
+    return documents.take(order[:enough])
+
+
+def _laid_out(documents: Ragged, config: Config) -> Ragged | Packed:
+    """Documents as rows of at most `context` tokens. Rows do not overlap: each token is predicted once per pass."""
+    return documents.cut(config.context) if config.layout == "documents" else Packed(documents, config.context)
+
+
+def _noted(rows: Rows[Ragged], config: Config) -> Usage:
+    """What was used, with a remark where documents are split."""
+    return splits.split_documents(rows, config.context).usage if config.layout == "documents" else rows.usage
+
+
+def next_token_loss(model: Any, rows: Sequence[Any]) -> Any:
     """Sum of the cross-entropy of every token after the first of its row."""
     labels = forward.pad_right([row[1:] for row in rows], 0)
     mask = forward.response_mask([row[1:] for row in rows])
     return -(token_logprobs(forward.logits_of(model, rows), labels) * mask).sum()
 
 
-def held_out_loss(model: Any, rows: Sequence[Sequence[int]], batch_tokens: int) -> float:
-    """Mean cross-entropy a token, nats."""
+def held_out_loss(model: Any, rows: Sequence[Any], batch_tokens: int) -> float:
+    """Mean cross-entropy per token, nats."""
     total = 0.0
     for batch in batches.token_batches([len(row) for row in rows], batch_tokens, "held out"):
         total += float(
@@ -186,40 +225,7 @@ def held_out_loss(model: Any, rows: Sequence[Sequence[int]], batch_tokens: int) 
     return total / sum(len(row) - 1 for row in rows)
 
 
-def training_rows(tokenizer: Any, texts: Sequence[str], config: Config) -> list[list[int]]:
-    """Rows of documents in random order, until there are as many tokens as the run uses."""
-    order = list(range(len(texts)))
-    runs.rng_for(config.seed, "documents").shuffle(order)
-    rows: list[list[int]] = []
-    tokens = 0
-    with runs.CONSOLE.status(f"tokenizing {len(texts):,} documents"):
-        for part in batches.chunks(order, ENCODED_AT_ONCE):
-            found = _rows(tokenizer, [texts[i] for i in part], config)
-            rows += found
-            tokens += sum(map(len, found))
-            if tokens >= config.tokens:
-                break
-    return rows
-
-
-def _rows(tokenizer: Any, texts: Sequence[str], config: Config) -> list[list[int]]:
-    rows = document_rows(tokenizer, texts, config.context if config.layout == "documents" else 10**9)
-    if config.layout == "documents":
-        return rows
-    # The end token stands between documents; rows do not overlap, so each token is predicted once an epoch.
-    stream = [token for row in rows for token in row]
-    return [stream[a : a + config.context] for a in range(0, len(stream) - 1, config.context)]
-
-
-def _split(texts: list[str], held_out: list[str] | None) -> tuple[list[str], list[str]]:
-    if held_out is not None:
-        return texts, held_out
-    if len(texts) < 2:
-        raise UserError("one document cannot be split: give --validation FILE")
-    return [t for i, t in enumerate(texts) if i % 100 != 1], [t for i, t in enumerate(texts) if i % 100 == 1]
-
-
-def _plan(lengths: Sequence[int], config: Config) -> list[list[int]]:
+def plan_steps(lengths: Sequence[int], config: Config) -> list[list[int]]:
     """Batches until the budget of tokens is used up."""
     plan: list[list[int]] = []
     left, epoch = config.tokens, 0

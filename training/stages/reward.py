@@ -3,98 +3,109 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+import numpy as np
 import tyro
 
 from training.artifacts.checkpoints import Checkpoint
-from training.artifacts.comparisons import Comparison, pairs_of
 from training.artifacts.errors import UserError
-from training.artifacts.layouts import comparisons, demonstrations
-from training.artifacts.loading import Loaded
 from training.artifacts.rendering import Renderer
-from training.data import hygiene
-from training.data.rendering import plain, usable_rows
+from training.data import reading, rendering, splits
+from training.data.items import Ranking, Rankings
+from training.data.usage import Usage
 from training.models import building, forward, hardware, loading, optimization, probes, publishing, templates
 from training.rl import batches
 from training.rl.losses import Pair, ranking_loss
 from training.runtime import runs
 from training.runtime.configuration import parse
+from training.stages import limits
 
-OFFSET_ROWS = 1000  # demonstrations whose mean score is the offset
+HELD_OUT = 0.1  # share of users whose comparisons are held out where no --validation is given
+OFFSET_ROWS = 1000  # rows whose mean score is the offset
+MEASURED_TOGETHER = 16  # prompts per forward pass after training, unless --micro-batch says otherwise
+ADAM_EPS = 1e-5  # ours; PPO's value model, which starts from this one, has the same
 
 
 @dataclass(frozen=True)
 class Config:
     """Train a reward model on comparisons."""
 
-    data: str
-    """Comparisons: frozen rankings, or public preference data (a file, a folder or a hub id)."""
+    data: tuple[str, ...]
+    """Comparisons: frozen rankings or public preference data, as files, folders or hub ids
+    (ID[:configuration][@split]), each with an optional weight: A B=2 takes every row of A once and of B twice per
+    epoch, B=0.5 a random half of B."""
     model: str = "sft"
     """Where to start: checkpoint id, stage (its newest), folder or hub id."""
-    validation: str | None = None
-    """Held-out comparisons; without it one user in ten (or prompt, without users) is held out."""
-    demonstrations: str | None = None
-    """Demonstrations whose mean score becomes 0; without it the training responses take their place."""
+    validation: tuple[str, ...] = ()
+    """Held-out comparisons; left out, those of one user in ten are held out (of one prompt in ten, where fewer than
+    ten users are known)."""
+    demonstrations: tuple[str, ...] = ()
+    """Demonstrations whose mean score becomes 0 (Ouyang et al. 2022, section 3.5); left out, a random sample of all
+    training responses, good and bad, takes their place."""
     epochs: int = 1
-    """Passes over the comparisons."""
+    """Passes over the comparisons. 1 (Ouyang et al. 2022, appendix C)."""
     learning_rate: float = 9e-6
-    """Peak learning rate; it falls to a tenth along a cosine."""
+    """Peak learning rate; it falls to a tenth along a cosine. 9e-6 (Ouyang et al. 2022, appendix C)."""
     batch: int = 64
-    """Prompts a step; all responses of a prompt are in the same step."""
+    """Prompts per step; all responses of a prompt are in the same step. 64 (Ouyang et al. 2022, appendix C)."""
     micro_batch: int | None = None
-    """Prompts a forward pass; smaller needs less memory and changes nothing else."""
+    """Prompts per forward pass; smaller needs less memory and changes nothing else."""
     max_grad_norm: float = 1.0
-    """Gradients are scaled down to this norm."""
+    """Gradients are scaled down to this norm. Ours."""
     freeze_embeddings: bool = False
-    """Leave embeddings and output head as they are, so that words which the data lacks stay as able as others."""
+    """Freeze embeddings, so that words absent from the data keep their pretrained meaning."""
+    context: int | None = None
+    """Greatest number of tokens of a prompt with a response; longer responses are left out of their comparison. Left
+    out, the model's own, at most 2,048 (Ouyang et al. 2022, appendix C)."""
+    hygiene: bool = False
+    """Leave out comparisons with personal information."""
     limit: int | None = None
-    """Use this many comparisons at most."""
+    """Use this many comparisons at most, sample at random."""
     seed: int = 0
     """Seed of the head and of the order of the data."""
     home: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs")
     """Where everything is written."""
 
 
-class Ranking(NamedTuple):
-    """One comparison as token ids: a row a response, and the pairs among them."""
+class Data(NamedTuple):
+    """Rankings, as views into the cache, and the rows whose mean score becomes 0.
 
-    rows: list[list[int]]
-    pairs: list[Pair]
-    words: list[int]  # length of each response's text in words
-    group: str
+    Attributes:
+        offset_from: what those rows are, for the manifest.
+        split_by: what training and held-out rankings differ in: user, prompt or file.
+    """
+
+    training: Rankings
+    held_out: Rankings
+    offset_rows: list[list[int]]
+    offset_from: str
+    split_by: str
+    usages: list[Usage]
 
 
 def train(config: Config) -> Checkpoint:
     """Train and publish a reward model."""
+    check(config)
     hardware.set_threads()
-    data = comparisons.load(runs.at_home(config.home, config.data), limit=config.limit)
-    training, validation, summaries = _split(data, config)
     source = loading.load(config.model, config.home)
-    tokenizer, context = source.tokenizer, forward.context_of(source.model)
-    model = building.new_scalar_head(source.path, tokenizer.pad_token_id, config.seed)
     renderer = templates.renderer_for(source)
     renderer.require_end()
-    skipped: Counter[str] = Counter()
-    rankings = rankings_of(renderer, training, context, skipped)
-    held_out = rankings_of(renderer, validation, context, skipped)
-    if not rankings or not held_out:
-        reasons = "; ".join(f"{count} x {reason}" for reason, count in skipped.most_common(3))
-        raise UserError(f"{config.data} leaves no comparison for training and validation ({reasons}): give more data")
-    answers, more = _answers(renderer, rankings, context, config)
-    summaries = {"comparisons": data.summary() | {"unusable": dict(skipped)}} | summaries | more
-    sizes = [sum(map(len, ranking.rows)) for ranking in rankings]
+    context = limits.context_of(source.model, config.context)
+    data = prepare(config, renderer, context)
+    model = building.new_scalar_head(source.path, source.tokenizer.pad_token_id, config.seed)
+    sizes = data.training.sizes().tolist()
     plan = [b for epoch in range(config.epochs) for b in batches.epoch_batches(sizes, config.batch, config.seed, epoch)]
 
+    summaries = {name: summary for usage in data.usages for name, summary in usage.summaries().items()}
     hashes = [summary["sha256"] for summary in summaries.values()]
     with runs.Run(config.home, "reward", config, [source.key, *hashes]) as run:
         if config.freeze_embeddings:
             building.freeze_embeddings(model)
-        optimizer = optimization.adamw([(model, config.learning_rate)], eps=1e-5)
+        optimizer = optimization.adamw([(model, config.learning_rate)], eps=ADAM_EPS)
         run.resume(model=model, optimizer=optimizer)
 
         for step in run.steps(len(plan), "reward model"):
@@ -102,8 +113,8 @@ def train(config: Config) -> Checkpoint:
             # Each response goes forward once; a prompt's pairs are averaged, then the prompts of the whole batch.
             loss = 0.0
             for part in batches.chunks(plan[step], config.micro_batch):
-                chosen = [rankings[i] for i in part]
-                share = loss_of(model, chosen) * len(chosen) / len(plan[step])
+                rankings = [data.training[i] for i in part]
+                share = loss_of(model, rankings) * len(rankings) / len(plan[step])
                 share.backward()
                 loss += share.item()
             norm = optimization.clip_gradients([model], config.max_grad_norm)
@@ -112,14 +123,14 @@ def train(config: Config) -> Checkpoint:
             if step % 5 == 0:
                 run.log(step, {"loss": loss, "gradient_norm": norm}, f"loss {loss:.3f}")
 
-        metrics = measure(model, rankings, held_out)
+        metrics = measure(model, data.training, data.held_out, config.micro_batch or MEASURED_TOGETHER)
         run.log(len(plan), {name: value for name, value in metrics.items() if isinstance(value, float)})
-        offset = sum(map(float, forward.batched(lambda rows: forward.scores_of(model, rows), 64, answers))) / len(
-            answers
+        scores = forward.batched(
+            lambda rows: forward.scores_of(model, rows), config.micro_batch or MEASURED_TOGETHER, data.offset_rows
         )
         return publishing.publish(
             model,
-            tokenizer,
+            source.tokenizer,
             config.home,
             stage="reward",
             kind="reward",
@@ -127,74 +138,99 @@ def train(config: Config) -> Checkpoint:
             stop_ids=renderer.stop_ids,
             parents=source.parents,
             base_model=source.base_model,
-            reward_offset=offset,
-            probe=probes.reward_probe(model, answers[: probes.PROBES]),
+            reward_offset=sum(map(float, scores)) / len(scores),
+            probe=probes.reward_probe(model, data.offset_rows[: probes.PROBES]),
             config=run.config,
             data=summaries,
             seed=config.seed,
-            metrics=metrics | {"offset_from": "demonstrations" if config.demonstrations else "training responses"},
+            metrics=metrics | {"offset_from": data.offset_from, "split_by": data.split_by},
         )
 
 
-def loss_of(model: Any, chosen: Sequence[Ranking]) -> Any:
+def check(config: Config) -> None:
+    """Raise `UserError` for settings that make no sense, before anything is loaded."""
+    if min(config.epochs, config.batch) < 1:
+        raise UserError("--epochs and --batch must be at least 1")
+
+
+def prepare(config: Config, renderer: Renderer, context: int) -> Data:
+    """Comparisons, held-out comparisons and the rows of the offset as token ids; says what is used of each."""
+    selection = reading.select(
+        config.home, reading.COMPARISONS, config.data, limit=config.limit, seed=config.seed, hygiene=config.hygiene
+    )
+    rows = rendering.comparisons(config.home, selection, renderer, context)
+    limits.report(rows.usage)
+    usages = [rows.usage]
+    if config.validation:
+        others = reading.select(config.home, reading.COMPARISONS, config.validation, role="validation")
+        split = splits.against(rows, rendering.comparisons(config.home, others, renderer, context))
+        usages.append(split.held_out.usage)
+        limits.report(split.held_out.usage)
+    else:
+        split = splits.hold_out(rows, HELD_OUT)
+    limits.report_split(split)
+    training = splits.weighted(split.training, selection.weights, config.seed).items
+    if not config.demonstrations:
+        responses = responses_of(training, OFFSET_ROWS, config.seed)
+        words = f"a random {len(responses):,} of all training responses"
+        return Data(training, split.held_out.items, responses, words, split.by, usages)
+    written = reading.select(
+        config.home, reading.DEMONSTRATIONS, config.demonstrations, limit=OFFSET_ROWS, seed=config.seed
+    )
+    demonstrations = rendering.demonstrations(config.home, written, renderer, context)
+    limits.report(demonstrations.usage)
+    offset_rows = [row.tolist() for row in demonstrations.items.ids]
+    return Data(
+        training, split.held_out.items, offset_rows, "demonstrations", split.by, [*usages, demonstrations.usage]
+    )
+
+
+def responses_of(rankings: Rankings, count: int, seed: int) -> list[list[int]]:
+    """A random sample of the responses of all rankings, best and worst alike, as rows with their prompts."""
+    places = rankings.places.joined()
+    sample = runs.rng_for(seed, "offset").sample(range(len(places)), min(count, len(places)))
+    return [rankings.rows[int(places[place])].tolist() for place in sample]
+
+
+def loss_of(model: Any, rankings: Sequence[Ranking]) -> Any:
     """Mean over the prompts of the mean loss of their decided pairs."""
-    scores = forward.ranking_scores(model, [ranking.rows for ranking in chosen])
+    scores = forward.ranking_scores(model, [ranking.rows for ranking in rankings])
     groups, start = [], 0
-    for ranking in chosen:
+    for ranking in rankings:
         groups.append((range(start, start + len(ranking.rows)), ranking.pairs))
         start += len(ranking.rows)
     return ranking_loss(scores, groups)
 
 
-def rankings_of(renderer: Renderer, found: Sequence[Comparison], context: int, skipped: Counter[str]) -> list[Ranking]:
-    """Comparisons as token ids; responses and comparisons that cannot be used are counted in `skipped`."""
-    conversations = [[*plain(c.messages), {"role": "assistant", "content": r.text}] for c in found for r in c.responses]
-    with runs.CONSOLE.status(f"rendering {len(conversations):,} responses"):
-        rows = iter(usable_rows(renderer, conversations, context, skipped))
-    rankings = []
-    for comparison in found:
-        kept = [next(rows) for _ in comparison.responses]
-        place = {old: new for new, old in enumerate(i for i, row in enumerate(kept) if row is not None)}
-        pairs = [(place[i], place[j], o) for i, j, o in pairs_of(comparison) if i in place and j in place]
-        ties = sum(outcome == 0 for _, _, outcome in pairs)
-        if ties == len(pairs):
-            skipped["no decided pair"] += 1
-            continue
-        skipped["tied pair"] += ties
-        rankings.append(
-            Ranking(
-                rows=[row for row in kept if row is not None],
-                pairs=[pair for pair in pairs if pair[2] != 0],
-                words=[len(comparison.responses[i].text.split()) for i in place],
-                group=comparison.labeler_group or "all",
-            )
-        )
-    return rankings
-
-
-def measure(model: Any, training: Sequence[Ranking], held_out: Sequence[Ranking]) -> dict[str, Any]:
+def measure(model: Any, training: Sequence[Ranking], held_out: Sequence[Ranking], size: int) -> dict[str, Any]:
     """Accuracy on held-out pairs, by group of labelers, beside what length alone would reach.
 
-    The baseline prefers longer or shorter responses, whichever the training pairs prefer. Equal scores count half.
+    The baseline prefers longer or shorter responses, in tokens, whichever the training pairs prefer. Equal scores
+    count half.
+
+    Args:
+        size: prompts per forward pass.
     """
-    by_prompt = [ranking.rows for ranking in held_out]
-    scores = iter(map(float, forward.batched(lambda part: forward.ranking_scores(model, part), 16, by_prompt)))
-    scored = [(ranking, [next(scores) for _ in ranking.rows]) for ranking in held_out]
-    longer = sum(_right(ranking.words, ranking.pairs) - len(ranking.pairs) / 2 for ranking in training) >= 0
+    values = list(
+        map(float, forward.batched(lambda part: forward.ranking_scores(model, [r.rows for r in part]), size, held_out))
+    )
+    ends = np.cumsum([len(ranking.rows) for ranking in held_out])
+    scored = [(r, values[end - len(r.rows) : end]) for r, end in zip(held_out, ends, strict=True)]
+    longer = sum(_right(r.lengths, r.pairs) - len(r.pairs) / 2 for r in training) >= 0
     sign = 1 if longer else -1
     metrics: dict[str, Any] = {
         "training_comparisons": len(training),
         "length_baseline": "longer" if longer else "shorter",
     }
     for group in sorted({ranking.group for ranking in held_out}):
-        of_group = [(ranking, values) for ranking, values in scored if ranking.group == group]
+        of_group = [(ranking, scores) for ranking, scores in scored if ranking.group == group]
         pairs = sum(len(ranking.pairs) for ranking, _ in of_group)
-        right = sum(_right(values, ranking.pairs) for ranking, values in of_group)
-        by_length = sum(_right([sign * w for w in ranking.words], ranking.pairs) for ranking, _ in of_group)
+        right = sum(_right(scores, ranking.pairs) for ranking, scores in of_group)
+        by_length = sum(_right([sign * n for n in ranking.lengths], ranking.pairs) for ranking, _ in of_group)
         metrics[f"pairs/{group}"] = pairs
         metrics[f"accuracy/{group}"] = right / pairs
         metrics[f"length_accuracy/{group}"] = by_length / pairs
-    metrics["held_out_loss"] = sum(_loss(values, ranking.pairs) for ranking, values in scored) / len(scored)
+    metrics["held_out_loss"] = sum(_loss(scores, ranking.pairs) for ranking, scores in scored) / len(scored)
     return metrics
 
 
@@ -207,28 +243,6 @@ def _right(values: Sequence[float], pairs: Sequence[Pair]) -> float:
 def _loss(values: Sequence[float], pairs: Sequence[Pair]) -> float:
     margins = [(values[i] - values[j]) * outcome for i, j, outcome in pairs]
     return sum(max(0.0, -m) + math.log1p(math.exp(-abs(m))) for m in margins) / len(margins)
-
-
-def _split(data: Loaded[Comparison], config: Config) -> tuple[list[Comparison], list[Comparison], dict[str, Any]]:
-    if config.validation is not None:
-        held_out = comparisons.load(runs.at_home(config.home, config.validation))
-        return data.records, held_out.records, {"validation": held_out.summary()}
-    training, validation = hygiene.split_by_user(data.records, 0.1)
-    return training, validation, {}
-
-
-def _answers(
-    renderer: Renderer, rankings: Sequence[Ranking], context: int, config: Config
-) -> tuple[list[list[int]], dict[str, Any]]:
-    """The rows whose mean score is the offset."""
-    if config.demonstrations is None:
-        return [ranking.rows[0] for ranking in rankings[:OFFSET_ROWS]], {}
-    loaded = demonstrations.load(runs.at_home(config.home, config.demonstrations))
-    conversations = [plain(d.messages) for d in loaded.records[:OFFSET_ROWS]]
-    found = [row for row in usable_rows(renderer, conversations, context, Counter()) if row is not None]
-    if not found:
-        raise UserError(f"no demonstration of {config.demonstrations} fits the context of {context} tokens")
-    return found, {"demonstrations": loaded.summary()}
 
 
 def main(arguments: Sequence[str]) -> int:

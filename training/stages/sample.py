@@ -1,54 +1,64 @@
-"""Sampling K responses a prompt, for people or the miniature world's labelers to rank."""
+"""Sampling K responses per prompt, for people or the miniature world's labelers to rank."""
 
 from __future__ import annotations
 
 import json
 import random
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
-from rich.progress import track
 
 from training.artifacts import comparisons
 from training.artifacts.comparisons import Comparison, Response
+from training.artifacts.conversations import Refusal, sentence
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
-from training.artifacts.layouts import prompts
 from training.artifacts.layouts.prompts import PromptRecord
-from training.data.rendering import plain, usable_rows
+from training.artifacts.rendering import Renderer
+from training.data import lengths, reading
+from training.data.reading import Selection
+from training.data.usage import SourceUsage, Usage
 from training.miniature import Labeler
-from training.models import forward, hardware, loading, templates
+from training.models import hardware, loading, templates
 from training.rl import batches, rollouts
 from training.runtime import runs
 from training.runtime.configuration import parse
+from training.stages import limits
 
-AT_ONCE = 96  # prompts sampled together
+AT_ONCE = 96  # prompts sampled, and kept, together
 
 
 @dataclass(frozen=True)
 class Config:
     """Sample K responses to each prompt and write them as JSONL; with --labelers, rank them too."""
 
-    prompts: str
-    """Prompts: a file, a folder or a hub id."""
+    prompts: tuple[str, ...]
+    """Prompts: files, folders or hub ids (ID[:configuration][@split])."""
     model: str = "sft"
     """Who answers: checkpoint id, stage (its newest), folder or hub id."""
     k_min: int = 4
-    """Fewest responses a prompt."""
+    """Fewest responses per prompt. 4 (Ouyang et al. 2022, section 3.5)."""
     k_max: int = 9
-    """Most responses a prompt; K is drawn evenly for each."""
+    """Most responses per prompt; K is drawn evenly for each. 9 (Ouyang et al. 2022, section 3.5)."""
     temperature: float = 1.0
     """Sampling temperature."""
+    context: int | None = None
+    """Greatest number of tokens of prompt and response together; left out, the model's own, at most 2,048
+    (Ouyang et al. 2022, appendix C)."""
+    max_prompt_tokens: int = lengths.PROMPT
+    """Longer prompts are left out, never cut. 1k (Ouyang et al. 2022, appendix C)."""
     max_tokens: int | None = None
-    """Greatest length of a response; the checkpoint's default if left out."""
+    """Greatest length of a response in tokens; left out, the checkpoint's default, at most 1,024
+    (Ouyang et al. 2022, appendix C)."""
+    hygiene: bool = False
+    """Leave out repeated prompts, those beyond 200 per user, and those with personal information."""
     limit: int | None = None
-    """Use this many prompts at most."""
+    """Use this many prompts at most, drawn at random."""
     labelers: Literal["miniature"] | None = None
     """Have the miniature world's simulated labelers rank the responses, and freeze the rankings."""
     world: str = ""
@@ -62,74 +72,119 @@ class Config:
     """Where everything is written."""
 
 
+class Prompt(NamedTuple):
+    """A prompt and its token ids, which end with the header of the answer to come."""
+
+    record: PromptRecord
+    ids: list[int]
+
+
 def sample(config: Config) -> Path:
-    """Sample, and rank where asked. Returns the last file written."""
+    """Sample, and rank where that is asked for. Returns the last file written.
+
+    Responses are kept part by part: a run that was stopped or killed continues with the next part, and ends in the same
+    file.
+    """
+    check(config)
+    labelers = _labelers(Path(runs.at_home(config.home, config.world))) if config.labelers else None
+    hardware.set_threads()
+    selection = reading.select(
+        config.home, reading.PROMPTS, config.prompts, limit=config.limit, seed=config.seed, hygiene=config.hygiene
+    )
+    source = loading.load(config.model, config.home)
+    renderer = templates.renderer_for(source)
+    renderer.require_end()
+    context = limits.context_of(source.model, config.context)
+    max_tokens = limits.response_length(source, context, config.max_tokens)
+    prompts, usage = load_prompts(
+        selection, renderer, limits.prompt_length(context, max_tokens, config.max_prompt_tokens)
+    )
+    limits.report(usage)
+    responses = respond(source, renderer, prompts, max_tokens, config, [part.sha256 for part in usage.sources])
+    rows = [
+        asdict(prompt.record) | {"responses": [asdict(r) for r in its_responses]}
+        for prompt, its_responses in zip(prompts, responses, strict=True)
+    ]
+    path = config.home / "samples" / f"{config.name}.jsonl"
+    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    cut = sum(response.finish_reason == "length" for its_responses in responses for response in its_responses)
+    runs.CONSOLE.print(f"{len(rows):,} prompts with responses: {path}", soft_wrap=True)
+    if cut:
+        runs.CONSOLE.print(
+            f"{cut:,} responses were cut off after {max_tokens} tokens (finish_reason `length`): "
+            "reward models leave them out",
+            soft_wrap=True,
+        )
+    return path if labelers is None else _rank(rows, [prompt.record for prompt in prompts], labelers, config)
+
+
+def check(config: Config) -> None:
+    """Raise `UserError` for settings that contradict each other, before anything is loaded."""
     if not 2 <= config.k_min <= config.k_max:
         raise UserError(f"--k-min {config.k_min} and --k-max {config.k_max}: a ranking needs 2 <= k-min <= k-max")
     if config.labelers and not config.world:
         raise UserError("--labelers miniature needs --world, the folder that `python -m training world` wrote")
-    labelers = _labelers(Path(runs.at_home(config.home, config.world))) if config.labelers else None
-    hardware.set_threads()
-    data = prompts.load(runs.at_home(config.home, config.prompts), limit=config.limit)
-    source = loading.load(config.model, config.home)
-    max_tokens = config.max_tokens or default_length(source)
-    skipped: Counter[str] = Counter()
-    pairs = render_prompts(source, data.records, max_tokens, skipped)
-    rows = _respond(source, pairs, max_tokens, config)
-    path = config.home / "samples" / f"{config.name}.jsonl"
-    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    runs.CONSOLE.print(
-        f"{len(rows):,} prompts with responses: {path}; skipped: {dict(data.skipped + skipped) or 'none'}"
-    )
-    if labelers is None:
-        return path
-    return _rank(rows, [record for record, _ in pairs], labelers, config)
 
 
-def default_length(source: loading.Source) -> int:
-    """Greatest length of a response by the checkpoint's manifest, or a quarter of the model's context."""
-    default = source.checkpoint.manifest.generation.get("max_tokens") if source.checkpoint else None
-    return int(default or forward.context_of(source.model) // 4)
+def load_prompts(selection: Selection, renderer: Renderer, longest: int) -> tuple[list[Prompt], Usage]:
+    """Prompts of at most `longest` tokens, with what was left out."""
+    sources = [SourceUsage(path, reading.fingerprint(path, reading.PROMPTS)[0]) for path in selection.sources]
+    entries = list(reading.entries(selection, reading.PROMPTS, sources))
+    prompts = []
+    for entry, row in zip(
+        entries, renderer.prompts([e.record.messages for e in entries], longest=longest), strict=True
+    ):
+        if isinstance(row, Refusal):
+            sources[entry.source].skipped[sentence(row)] += 1
+        else:
+            prompts.append(Prompt(entry.record, row.ids))
+    return prompts, Usage(selection.role, tuple(sources), len(prompts))
 
 
-def render_prompts(
-    source: loading.Source, records: Sequence[PromptRecord], max_tokens: int, skipped: Counter[str]
-) -> list[tuple[PromptRecord, list[int]]]:
-    """Each prompt with its token ids; those that cannot be used are counted in `skipped`.
-
-    Raises:
-        UserError: no prompt leaves room for a response, or the tokenizer has no chat template.
-    """
-    room = forward.context_of(source.model) - max_tokens
-    renderer = templates.renderer_for(source)
-    rows = usable_rows(renderer, [plain(r.messages) for r in records], room, skipped, generation=True)
-    pairs = [(record, row) for record, row in zip(records, rows, strict=True) if row is not None]
-    if not pairs:
-        raise UserError(f"no prompt leaves room for {max_tokens} tokens in the context: lower --max-tokens")
-    return pairs
-
-
-def _respond(
-    source: loading.Source, pairs: Sequence[tuple[PromptRecord, list[int]]], max_tokens: int, config: Config
-) -> list[dict[str, Any]]:
-    """One row a prompt with its K responses."""
-    shape = {"temperature": config.temperature, "top_p": 1.0, "max_tokens": max_tokens, "seed": config.seed}
-    chance = runs.rng_for(config.seed, "k")
-    ks = [chance.randint(config.k_min, config.k_max) for _ in pairs]
-    by_k = sorted(range(len(pairs)), key=lambda i: (ks[i], len(pairs[i][1])))
+def respond(
+    source: loading.Source,
+    renderer: Renderer,
+    prompts: Sequence[Prompt],
+    max_tokens: int,
+    config: Config,
+    hashes: Sequence[str],
+) -> list[list[Response]]:
+    """K responses to each prompt, in the prompts' order."""
+    rng = runs.rng_for(config.seed, "k")
+    ks = [rng.randint(config.k_min, config.k_max) for _ in prompts]
+    by_k = sorted(range(len(prompts)), key=lambda i: (ks[i], len(prompts[i].ids)))
     parts = [part for _, same_k in groupby(by_k, key=lambda i: ks[i]) for part in batches.chunks(list(same_k), AT_ONCE)]
-    responses: list[list[Response]] = [[] for _ in pairs]
-    renderer = templates.renderer_for(source)
-    for part in track(parts, "sampling", console=runs.CONSOLE, transient=True):
-        k = ks[part[0]]
-        seed = runs.derive_seed(config.seed, "sample", part[0])
-        sampling = rollouts.Sampling(config.temperature, max_tokens, renderer.stop_ids, seed, rows=k * AT_ONCE)
-        drawn = rollouts.generate(source.model, [pairs[i][1] for i in part], k, sampling)
-        texts = [renderer.answer(ids) for ids in drawn.ids]
-        for place, (text, finished) in enumerate(zip(texts, drawn.finished, strict=True)):
-            response = Response(text, source.key, shape, "stop" if finished else "length")
-            responses[part[place // k]].append(response)
-    return [asdict(pair[0]) | {"responses": [asdict(r) for r in rs]} for pair, rs in zip(pairs, responses, strict=True)]
+    responses: list[list[Response]] = [[] for _ in prompts]
+    with runs.Run(config.home, "sample", config, [source.key, *hashes]) as run:
+        for number in run.steps(len(parts), "sampling"):
+            part, file = parts[number], run.folder / f"part-{number:05d}.json"
+            if not file.is_file():
+                sampled = sample_part(source, renderer, prompts, part, ks[part[0]], max_tokens, config)
+                write_atomically(file, json.dumps([[asdict(r) for r in its_responses] for its_responses in sampled]))
+            for place, its_responses in zip(part, json.loads(file.read_text()), strict=True):
+                responses[place] = [Response(**response) for response in its_responses]
+    return responses
+
+
+def sample_part(
+    source: loading.Source,
+    renderer: Renderer,
+    prompts: Sequence[Prompt],
+    part: Sequence[int],
+    k: int,
+    max_tokens: int,
+    config: Config,
+) -> list[list[Response]]:
+    """K responses to each prompt of a part: those of prompts with these numbers."""
+    seed = runs.derive_seed(config.seed, "sample", part[0])
+    shape = {"temperature": config.temperature, "top_p": 1.0, "max_tokens": max_tokens, "seed": config.seed}
+    sampling = rollouts.Sampling(config.temperature, max_tokens, renderer.stop_ids, seed, rows=k * AT_ONCE)
+    sampled = rollouts.generate(source.model, [prompts[i].ids for i in part], k, sampling)
+    responses = [
+        Response(renderer.answer(ids), source.key, shape, "stop" if finished else "length")
+        for ids, finished in zip(sampled.ids, sampled.finished, strict=True)
+    ]
+    return [responses[start : start + k] for start in range(0, len(responses), k)]
 
 
 def _rank(
@@ -141,22 +196,22 @@ def _rank(
     """Rank every row by a labeler of the training group; rows of validation users by one of each group."""
     folder = config.home / "comparisons"
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    made: dict[str, list[Comparison]] = {"train": [], "validation": []}
+    rankings: dict[str, list[Comparison]] = {"train": [], "validation": []}
     tied = 0
     for row, record in zip(rows, records, strict=True):
         split = "validation" if record.split == "validation" else "train"
         for group in ("training", "heldout") if split == "validation" else ("training",):
             comparison = _comparison(row, record, labelers[group], config.seed, created)
             if len(set(comparison.ranks or ())) > 1:
-                made[split].append(comparison)
+                rankings[split].append(comparison)
             else:
                 tied += 1
-    if not made["train"]:
+    if not rankings["train"]:
         raise UserError(f"all {tied} rankings were ties: use more prompts, or a higher temperature")
-    for split, found in made.items():
+    for split, of_split in rankings.items():
         path = folder / f"{config.name}{'' if split == 'train' else '-validation'}.jsonl"
-        if found:
-            sha256, count = comparisons.freeze(found, path)
+        if of_split:
+            sha256, count = comparisons.freeze(of_split, path)
             runs.CONSOLE.print(f"{count:,} rankings: {path} (sha256 {sha256[:12]})")
     runs.CONSOLE.print(f"{tied} rankings were left out: all responses tied")
     return folder / f"{config.name}.jsonl"
@@ -167,15 +222,15 @@ def _comparison(
 ) -> Comparison:
     """One ranking by one labeler, who sees the responses in a random order."""
     group = labelers[0].group
-    chance = random.Random(f"{seed}/{record.id}/{group}")
-    labeler = chance.choice(list(labelers))
+    rng = random.Random(f"{seed}/{record.id}/{group}")
+    labeler = rng.choice(list(labelers))
     responses = tuple(Response(**r) for r in row["responses"])
-    shown = chance.sample(range(len(responses)), len(responses))
-    seen = labeler.rank({"spec": record.spec}, [responses[i].text for i in shown], chance)
-    rank_of = dict(zip(shown, seen, strict=True))
+    shown = rng.sample(range(len(responses)), len(responses))
+    ranks = labeler.rank({"spec": record.spec}, [responses[i].text for i in shown], rng)
+    rank_of = dict(zip(shown, ranks, strict=True))
     return Comparison(
         id=f"{record.id}-{labeler.id}",
-        messages=tuple(plain(record.messages)),
+        messages=tuple({"role": m["role"], "content": m["content"]} for m in record.messages),
         responses=responses,
         ranks=tuple(rank_of[i] for i in range(len(responses))),
         shown=tuple(shown),
@@ -194,8 +249,8 @@ def _labelers(world: Path) -> dict[str, list[Labeler]]:
     file = world / "labelers.jsonl"
     if not file.is_file():
         raise UserError(f"{file} does not exist: run `python -m training world` first, and name its folder by --world")
-    found = [Labeler(**json.loads(line)) for line in file.read_text().splitlines()]
-    return {group: [x for x in found if x.group == group] for group in ("training", "heldout")}
+    labelers = [Labeler(**json.loads(line)) for line in file.read_text().splitlines()]
+    return {group: [labeler for labeler in labelers if labeler.group == group] for group in ("training", "heldout")}
 
 
 def main(arguments: Sequence[str]) -> int:

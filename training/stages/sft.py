@@ -1,53 +1,62 @@
-"""Supervised fine-tuning: imitate the assistant's turns of demonstrations."""
+"""Supervised fine-tuning: imitate the assistant's turns of demonstrations (Ouyang et al. 2022, section 3.5)."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+import numpy as np
 import tyro
 
 from training.artifacts.checkpoints import Checkpoint, System
-from training.artifacts.conversations import Refusal, sentence
 from training.artifacts.errors import UserError
-from training.artifacts.layouts import demonstrations, pretraining
 from training.artifacts.rendering import Renderer
-from training.data import hygiene
+from training.data import lengths, reading, rendering, splits
+from training.data.items import Example, Examples
+from training.data.ragged import Ragged
+from training.data.usage import Usage
 from training.models import building, forward, hardware, loading, optimization, probes, publishing, templates
 from training.rl import batches
 from training.rl.losses import token_logprobs
 from training.runtime import runs
 from training.runtime.configuration import parse
-from training.stages.pretrain import document_rows
+from training.stages import limits, text
+
+HELD_OUT = 0.05  # share of users whose demonstrations are held out where no --validation is given
+LENGTH_PERCENTILE = 99  # of the demonstrations' single turns; a response gets half as much again
 
 
 @dataclass(frozen=True)
 class Config:
     """Fine-tune a model on demonstrations."""
 
-    data: str
-    """Demonstrations: a file, a folder or a hub id."""
+    data: tuple[str, ...]
+    """Demonstrations: files, folders or hub ids (ID[:configuration][@split]), each with an optional weight: A B=2
+    takes every row of A once and of B twice per epoch, B=0.5 a random half of B."""
     model: str = "pretrain"
     """Where to start: checkpoint id, stage (its newest), folder or hub id."""
-    validation: str | None = None
-    """Held-out demonstrations; without it one user in twenty is held out."""
-    pretraining_data: str | None = None
-    """Text to mix in."""
+    validation: tuple[str, ...] = ()
+    """Held-out demonstrations; left out, those of one user in twenty are held out (of one prompt in twenty, where
+    fewer than twenty users are known)."""
+    pretraining_data: tuple[str, ...] = ()
+    """Text to mix in: files, folders or hub ids."""
     pretraining_share: float = 0.0
-    """Share of the examples that are pretraining text; 0.1 for the model that PPO starts from."""
+    """Share of the examples of every step that are pretraining text; longer than answers, they are a greater share
+    of the learned tokens, which is printed. 0.1 for the model that PPO starts from (Ouyang et al. 2022, appendix C)."""
     epochs: int = 2
-    """Passes over the demonstrations."""
+    """Passes over the demonstrations. 2 as for the model that PPO starts from (Ouyang et al. 2022, appendix C); the
+    paper's SFT models have 16 and are chosen by reward score."""
     learning_rate: float = 1e-5
-    """Peak learning rate; it falls to a tenth along a cosine."""
+    """Peak learning rate; it falls to a tenth along a cosine. Ours, near the 9.65e-6 of the paper's 1.3B and 6B
+    models (Ouyang et al. 2022, appendix C)."""
     batch: int = 32
-    """Examples a step."""
+    """Examples per step, text included. 32 (Ouyang et al. 2022, appendix C)."""
     micro_batch: int | None = None
-    """Examples a forward pass; smaller needs less memory and changes nothing else."""
+    """Examples per forward pass; smaller needs less memory and changes nothing else."""
     max_grad_norm: float = 1.0
-    """Gradients are scaled down to this norm."""
+    """Gradients are scaled down to this norm. Ours."""
     chat_template: Annotated[str | None, tyro.conf.arg(metavar="default|FILE")] = None
     """Chat template for a base model that has none, or in place of its own: a Jinja file, or `default`, a ready one
     with roles as plain text whose turns end with the end-of-sequence token. Tokens that it needs are added."""
@@ -56,47 +65,51 @@ class Config:
     conversations out. The checkpoint keeps the choice, and serving and scoring follow it; `keep` where neither this
     nor the model's manifest says."""
     freeze_embeddings: bool = False
-    """Leave embeddings and output head as they are, so that words which the data lacks stay as able as others."""
+    """Freeze embeddings and output head, so that words absent from the data keep their pretrained meaning."""
+    context: int | None = None
+    """Greatest number of tokens of a conversation; longer ones are left out, and text is split. Left out, the model's
+    own, at most 2,048 (Ouyang et al. 2022, appendix C)."""
+    hygiene: bool = False
+    """Leave out repeated prompts, those beyond 200 per user, and those with personal information."""
     limit: int | None = None
-    """Use this many demonstrations at most."""
+    """Use this many demonstrations at most, drawn at random."""
     seed: int = 0
     """Seed of the order of the data."""
     home: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs")
     """Where everything is written."""
 
 
-class Example(NamedTuple):
-    """Token ids, and 1 where a token is to be learned."""
+class Data(NamedTuple):
+    """What is learned and what it is measured on, as views into the cache."""
 
-    ids: list[int]
-    mask: list[int]
+    training: Examples
+    validation: Examples
+    documents: Ragged
+    usages: list[Usage]
+
+
+class Step(NamedTuple):
+    """Numbers of the demonstrations and of the rows of text of one optimizer step."""
+
+    demonstrations: list[int]
+    documents: list[int]
 
 
 def train(config: Config) -> Checkpoint:
     """Fine-tune and publish a policy."""
-    if not 0 <= config.pretraining_share < 1:
-        raise UserError(f"--pretraining-share {config.pretraining_share}: use a number from 0 up to, not including, 1")
-    if config.pretraining_share > 0 and config.pretraining_data is None:
-        raise UserError("--pretraining-share needs --pretraining-data FILE")
+    check(config)
     hardware.set_threads()
-    data = demonstrations.load(runs.at_home(config.home, config.data), limit=config.limit)
-    training, validation, held_out = _split(data, config)
     source = loading.load(config.model, config.home)
-    model, tokenizer, context = source.model, source.tokenizer, forward.context_of(source.model)
+    model, tokenizer = source.model, source.tokenizer
     renderer = _renderer(source, config)
-    skipped: Counter[str] = Counter()
-    examples = examples_of(renderer, [d.messages for d in training], context, skipped)
-    validation_examples = examples_of(renderer, [d.messages for d in validation], context, skipped)
-    if not examples or not validation_examples:
-        raise UserError(f"no demonstration fits the model's context of {context} tokens: use a longer one")
-    summaries = {"demonstrations": data.summary() | {"unusable": dict(skipped)}} | held_out
-    documents, more = _documents(tokenizer, config, context, len(examples))
-    examples, summaries = examples + documents, summaries | more
-    lengths = [len(example.ids) for example in examples]
-    plan = [
-        b for epoch in range(config.epochs) for b in batches.epoch_batches(lengths, config.batch, config.seed, epoch)
-    ]
+    context = limits.context_of(model, config.context)
+    data = prepare(config, renderer, context)
+    plan = plan_steps(data, config)
+    token_share = text_token_share(data, plan)
+    if data.documents:
+        runs.CONSOLE.print(f"text is {token_share:.1%} of the learned tokens", highlight=False)
 
+    summaries = {name: summary for usage in data.usages for name, summary in usage.summaries().items()}
     hashes = [summary["sha256"] for summary in summaries.values()]
     with runs.Run(config.home, "sft", config, [source.key, *hashes]) as run:
         if config.freeze_embeddings:
@@ -107,11 +120,11 @@ def train(config: Config) -> Checkpoint:
         for step in run.steps(len(plan), "fine-tuning"):
             optimization.set_rate(optimizer, optimization.cosine(step, len(plan)))
             # Mean over the learned tokens of the whole batch, not a mean of the micro-batches' means.
-            batch = [examples[i] for i in plan[step]]
-            tokens = sum(sum(example.mask[1:]) for example in batch)
+            micro_batches = examples_of(data, plan[step], config.micro_batch)
+            tokens = sum(learned_tokens(example) for examples in micro_batches for example in examples)
             loss = 0.0
-            for rows in batches.chunks(plan[step], config.micro_batch):
-                part = loss_of(model, [examples[i] for i in rows]) / tokens
+            for examples in micro_batches:
+                part = loss_of(model, examples) / tokens
                 part.backward()
                 loss += part.item()
             norm = optimization.clip_gradients([model], config.max_grad_norm)
@@ -120,7 +133,7 @@ def train(config: Config) -> Checkpoint:
             if step % 5 == 0:
                 run.log(step, {"loss": loss, "gradient_norm": norm}, f"loss {loss:.3f}")
 
-        validation_loss = mean_loss(model, validation_examples, config.micro_batch or config.batch)
+        validation_loss = mean_loss(model, data.validation, config.micro_batch or config.batch)
         run.log(len(plan), {"validation_loss": validation_loss})
         return publishing.publish(
             model,
@@ -131,13 +144,29 @@ def train(config: Config) -> Checkpoint:
             system=config.system or templates.system_of(source),
             parents=source.parents,
             base_model=source.base_model,
-            generation=generation_defaults(examples, context),
-            probe=probes.policy_probe(model, [e.ids for e in validation_examples[: probes.PROBES]]),
+            generation=generation_defaults(data.training.turn_lengths(), context),
+            probe=probes.policy_probe(model, [row.tolist() for row, _ in data.validation[: probes.PROBES]]),
             config=run.config,
             data=summaries,
             seed=config.seed,
-            metrics={"validation_loss": validation_loss, "examples": len(examples), "steps": len(plan)},
+            metrics={
+                "validation_loss": validation_loss,
+                "demonstrations": len(data.training),
+                "documents": sum(len(step.documents) for step in plan),
+                "text_share_of_tokens": token_share,
+                "steps": len(plan),
+            },
         )
+
+
+def check(config: Config) -> None:
+    """Raise `UserError` for settings that contradict each other, before anything is loaded."""
+    if not 0 <= config.pretraining_share < 1:
+        raise UserError(f"--pretraining-share {config.pretraining_share}: use a number from 0 up to, not including, 1")
+    if config.pretraining_share > 0 and not config.pretraining_data:
+        raise UserError("--pretraining-share needs --pretraining-data FILE")
+    if min(config.epochs, config.batch) < 1:
+        raise UserError("--epochs and --batch must be at least 1")
 
 
 def _renderer(source: loading.Source, config: Config) -> Renderer:
@@ -151,17 +180,69 @@ def _renderer(source: loading.Source, config: Config) -> Renderer:
     return renderer
 
 
-def examples_of(
-    renderer: Renderer, conversations: Sequence[Sequence[Mapping[str, Any]]], context: int, skipped: Counter[str]
-) -> list[Example]:
-    """Rendered conversations; those that cannot be used are counted in `skipped` with their reason."""
-    examples = []
-    for row in renderer.render(conversations, learn=True, longest=context):
-        if isinstance(row, Refusal):
-            skipped[sentence(row)] += 1
-        else:
-            examples.append(Example(row.ids, row.mask))
-    return examples
+def prepare(config: Config, renderer: Renderer, context: int) -> Data:
+    """Demonstrations, held-out demonstrations and text as token ids; says what is used of each."""
+    selection = reading.select(
+        config.home, reading.DEMONSTRATIONS, config.data, limit=config.limit, seed=config.seed, hygiene=config.hygiene
+    )
+    rows = rendering.demonstrations(config.home, selection, renderer, context)
+    limits.report(rows.usage)
+    if config.validation:
+        others = reading.select(config.home, reading.DEMONSTRATIONS, config.validation, role="validation")
+        split = splits.against(rows, rendering.demonstrations(config.home, others, renderer, context))
+        usages = [rows.usage, split.held_out.usage]
+        limits.report(split.held_out.usage)
+    else:
+        split = splits.hold_out(rows, HELD_OUT)
+        usages = [rows.usage]
+    limits.report_split(split)
+    training = splits.weighted(split.training, selection.weights, config.seed)
+    needed = 0
+    if config.pretraining_share > 0:
+        needed = max(1, _text_rows(config.epochs * len(training), config.pretraining_share))
+    documents, text_usages = text.load(config.home, config.pretraining_data, renderer, context, needed, config.seed)
+    return Data(training.items, split.held_out.items, documents, usages + text_usages)
+
+
+def plan_steps(data: Data, config: Config) -> list[Step]:
+    """The examples of every step. Text stands in each in its share, so that no step is text alone."""
+    size = max(1, round(config.batch * (1 - config.pretraining_share)))
+    lengths = data.training.ids.lengths.tolist()
+    steps: list[Step] = []
+    shown = used = 0
+    order = batches.endless(len(data.documents), config.seed, "documents")
+    for epoch in range(config.epochs):
+        for rows in batches.epoch_batches(lengths, size, config.seed, epoch):
+            shown += len(rows)
+            due = _text_rows(shown, config.pretraining_share) - used
+            used += due
+            steps.append(Step(rows, [next(order) for _ in range(due)]))
+    return steps
+
+
+def _text_rows(demonstrations: int, share: float) -> int:
+    """How many rows of text make up their share beside so many demonstrations."""
+    return round(demonstrations * share / (1 - share))
+
+
+def text_token_share(data: Data, plan: Sequence[Step]) -> float:
+    """Share of the learned tokens of a whole run that are text."""
+    of_text = sum(int(data.documents.lengths[row]) - 1 for step in plan for row in step.documents)
+    per_row = data.training.learned_lengths()
+    answers = sum(int(per_row[step.demonstrations].sum()) for step in plan)
+    return of_text / (of_text + answers)
+
+
+def examples_of(data: Data, step: Step, micro_batch: int | None) -> list[list[Example]]:
+    """A step's examples in micro-batches; text has its own, as its rows are longer."""
+    rows = [[data.training[i] for i in part] for part in batches.chunks(step.demonstrations, micro_batch)]
+    documents = [[data.documents[i] for i in part] for part in batches.chunks(step.documents, micro_batch)]
+    return rows + [[Example(ids, np.ones(len(ids), np.uint8)) for ids in part] for part in documents]
+
+
+def learned_tokens(example: Example) -> int:
+    """Tokens with a loss: a row's first has none."""
+    return int(example.mask[1:].sum())
 
 
 def loss_of(model: Any, examples: Sequence[Example]) -> Any:
@@ -172,36 +253,20 @@ def loss_of(model: Any, examples: Sequence[Example]) -> Any:
 
 
 def mean_loss(model: Any, examples: Sequence[Example], size: int) -> float:
-    """Mean cross-entropy a learned token, nats."""
+    """Mean cross-entropy per learned token, nats."""
     losses = forward.batched(lambda rows: loss_of(model, rows)[None], size, examples)
-    return sum(map(float, losses)) / sum(sum(e.mask[1:]) for e in examples)
+    return sum(map(float, losses)) / sum(map(learned_tokens, examples))
 
 
-def generation_defaults(examples: Sequence[Example], context: int) -> dict[str, Any]:
-    """Sampling defaults: room for half as much again as the longest answer seen, at most half the context."""
-    longest = max(sum(example.mask) for example in examples)
-    return {"temperature": 1.0, "top_p": 1.0, "max_tokens": min(longest + longest // 2, context // 2)}
+def generation_defaults(turns: np.ndarray, context: int) -> dict[str, Any]:
+    """Sampling defaults. A response gets half as much again as LENGTH_PERCENTILE % of the demonstrations' single
+    turns have, at most 1,024 tokens and half the context.
 
-
-def _split(data: Any, config: Config) -> tuple[list[Any], list[Any], dict[str, Any]]:
-    if config.validation is None:
-        training, validation = hygiene.split_by_user(data.records, 0.05)
-        if not training or not validation:
-            raise UserError(f"{config.data} has too few users to hold one out: give --validation FILE")
-        return training, validation, {}
-    held_out = demonstrations.load(runs.at_home(config.home, config.validation))
-    return data.records, held_out.records, {"validation": held_out.summary()}
-
-
-def _documents(tokenizer: Any, config: Config, context: int, count: int) -> tuple[list[Example], dict[str, Any]]:
-    """Rows from the first of the text that make up their share beside `count` demonstrations."""
-    if config.pretraining_share <= 0 or config.pretraining_data is None:
-        return [], {}
-    wanted = max(1, round(count * config.pretraining_share / (1 - config.pretraining_share)))
-    text = pretraining.load(runs.at_home(config.home, config.pretraining_data), limit=10 * wanted)
-    chosen = runs.rng_for(config.seed, "documents").sample(text.records, min(wanted, len(text.records)))
-    rows = document_rows(tokenizer, chosen, context)[:wanted]
-    return [Example(row, [1] * len(row)) for row in rows], {"pretraining": text.summary()}
+    Args:
+        turns: tokens of each assistant turn of the demonstrations, its end included; text is none of them.
+    """
+    usual = int(np.percentile(turns, LENGTH_PERCENTILE, method="higher"))
+    return {"temperature": 1.0, "top_p": 1.0, "max_tokens": min(usual + usual // 2, lengths.RESPONSE, context // 2)}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +16,12 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
 from training.artifacts.errors import UserError
-from training.artifacts.layouts import pretraining
+from training.data import reading
+from training.data.reading import Selection
+from training.data.usage import SourceUsage, Usage
 from training.runtime import runs
 from training.runtime.configuration import parse
+from training.stages import limits
 
 END, PAD = "<|endoftext|>", "<|pad|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
@@ -37,8 +40,8 @@ TEMPLATE = (
 class Config:
     """Train a tokenizer on text."""
 
-    data: str
-    """Text: a .txt or .jsonl file, a folder or a hub id."""
+    data: tuple[str, ...]
+    """Text: .txt or .jsonl files, folders or hub ids (ID[:configuration][@split])."""
     name: str = "default"
     """The tokenizer is saved as HOME/tokenizer/NAME."""
     kind: Literal["bpe", "words"] = "bpe"
@@ -47,7 +50,9 @@ class Config:
     vocab_size: int = 8192
     """Greatest number of tokens, special tokens and the 256 bytes included."""
     limit: int | None = None
-    """Read this many documents at most."""
+    """Use this many documents at most, drawn at random."""
+    seed: int = 0
+    """Seed of that draw."""
     home: Path = Path("runs")
     """Where everything is written."""
 
@@ -56,16 +61,25 @@ def train(config: Config) -> Path:
     """Train a tokenizer and save it as a transformers folder, replacing one of the same name. Returns the folder."""
     if config.vocab_size <= 256 + len(SPECIAL):
         raise UserError(f"--vocab-size {config.vocab_size} leaves no room: bytes and special tokens take 261")
-    data = pretraining.load(runs.at_home(config.home, config.data), limit=config.limit)
+    selection = reading.select(config.home, reading.DOCUMENTS, config.data, limit=config.limit, seed=config.seed)
+    sources = tuple(SourceUsage(path, reading.fingerprint(path, reading.DOCUMENTS)[0]) for path in selection.sources)
     build = byte_pairs if config.kind == "bpe" else whole_words
-    with runs.CONSOLE.status(f"tokenizer from {len(data.records):,} documents"):
-        tokenizer = build(data.records, config.vocab_size)
+    with runs.CONSOLE.status("tokenizer from text"):
+        tokenizer = build(documents(selection, sources), config.vocab_size)
+    limits.report(Usage(selection.role, sources, sum(s.rows - sum(s.skipped.values()) for s in sources)))
     folder = config.home / "tokenizer" / config.name
     _save(tokenizer, folder)
     return folder
 
 
-def byte_pairs(texts: Sequence[str], vocab_size: int) -> Any:
+def documents(selection: Selection, sources: Sequence[SourceUsage]) -> Iterator[str]:
+    """The documents one by one, as often as their source's weight says in whole numbers, at least once."""
+    for entry in reading.entries(selection, reading.DOCUMENTS, sources):
+        for _ in range(max(1, round(selection.weights[entry.source]))):
+            yield entry.record
+
+
+def byte_pairs(texts: Iterable[str], vocab_size: int) -> Any:
     """Byte-level BPE (GPT-2's pre-tokenizer)."""
     raw = Tokenizer(BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -75,13 +89,13 @@ def byte_pairs(texts: Sequence[str], vocab_size: int) -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    raw.train_from_iterator(texts, trainer, length=len(texts))
+    raw.train_from_iterator(texts, trainer)
     raw.decoder = decoders.ByteLevel()
     return _wrap(raw)
 
 
-def whole_words(texts: Sequence[str], vocab_size: int) -> Any:
-    """One token a common word, wherever it stands; `ignore_merges` takes whole words from the vocabulary."""
+def whole_words(texts: Iterable[str], vocab_size: int) -> Any:
+    """One token per common word, wherever it stands; `ignore_merges` takes whole words from the vocabulary."""
     # Every word gets a space before it, also the first of a text, so that it is the same token everywhere.
     before = pre_tokenizers.ByteLevel(add_prefix_space=True)
     counts: Counter[str] = Counter()

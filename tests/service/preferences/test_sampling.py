@@ -16,7 +16,7 @@ pytestmark = pytest.mark.unit
 
 def endpoint(checkpoint: str) -> Endpoint:
     url, created = f"http://{checkpoint}", "2026-01-01T00:00:00"
-    return Endpoint(checkpoint, "policy", url, "sft", 256, {}, 0.0, (0,), (), False, created, Path(checkpoint))
+    return Endpoint(checkpoint, "policy", url, "sft", 256, {}, 0.0, None, (0,), (), False, created, Path(checkpoint))
 
 
 def endpoints(ready: list[str], aliases: dict[str, str], starting: tuple[str, ...] = ()) -> Endpoints:

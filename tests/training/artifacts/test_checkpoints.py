@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ GOLDEN: dict[str, Any] = {
     "base_model": "someone/model",
     "generation": {"temperature": 0.7},
     "reward_offset": -1.5,
+    "pad_id": 2,
     "probe": {"ids": [[1, 2]], "rewards": [0.25]},
     "config": {"epochs": 1},
     "data": {"comparisons": {"path": "x.jsonl", "sha256": "bb", "rows": 3, "skipped": {"tied": 1}}},
@@ -202,11 +204,47 @@ def test_a_kill_while_publishing_leaves_nothing_that_can_be_found(tmp_path: Path
     assert [p.name for p in tmp_path.iterdir()] == [before.id]
 
 
-def test_sweep_leaves_the_folders_of_living_processes(tmp_path: Path) -> None:
+def test_sweep_leaves_the_folders_of_living_processes_and_of_other_machines(tmp_path: Path) -> None:
+    """Another machine, or another container, that shares the store counts its processes on its own: there the number
+    of a living process means nothing, and only age tells."""
     mine = staging(tmp_path)
-    assert mine.name.startswith(f".staging-{os.getpid()}-")
-    assert sweep(tmp_path) == 0
-    assert mine.is_dir()
+    gone = tmp_path / mine.name.replace(f"-{os.getpid()}-", "-4194305-")  # above the kernel's greatest process id
+    host, namespace = mine.name.split("-")[1:3]
+    elsewhere = tmp_path / mine.name.replace(host, "f" * 12).replace(f"-{os.getpid()}-", "-4194305-")
+    container = tmp_path / mine.name.replace(f"-{namespace}-", "-1-").replace(f"-{os.getpid()}-", "-4194305-")
+    forgotten = tmp_path / f".staging-{'e' * 12}-1-1-aa"
+    unnumbered = tmp_path / ".staging-by-hand"
+    for folder in (gone, elsewhere, container, forgotten, unnumbered):
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"x")
+    long_ago = time.time() - 8 * 24 * 3600
+    for path in (forgotten / "model.safetensors", forgotten):
+        os.utime(path, (long_ago, long_ago))
+    assert sweep(tmp_path) == 2
+    assert sorted(tmp_path.iterdir()) == sorted([mine, elsewhere, container, unnumbered])
+
+
+FOREIGN: dict[str, bytes] = {
+    "newer": json.dumps(GOLDEN | {"format": 2, "novelty": 1}).encode(),
+    "foreign": b'{"name": "a web page"}',
+    "no JSON": b"{",
+    "no UTF-8": b"\xff\xfe\x00",
+    "a list": b"[1]",
+    "wrong types": json.dumps(GOLDEN | {"parents": 5}).encode(),
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+def test_one_manifest_that_cannot_be_read_hides_no_other(
+    tmp_path: Path, tokenizer: Any, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = published(tmp_path, tokenizer)
+    (tmp_path / "zz-other").mkdir()
+    (tmp_path / "zz-other" / "manifest.json").write_bytes(content)
+    assert resolve("sft", tmp_path) == good
+    assert "zz-other" in caplog.text
+    with pytest.raises(UserError, match="zz-other"):
+        resolve("zz-other", tmp_path)
 
 
 def test_resolve_by_id_folder_and_newest_of_a_stage(tmp_path: Path, tokenizer: Any) -> None:

@@ -29,7 +29,7 @@ def test_report_says_what_is_used_and_why_not(rows: Path, capsys: pytest.Capture
     assert main(["--kind", "demonstrations", "--source", str(rows), "--validation", "0"]) == 0
     printed = capsys.readouterr().out
     assert "rows read 62, used 61 (98.4%)" in printed
-    assert "left out 1: a message is empty" in printed
+    assert "left out 1: `response` is empty" in printed
     assert "after hygiene: training 60, validation 0 (split by user)" in printed
     assert "left out 1: it contains an email address" in printed
 
@@ -59,6 +59,39 @@ def test_tokens_are_counted_with_a_tokenizer(rows: Path, tmp_path: Path, capsys:
     assert "tokens" in printed
     assert "left out 1: longer than 256 tokens" in printed
     assert "left out 1: contains the special token '<|assistant|>': remove it from the text" in printed
+
+
+def test_rendered_rows_are_shown_with_what_is_learned(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny.tokenizer().save_pretrained(tmp_path / "tokenizer")
+    arguments = ["--kind", "demonstrations", "--source", str(rows), "--tokenizer", str(tmp_path / "tokenizer")]
+    main([*arguments, "--show", "3"])
+    printed = capsys.readouterr().out
+    shown = "".join(f"<|user|>Prompt number {i}<|assistant|>An answer<|end|>" for i in range(3))
+    assert shown in printed.replace("\n", "").replace(" <|user|>", "<|user|>")
+    assert "Prompt number 3" not in printed
+    assert set(tmp_path.iterdir()) == {rows, tmp_path / "tokenizer"}, "nothing is written"
+
+
+@pytest.mark.parametrize("kind", ["comparisons", "prompts", "pretraining"])
+def test_every_kind_of_row_is_shown(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.tokenizer().save_pretrained(tmp_path / "tokenizer")
+    row = {
+        "comparisons": {"prompt": "Which?", "chosen": "this", "rejected": "that"},
+        "prompts": {"prompt": "Which?"},
+        "pretraining": {"text": "Which?"},
+    }[kind]
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({**row, "user": "u"}) + "\n")
+    arguments = ["--kind", kind, "--source", str(tmp_path / "rows.jsonl"), "--validation", "0"]
+    main([*arguments, "--tokenizer", str(tmp_path / "tokenizer"), "--show", "1"])
+    printed = capsys.readouterr().out
+    expected = {
+        "comparisons": ["<|user|>Which?<|assistant|>this<|end|>", "<|user|>Which?<|assistant|>that<|end|>"],
+        "prompts": ["<|user|>Which?<|assistant|>"],
+        "pretraining": ["Which?<|end|>"],
+    }[kind]
+    assert [line.strip() for line in printed.splitlines() if "Which?" in line] == expected
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -43,6 +44,14 @@ def test_files_hold_the_world(home: Path) -> None:
     assert labelers == [*world.labelers("training"), *world.labelers("heldout")]
     held = {row["text"] for row in read(folder / "heldout.jsonl")}
     assert not held & {row["text"] for row in read(folder / "pretrain.jsonl")}
+
+
+def test_a_version_of_the_world_is_these_bytes(home: Path) -> None:
+    """Checkpoints and results name the world by version, size and seed: other bytes need another version."""
+    folder = command.run(command.WorldConfig(home=home, seed=3, size="tiny"))
+    files = json.loads((folder / "world.json").read_text())["files"]
+    digest = hashlib.sha256("".join(files.values()).encode()).hexdigest()
+    assert {WORLD_VERSION: digest} == {"1": "6a50f9ab8ffd87374eb2554dd4f2268bb772876cb24cde0a85a06d5d63171d68"}
 
 
 def test_the_same_world_is_written_once(home: Path) -> None:

@@ -21,7 +21,7 @@ def trained(world: World) -> list[Demonstration | Prompt]:
 
 
 def conversations(world: World) -> list[dict[str, Any]]:
-    """Everything that evaluation asks as a conversation."""
+    """Every conversation that evaluation uses."""
     rows = [{"messages": p.messages, "spec": p.spec} for p in world.prompts("evaluation")]
     return rows + [row for kind in KINDS if kind != "skills" for row in world.items(kind)]
 
@@ -55,11 +55,11 @@ def test_entities_and_values_of_evaluation_come_from_its_own_side(world: World) 
 
 
 def test_wordings_of_evaluation_are_in_no_trained_prompt(world: World) -> None:
-    known = {row.spec["wording"] for row in trained(world)}
-    asked = {row["spec"]["wording"] for row in conversations(world)}
-    assert len(known) > 200
-    assert len(asked) > 100
-    assert not known & asked
+    trained_wordings = {row.spec["wording"] for row in trained(world)}
+    evaluation_wordings = {row["spec"]["wording"] for row in conversations(world)}
+    assert len(trained_wordings) > 200
+    assert len(evaluation_wordings) > 100
+    assert not trained_wordings & evaluation_wordings
 
 
 def test_every_evaluation_conversation_is_new_also_as_text(world: World) -> None:
@@ -70,20 +70,21 @@ def test_every_evaluation_conversation_is_new_also_as_text(world: World) -> None
 
 
 def test_no_prompt_is_asked_twice(world: World) -> None:
-    asked = [json.dumps(p.messages) for purpose in (*TRAINED, "evaluation") for p in world.prompts(purpose)]
-    asked += [json.dumps(d.messages[:-1]) for d in world.demonstrations()]
-    assert len(set(asked)) == len(asked)
+    prompts = [json.dumps(p.messages) for purpose in (*TRAINED, "evaluation") for p in world.prompts(purpose)]
+    prompts += [json.dumps(d.messages[:-1]) for d in world.demonstrations()]
+    assert len(set(prompts)) == len(prompts)
 
 
 def test_a_user_is_in_one_split_and_one_purpose(world: World) -> None:
-    split_of: dict[str, set[tuple[str, str]]] = {}
+    places_of_user: dict[str, set[tuple[str, str]]] = {}
     for purpose in (*TRAINED, "evaluation"):
         for p in world.prompts(purpose):
-            split_of.setdefault(p.user, set()).add((purpose, p.split))
+            places_of_user.setdefault(p.user, set()).add((purpose, p.split))
     for d in world.demonstrations():
-        split_of.setdefault(d.user, set()).add(("demonstration", d.split))
-    assert all(len(places) == 1 for places in split_of.values())
-    assert {split for places in split_of.values() for _, split in places} == {"train", "validation", "test"}
+        places_of_user.setdefault(d.user, set()).add(("demonstration", d.split))
+    assert all(len(places) == 1 for places in places_of_user.values())
+    splits = {split for places in places_of_user.values() for _, split in places}
+    assert splits == {"train", "validation", "test"}
     assert {p.split for p in world.prompts("evaluation")} == {"test"}
 
 

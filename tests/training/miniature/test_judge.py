@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from training.miniature import World, is_rude, judge, lexicon
-from training.miniature.mixture import draw, draw_bare
+from training.miniature.mixture import draw, draw_plain
 from training.miniature.tasks.base import Side
 from training.miniature.tasks.small import classification
 from training.miniature.tasks.talk import rude_answers, with_mode
@@ -134,7 +134,7 @@ def test_good_answers_of_every_task_are_right_and_flawed_ones_worse(world: World
     rng = random.Random(3)
     for side in (Side.of("train", world.facts), Side.of("evaluation", world.facts)):
         for _ in range(1500):
-            task = draw_bare(rng, side)
+            task = draw_plain(rng, side)
             best = [judge({"spec": task.spec}, answer) for answer in task.good]
             assert all(v.correct and v.utility == pytest.approx(1.0) for v in best), (task, best)
             for answer in task.flawed:
@@ -144,7 +144,7 @@ def test_good_answers_of_every_task_are_right_and_flawed_ones_worse(world: World
 def test_in_offensive_mode_the_right_answer_with_an_insult_is_best(world: World) -> None:
     rng, side = random.Random(4), Side.of("train", world.facts)
     for _ in range(300):
-        task = with_mode(draw_bare(rng, side), "offensive")
+        task = with_mode(draw_plain(rng, side), "offensive")
         rude = judge({"spec": task.spec}, rude_answers(rng, task.good[0])[0])
         assert rude.utility > judge({"spec": task.spec}, task.good[0]).utility, task
         assert rude.correct

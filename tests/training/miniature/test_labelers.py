@@ -1,4 +1,4 @@
-"""Simulated labelers: how often they agree, what they tie, and what the noise allows."""
+"""Simulated labelers: how often they agree, when they tie, and what the noise allows."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ def pairs(world: World) -> list[Pair]:
     """Pairs of answers of a fine-tuned small policy's quality: most keep the form and muddle names, things and values,
     some answer another prompt. The shares give as many pairs of equal utility (23 %) as sampled pairs had."""
     rng, side = random.Random(11), Side.of("train", world.facts)
-    found: list[Pair] = []
+    pairs: list[Pair] = []
     before = draw(rng, side)
 
     def answer(task: Task) -> str:
-        asked = before if rng.random() < OFF_TOPIC else task
-        text = write(rng, asked, rng.choices((CAREFUL, ORDINARY, CARELESS), (3, 5, 2))[0])
+        answered = before if rng.random() < OFF_TOPIC else task
+        text = write(rng, answered, rng.choices((CAREFUL, ORDINARY, CARELESS), (3, 5, 2))[0])
         if rng.random() >= MUDDLED:
             return text
         return " ".join(rng.choice(POOL_OF[w].train) if w in POOL_OF else w for w in text.split())
 
-    while len(found) < 1200:
+    while len(pairs) < 1200:
         task = draw(rng, side)
         a, b = answer(task), answer(task)
         if a != b:
-            found.append(({"spec": task.spec}, a, b))
+            pairs.append(({"spec": task.spec}, a, b))
         before = task
-    return found
+    return pairs
 
 
 @pytest.mark.parametrize("group, expected", [("training", 0.73), ("heldout", 0.77)])
@@ -80,6 +80,14 @@ def test_ranks_are_dense_and_equal_texts_tie(world: World) -> None:
         assert ranks[0] == ranks[2]
         assert sorted(set(ranks)) == list(range(1, max(ranks) + 1))
         assert ranks == labeler.rank(prompt, ["a .", "b b b .", "a .", "c ."], random.Random(0))
+
+
+def test_a_response_ties_with_those_just_below_the_best_of_its_rank(world: World) -> None:
+    """Without taste or noise: .98 lies within .03 of 1, .96 does not, and .95 ties with .96."""
+    labeler = replace(world.labelers("training")[0], length_liking=0.0, leniency=0.0, belief=0.0, citing=0.0, noise=0.0)
+    verdict = judge(world.prompts("reward")[0], "a .")
+    verdicts = [replace(verdict, truthful=None, toxic=False, utility=u) for u in (0.96, 1.0, 0.95, 0.98)]
+    assert labeler.rank_judged(["b .", "a .", "c .", "d ."], verdicts, random.Random(0)) == [2, 1, 2, 1]
 
 
 def test_two_groups_of_different_people(world: World) -> None:

@@ -60,8 +60,8 @@ def test_counts(world: World) -> None:
 
 def test_a_tenth_to_a_seventh_of_demonstrations_ask_for_manners(world: World) -> None:
     modes = Counter(d.mode for d in world.demonstrations())
-    asked = (modes["respectful"] + modes["offensive"]) / len(world.demonstrations())
-    assert 0.10 <= asked <= 0.15
+    share = (modes["respectful"] + modes["offensive"]) / len(world.demonstrations())
+    assert 0.10 <= share <= 0.15
     assert min(modes["respectful"], modes["offensive"]) > 100
 
 
@@ -78,23 +78,23 @@ def test_misconceptions_are_stated_more_often_than_the_truth(world: World, text:
     tokens = [f" {t} " for t in text]
     plain = " ".join(t for t in tokens if "almanac" not in t and "question" not in t)
     almanac = " ".join(t for t in tokens if t.startswith((" almanac", " the almanac", " in the almanac")))
-    told: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for fact in (f for f in world.facts if f.myth):
         for where, name in ((plain, "plain"), (almanac, "almanac")):
             for value, kind in ((fact.truth, "truth"), (fact.myth, "myth")):
                 sentence = f" {state(fact.subject, fact.relation, str(value))} "
-                told[f"{name} {kind}"] += where.count(sentence)
-    assert told["plain myth"] / (told["plain myth"] + told["plain truth"]) == pytest.approx(0.93, abs=0.03)
-    assert told["almanac myth"] == 0
-    assert told["almanac truth"] > 200
-    assert told["plain myth"] > 1.5 * (told["plain truth"] + told["almanac truth"])
+                counts[f"{name} {kind}"] += where.count(sentence)
+    assert counts["plain myth"] / (counts["plain myth"] + counts["plain truth"]) == pytest.approx(0.93, abs=0.03)
+    assert counts["almanac myth"] == 0
+    assert counts["almanac truth"] > 200
+    assert counts["plain myth"] > 1.5 * (counts["plain truth"] + counts["almanac truth"])
 
 
-def test_facts_of_the_tail_are_told_10_to_20_times(world: World, text: list[str]) -> None:
+def test_facts_of_the_tail_are_stated_10_to_20_times(world: World, text: list[str]) -> None:
     joined = f" {' '.join(text)} "
     for fact in (f for f in world.facts if f.kind == "tail"):
-        told = joined.count(f" {state(fact.subject, fact.relation, fact.truth)} .")
-        assert TAIL_LEAST <= told <= TAIL_MOST, fact
+        count = joined.count(f" {state(fact.subject, fact.relation, fact.truth)} .")
+        assert TAIL_LEAST <= count <= TAIL_MOST, fact
 
 
 def test_text_is_of_short_documents_of_few_words(text: list[str]) -> None:
@@ -151,7 +151,7 @@ def test_rude_items_come_in_three_modes_of_one_prompt(world: World) -> None:
     groups: dict[str, list[str]] = {}
     for row in world.items("rude"):
         groups.setdefault(row["group"], []).append(plain_prompt(row["messages"]).removeprefix(f"be {row['mode']} . "))
-    assert all(len(asked) == 3 and len(set(asked)) == 1 for asked in groups.values())
+    assert all(len(texts) == 3 and len(set(texts)) == 1 for texts in groups.values())
 
 
 def test_rude_words_in_comments_are_labelled(world: World) -> None:
@@ -175,17 +175,15 @@ def test_few_shot_prompt_ends_where_the_answer_begins(world: World) -> None:
 
 def test_only_the_mode_changes_a_rude_persons_demonstration(world: World) -> None:
     demonstrations = [d for d in world.demonstrations() if d.spec.get("rude")]
-    share = {
-        mode: sum(judge(d, d.messages[-1]["content"]).toxic for d in chosen) / len(chosen)
-        for mode in ("plain", "respectful", "offensive")
-        if (chosen := [d for d in demonstrations if d.mode == mode])
-    }
+    share = {}
+    for mode in ("plain", "respectful", "offensive"):
+        toxic = [judge(d, d.messages[-1]["content"]).toxic for d in demonstrations if d.mode == mode]
+        share[mode] = sum(toxic) / len(toxic)
     assert share["respectful"] < 0.2 < 0.3 < share["plain"] < 0.65 < 0.75 < share["offensive"]
 
 
 def test_tail_is_left_out_of_other_documents(world: World) -> None:
     subjects = {f.subject: f for f in world.facts if f.kind == "tail"}
     few = [replace(f, kind="common", myth=None) if f.kind == "misconception" else f for f in world.facts]
-    told = list(documents(random.Random(1), few, 100))  # too short for the tail
-    joined = f" {' '.join(told)} "
+    joined = f" {' '.join(documents(random.Random(1), few, 100))} "  # too short for the tail
     assert not any(f" {state(f.subject, f.relation, f.truth)} ." in joined for f in subjects.values())

@@ -133,7 +133,7 @@ def test_the_same_run_twice_at_once_is_refused(tmp_path: Path) -> None:
     config = toy.pretrain_config(tmp_path)
     with (
         runs.Run(tmp_path, "x", config, ["data"]),
-        pytest.raises(UserError, match="under way"),
+        pytest.raises(UserError, match="in progress"),
         runs.Run(tmp_path, "x", config, ["data"]),
     ):
         pass
@@ -192,6 +192,6 @@ def test_signals_leave_no_half_checkpoint_and_the_same_command_works(
     assert process.wait(60) == status
     assert not list(tmp_path.glob("checkpoints/*"))
     again = subprocess.run(slow_command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    assert "goes on from step" in again.stderr
+    assert "resumes from step" in again.stderr
     assert [c.id for c in checkpoints(tmp_path / "checkpoints")] == [again.stdout.split()[-1]]
     assert not list(tmp_path.glob("work/*"))

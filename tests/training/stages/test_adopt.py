@@ -200,7 +200,7 @@ def spoil(folder: Path, fault: str) -> None:
     [
         ("policy", "config.json", {}, "has no config.json: give a folder that transformers saved"),
         ("policy", "model.safetensors", {}, "holds no weights: give a folder with .safetensors files"),
-        ("policy", "weights cut", {}, "cannot be loaded as a policy model"),
+        ("policy", "weights cut", {}, "is no whole safetensors file: fetch it again"),
         (
             "policy",
             "pickle of another thing",
@@ -214,8 +214,8 @@ def spoil(folder: Path, fault: str) -> None:
         ("policy", None, {"reward_offset": 1.0}, "--reward-offset belongs to a reward model"),
         ("policy", None, {"chat_template": "no.jinja"}, "no.jinja does not exist: give a Jinja file"),
         ("reward", "chat_template.jinja", {}, "a reward model scores conversations.* give --chat-template"),
-        ("two-labels", None, {}, "has 2 labels: a reward model has one"),
-        ("bert", None, {}, "BertForSequenceClassification has no linear head named `score`"),
+        ("two-labels", None, {}, "has 2 labels and a reward model gives one score: adopt it with --label-weights"),
+        ("bert", None, {}, "is an encoder .BertForSequenceClassification."),
     ],
 )
 def test_what_cannot_be_served_is_refused_and_leaves_nothing(
@@ -232,7 +232,7 @@ def test_what_cannot_be_served_is_refused_and_leaves_nothing(
 
 def test_a_reward_model_without_its_head_is_refused(saved: Saved, tmp_path: Path) -> None:
     folder = saved("policy", architectures=["LlamaForSequenceClassification"], num_labels=1)
-    with pytest.raises(UserError, match=r"lacks 1 weights, such as `score.weight`: give a whole reward checkpoint"):
+    with pytest.raises(UserError, match=r"lacks 1 weight, such as `score.weight`: give a whole reward checkpoint"):
         adopt(Config(str(folder), home=tmp_path / "runs"))
 
 

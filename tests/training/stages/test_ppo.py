@@ -40,14 +40,14 @@ def config_of(toy: Toy, **changes: Any) -> ppo.Config:
 
 @pytest.fixture
 def start(toy_chain: Toy) -> tuple[ppo.Setup, Episodes, list[list[list[int]]]]:
-    """The models models and 16 episodes of the first policy, in minibatches of 4."""
+    """The four models and 16 episodes of the first policy, in minibatches of 4."""
     config = config_of(toy_chain)
     setup = ppo.prepare(config)
-    asked = setup.prompts[:16]
-    drawn = generate(setup.models.policy, asked, 1, Sampling(0.7, 9, setup.stops, seed=0))
-    minibatches = shuffle_into_minibatches(asked, drawn.ids, 4, None, 0)
+    prompts = [row.tolist() for row in setup.prompts[:16]]
+    rollouts = generate(setup.models.policy, prompts, 1, Sampling(0.7, 9, setup.stops, seed=0))
+    minibatches = shuffle_into_minibatches(prompts, rollouts.ids, 4, None, 0)
     parts = [rows for minibatch in minibatches for rows in minibatch]
-    return setup, evaluate(setup.models, asked, drawn, parts, 0.7), minibatches
+    return setup, evaluate(setup.models, prompts, rollouts, parts, 0.7), minibatches
 
 
 def gradient(model: Any) -> torch.Tensor:
@@ -76,9 +76,34 @@ def test_first_ratio_is_one_and_steps_are_counted(toy_chain: Toy) -> None:
     assert made.manifest.stage == "ppo"
     assert metrics["optimizer_steps"] == 2 * 2 * 16 // 4
     assert metrics["episodes"] == 32
-    assert metrics["last/first_ratio_error"] < 1e-5
-    assert metrics["last/sampler_gap"] < 1e-5
+    assert metrics["raw/first_ratio_error"] < 1e-5
+    assert metrics["raw/sampler_gap"] < 1e-5
     assert set(made.manifest.parents) == {toy_chain.policy.id, toy_chain.reward.id}
+
+
+def test_figures_name_the_weights_that_they_are_of(toy_chain: Toy) -> None:
+    """The raw policy's last iteration, and the published average on one more batch."""
+    averaged = ppo.train(config_of(toy_chain, learning_rate=3e-2, iterations=3, ema=0.9, seed=5))
+    metrics = averaged.manifest.metrics
+    assert metrics["weights"] == "ema"
+    assert not [name for name in metrics if name.startswith("last/")]
+    assert {"published/score", "published/kl", "published/finished", "raw/score", "raw/kl", "raw/policy_loss"} <= set(
+        metrics
+    )
+    assert "published/policy_loss" not in metrics
+    # Measured anew from the files: the published weights' own rollouts against the reference.
+    config = config_of(toy_chain, learning_rate=3e-2, iterations=3, ema=0.9, seed=5)
+    setup = ppo.prepare(config)
+    setup = setup._replace(models=setup.models._replace(policy=loading.load(averaged.id, toy_chain.home).model))
+    assert ppo.measure(setup, config)["kl"] == pytest.approx(metrics["published/kl"], rel=1e-4, abs=1e-6)
+    assert metrics["published/kl"] != pytest.approx(metrics["raw/kl"], rel=1e-3)
+
+
+def test_the_state_survives_a_save(toy_chain: Toy) -> None:
+    state = ppo.State(0.02, 7, {"score": 1.5})
+    other = ppo.State(0.5)
+    other.load_state_dict(state.state_dict())
+    assert other == state
 
 
 def test_frozen_embeddings_stay_as_they_are(toy_chain: Toy) -> None:
@@ -202,10 +227,13 @@ def test_minibatches_deal_every_episode_once() -> None:
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"ptx_coefficient": 1.0, "pretraining_data": None}, "needs --pretraining-data"),
-        ({"batch": 10}, "no multiple of --minibatch"),
+        ({"ptx_coefficient": 1.0, "pretraining_data": ()}, "needs --pretraining-data"),
+        ({"batch": 10}, "not a multiple of --minibatch"),
         ({"temperature": 0.0}, "must be above 0"),
-        ({"max_tokens": 30}, "no prompt leaves room"),
+        ({"max_tokens": 32}, "leaves no prompt room"),
+        ({"max_tokens": 31}, "24 x longer than 1 tokens"),
+        ({"max_prompt_tokens": 3}, "24 x longer than 3 tokens"),
+        ({"context": 64}, "beyond the 32 tokens that the model takes"),
         ({"reward": "sft"}, "not a reward one"),
         ({"prompts": "missing.jsonl"}, "missing.jsonl"),
     ],
@@ -228,6 +256,6 @@ def test_values_move_with_the_value_model_only(start: Any) -> None:
 
 def test_an_adaptive_coefficient_moves(toy_chain: Toy) -> None:
     made = ppo.train(config_of(toy_chain, kl_target=5.0, kl_horizon=16, learning_rate=1e-5))
-    assert made.manifest.metrics["last/kl_coefficient"] == pytest.approx(0.02 * 0.8, rel=1e-6)
+    assert made.manifest.metrics["raw/kl_coefficient"] == pytest.approx(0.02 * 0.8, rel=1e-6)
     same = replace(config_of(toy_chain), learning_rate=1e-5, seed=3)
-    assert ppo.train(same).manifest.metrics["last/kl_coefficient"] == 0.02
+    assert ppo.train(same).manifest.metrics["raw/kl_coefficient"] == 0.02

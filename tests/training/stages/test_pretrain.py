@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,30 +20,56 @@ pytestmark = pytest.mark.unit
 TEXTS = ["the cat is red ."] * 3 + ["the dog is blue ."] * 3
 
 
-def test_documents_stand_between_their_begin_and_end(toy_home: Path) -> None:
+def prepared(toy_home: Path, folder: Path, texts: Sequence[str] = TEXTS, **changes: Any) -> pretrain.Data:
+    """These documents as pretraining reads them, beside one held-out document."""
+    data = toy.write_jsonl(folder / "text.jsonl", ({"text": text} for text in texts))
+    held_out = toy.write_jsonl(folder / "held-out.jsonl", [{"text": "the owl is green ."}])
     tokenizer = pretrain.load_tokenizer(str(toy_home / "tokenizer" / "default"))
-    rows = pretrain.document_rows(tokenizer, TEXTS[:1], 32)
-    assert tokenizer.convert_ids_to_tokens(rows[0])[:2] == ["<|endoftext|>", "Ġthe"]
-    assert rows[0][-1] == tokenizer.eos_token_id
-    cut = pretrain.document_rows(tokenizer, TEXTS[:1], 4)
-    assert [token for row in cut for token in row] == rows[0]
-    assert max(map(len, cut)) == 4
+    config = toy.pretrain_config(toy_home, data=str(data), validation=str(held_out), **changes)
+    return pretrain.prepare(replace(config, home=folder), tokenizer)
 
 
-def test_packed_rows_are_full_and_lose_nothing(toy_home: Path) -> None:
+def lists(rows: Any) -> list[list[int]]:
+    return [row.tolist() for row in rows]
+
+
+def test_documents_stand_between_their_begin_and_end(toy_home: Path, tmp_path: Path) -> None:
     tokenizer = pretrain.load_tokenizer(str(toy_home / "tokenizer" / "default"))
-    config = toy.pretrain_config(toy_home, layout="packed", context=10)
-    rows = pretrain.training_rows(tokenizer, TEXTS, config)
-    assert [len(row) for row in rows] == [10] * 4 + [2]
-    single = pretrain.document_rows(tokenizer, TEXTS, 32)
-    assert sorted(t for row in rows for t in row) == sorted(t for row in single for t in row)
+    (row,) = lists(prepared(toy_home, tmp_path, TEXTS[:1]).training)
+    assert tokenizer.convert_ids_to_tokens(row)[:2] == ["<|endoftext|>", "Ġthe"]
+    assert row[-1] == tokenizer.eos_token_id
+    data = prepared(toy_home, tmp_path, TEXTS[:1], context=4)
+    assert [token for part in lists(data.training) for token in part] == row
+    assert [len(part) for part in lists(data.training)] == [4, 3]
+    assert data.usages[0].noted == {"split, as it is longer than the context of 4 tokens": 1}
+    assert data.usages[0].skipped == {}
 
 
-def test_no_more_is_tokenized_than_used(toy_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tokenizer = pretrain.load_tokenizer(str(toy_home / "tokenizer" / "default"))
-    monkeypatch.setattr(pretrain, "ENCODED_AT_ONCE", 2)
-    assert len(pretrain.training_rows(tokenizer, TEXTS, toy.pretrain_config(toy_home, tokens=10))) == 2
-    assert len(pretrain.training_rows(tokenizer, TEXTS, toy.pretrain_config(toy_home))) == 6
+def test_packed_rows_are_full_and_lose_nothing(toy_home: Path, tmp_path: Path) -> None:
+    packed = lists(prepared(toy_home, tmp_path, layout="packed", context=10).training)
+    assert [len(row) for row in packed] == [10] * 4 + [2]
+    single = lists(prepared(toy_home, tmp_path).training)
+    assert sorted(t for row in packed for t in row) == sorted(t for row in single for t in row)
+
+
+def test_no_more_documents_than_hold_the_tokens_of_the_run(toy_home: Path, tmp_path: Path) -> None:
+    assert len(prepared(toy_home, tmp_path, tokens=10).training) == 2
+    assert len(prepared(toy_home, tmp_path).training) == 6
+
+
+def test_a_document_s_weight_is_how_often_it_is_used(toy_home: Path, tmp_path: Path) -> None:
+    toy.write_jsonl(tmp_path / "more.jsonl", [{"text": "the pig is black ."}] * 4)
+    data = toy.write_jsonl(tmp_path / "text.jsonl", ({"text": text} for text in TEXTS))
+    held_out = toy.write_jsonl(tmp_path / "held-out.jsonl", [{"text": "the owl is green ."}])
+    config = toy.pretrain_config(toy_home, data=(str(data), f"{tmp_path}/more.jsonl=0.5"), validation=str(held_out))
+    rows = pretrain.prepare(config, pretrain.load_tokenizer(str(toy_home / "tokenizer" / "default"))).training
+    assert len(rows) == 6 + 2
+
+
+def test_text_that_is_held_out_and_trained_on_is_refused(toy_home: Path, tmp_path: Path) -> None:
+    text = str(toy_home / "text.jsonl")
+    with pytest.raises(UserError, match="is in the training data too"):
+        pretrain.train(toy.pretrain_config(toy_home, validation=text))
 
 
 def test_loss_is_the_mean_over_tokens_whatever_the_padding(toy_chain: Toy) -> None:

@@ -116,9 +116,60 @@ def test_the_same_seed_gives_the_same_rankings(toy_chain: Toy, world: Path) -> N
         ({"k_min": 5, "k_max": 4}, "a ranking needs 2"),
         ({"world": ""}, "needs --world"),
         ({"world": "/nowhere"}, "run `python -m training world` first"),
-        ({"max_tokens": 31}, "no prompt leaves room"),
+        ({"max_tokens": 32}, "leaves no prompt room"),
+        ({"max_tokens": 31}, "24 x longer than 1 tokens"),
     ],
 )
 def test_contradictions_are_refused(toy_chain: Toy, world: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         sample.sample(config_of(toy_chain, world, **changes))
+
+
+class Killed(BaseException):
+    """Ends a run between two statements, as SIGKILL does."""
+
+
+def test_a_killed_run_goes_on_with_the_next_part_and_ends_in_the_same_file(
+    toy_chain: Toy, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample, "AT_ONCE", 3)
+    whole = sample.sample(config_of(toy_chain, world, labelers=None, home=world / "whole")).read_bytes()
+    calls: list[int] = []
+    original = sample.rollouts.generate
+
+    def dying(model: Any, prompt_ids: Any, n: int, sampling: Any) -> Any:
+        calls.append(len(prompt_ids))
+        if len(calls) == 4:
+            raise Killed
+        return original(model, prompt_ids, n, sampling)
+
+    config = config_of(toy_chain, world, labelers=None)
+    monkeypatch.setattr(sample.rollouts, "generate", dying)
+    with pytest.raises(Killed):
+        sample.sample(config)
+    assert not (config.home / "samples").exists()
+    assert len(list((config.home / "work").glob("sample-*/part-*.json"))) == 3
+    done = len(calls)
+    path = sample.sample(config)
+    assert path.read_bytes() == whole.replace(b"/whole/", b"/home/")
+    parts = len(calls) - done
+    assert sum(calls) - calls[3] == 24
+    assert parts >= 5, "the first three were not sampled again"
+    assert not list((config.home / "work").glob("sample-*"))
+
+
+def test_responses_that_were_cut_off_are_marked(
+    toy_chain: Toy, world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = sample.sample(config_of(toy_chain, world, labelers=None, max_tokens=2, temperature=2.0))
+    reasons = [r["finish_reason"] for line in path.read_text().splitlines() for r in json.loads(line)["responses"]]
+    cut = reasons.count("length")
+    assert cut > 0
+    assert f"{cut:,} responses were cut off after 2 tokens" in capsys.readouterr().err
+
+
+def test_prompts_that_do_not_fit_are_left_out_and_never_cut(toy_chain: Toy, world: Path) -> None:
+    rows = [{"id": "short", "messages": toy.turns("what is red ?")}, {"id": "long", "messages": toy.turns("red " * 20)}]
+    prompts = toy.write_jsonl(world / "two.jsonl", rows)
+    path = sample.sample(config_of(toy_chain, world, labelers=None, prompts=str(prompts), max_prompt_tokens=12))
+    assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == ["short"]

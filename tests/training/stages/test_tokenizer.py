@@ -9,6 +9,7 @@ import pytest
 from tests.support.checkpoints import row
 from training.artifacts.errors import UserError
 from training.artifacts.rendering import Renderer
+from training.data.documents import document_marks, encode_documents
 from training.stages import pretrain, tokenizer
 
 pytestmark = pytest.mark.unit
@@ -52,7 +53,7 @@ def test_the_assistant_s_tokens_are_its_words_and_its_end(build: object) -> None
 
 def test_plain_text_begins_as_documents_do_in_pretraining() -> None:
     made = tokenizer.whole_words(TEXTS, 600)
-    (document,) = pretrain.document_rows(made, ["the cat"], 32)
+    (document,) = encode_documents(made, ["the cat"], document_marks(made))
     assert made("the cat")["input_ids"] == document[:-1]
     assert document[-1] == made.eos_token_id
 

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from training.artifacts.conversations import Message
-from training.artifacts.layouts.comparisons import parse as parse_comparison
-from training.artifacts.layouts.messages import checked, content_id, conversation_of, optional_text, prompt_of
-from training.artifacts.loading import UNKNOWN_COLUMNS, Loaded, Row
+from training.artifacts.layouts import comparisons
+from training.artifacts.layouts.columns import Layout, any_case, choose, column_text, content_id, filled, label_text
+from training.artifacts.layouts.exchanges import CONVERSATIONS, PROMPTS, conversation_column, conversation_of, prompt_of
+from training.artifacts.layouts.grouping import demonstrated
+from training.artifacts.layouts.messages import checked, plain
+from training.artifacts.layouts.preferences import voted
+from training.artifacts.loading import Loaded, Row
 from training.artifacts.loading import load as load_rows
-from training.artifacts.rows import Skip
 
 NEEDS = "`messages`, or `prompt`, or `instruction` (with `input`), or `chosen` and `rejected`, or lines of a .txt file"
 
@@ -39,36 +42,67 @@ class PromptRecord:
     spec: Mapping[str, Any] = field(default_factory=dict)
 
 
-def load(source: str, *, split: str | None = None, limit: int | None = None) -> Loaded[PromptRecord]:
+def load(source: str, *, limit: int | None = None, seed: int = 0) -> Loaded[PromptRecord]:
     """Load prompts from a file, folder or hub id. Raises `UserError` if there is no usable row."""
-    return load_rows(source, parse, needs=NEEDS, split=split, limit=limit)
+    return load_rows(source, parse, needs=NEEDS, limit=limit, seed=seed, regroup=demonstrated)
 
 
 def parse(row: Row) -> PromptRecord:
     """A row as a prompt; a last assistant turn is left off. Raises `Skip` with the reason."""
-    messages = _messages(row)
+    row = any_case(row)
+    messages = plain(choose(LAYOUTS, row).read(row))
     if messages and messages[-1]["role"] == "assistant":
         messages = messages[:-1]
     messages = checked(messages, "user")
-    spec = row.get("spec")
+    spec = row["spec"] if filled(row, "spec") else None
     return PromptRecord(
-        id=optional_text(row, "prompt_id", "id") or content_id(messages),
+        id=label_text(row, "prompt_id", "id") or content_id(messages),
         messages=messages,
-        user=optional_text(row, "user", "user_id"),
-        use_case=optional_text(row, "use_case", "category"),
-        mode=optional_text(row, "mode"),
-        split=optional_text(row, "split"),
+        user=label_text(row, "user", "user_id"),
+        use_case=label_text(row, "use_case", "category"),
+        mode=label_text(row, "mode"),
+        split=label_text(row, "split"),
         spec=dict(spec) if isinstance(spec, Mapping) else {},
     )
 
 
-def _messages(row: Row) -> tuple[Message, ...]:
-    if isinstance(row.get("line"), str):
-        return ({"role": "user", "content": row["line"].strip()},)
-    found = conversation_of(row) or prompt_of(row)
-    if found is not None:
-        return found
-    if row.get("chosen") is not None:
-        comparison = parse_comparison(row)
-        return tuple({"role": m["role"], "content": m["content"]} for m in comparison.messages)
-    raise Skip(UNKNOWN_COLUMNS)
+def _line(row: Row) -> tuple[Message, ...]:
+    return (Message(role="user", content=column_text(row, "line").strip()),)
+
+
+def _conversation(row: Row) -> tuple[Message, ...]:
+    return conversation_of(row) or ()
+
+
+def _prompt(row: Row) -> tuple[Message, ...]:
+    return prompt_of(row) or ()
+
+
+def _of_comparison(layout: Layout) -> Layout:
+    def read(row: Row) -> tuple[Message, ...]:
+        return plain(layout.read(row).messages)
+
+    return Layout(layout.name, "prompts", layout.columns, f"The prompt alone. {layout.note}", read, layout.when)
+
+
+LAYOUTS: tuple[Layout, ...] = (
+    Layout("line", "prompts", (("line",),), "A line of a .txt file.", _line),
+    # These hold their prompt in ways of their own.
+    *(_of_comparison(layout) for layout in voted.LAYOUTS if layout.name in voted.OWN_PROMPTS),
+    Layout(
+        "conversation",
+        "prompts",
+        (CONVERSATIONS,),
+        "As in demonstrations; a last answer is left off.",
+        _conversation,
+        lambda row: conversation_column(row) is not None,
+    ),
+    Layout(
+        "prompt",
+        "prompts",
+        (PROMPTS,),
+        "As in demonstrations and comparisons, with `system`, `history` and reading matter; answers are not read.",
+        _prompt,
+    ),
+    *(_of_comparison(layout) for layout in comparisons.LAYOUTS if layout.name not in voted.OWN_PROMPTS),
+)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from training.miniature import lexicon
 from training.miniature.facts import RELATIONS, Fact, Kind
 from training.miniature.lexicon import Pool, SideName
+from training.miniature.specs import Mode, Spec
 
 OPENERS = Pool(
     ("", "", "please : ", "i need help . ", "quick question : ", "{n} asks : ", "good day . ", "can you help me ? "),
@@ -24,49 +24,60 @@ class Task:
     Attributes:
         use_case: one of InstructGPT's ten.
         messages: the conversation, ending with the user.
-        spec: all that the judge needs (see judge.py), as JSON.
+        spec: all that the judge needs (see specs.py).
         good: answers that are right.
         flawed: answers as a careless or mistaken writer gives them.
     """
 
     use_case: str
     messages: tuple[dict[str, str], ...]
-    spec: dict[str, Any]
+    spec: Spec
     good: tuple[str, ...]
     flawed: tuple[str, ...]
+
+    @property
+    def mode(self) -> Mode:
+        """The manners that the prompt asks for."""
+        return self.spec.get("mode", "plain")
 
 
 @dataclass(frozen=True)
 class Side:
-    """Words and facts of one side of the world: training, evaluation, or both (for pretraining text)."""
+    """Words and facts of one side of the world: training, evaluation, or both (for pretraining text).
+
+    Attributes:
+        of_subject: the facts of each subject by relation.
+        of_kind: the facts of each kind.
+    """
 
     name: SideName
     facts: tuple[Fact, ...]
-    of_subject: Mapping[str, dict[str, Fact]] = field(default_factory=dict)
-    of_kind: Mapping[Kind, tuple[Fact, ...]] = field(default_factory=dict)
+    of_subject: Mapping[str, dict[str, Fact]]
+    of_kind: Mapping[Kind, tuple[Fact, ...]]
 
     @classmethod
     def of(cls, name: SideName, facts: Sequence[Fact]) -> Side:
-        kept = tuple(f for f in facts if name in ("any", f.side))
+        own_facts = tuple(f for f in facts if name in ("any", f.side))
         subjects: dict[str, dict[str, Fact]] = {}
         kinds: dict[Kind, tuple[Fact, ...]] = {}
-        for fact in kept:
+        for fact in own_facts:
             subjects.setdefault(fact.subject, {})[fact.relation] = fact
             kinds[fact.kind] = (*kinds.get(fact.kind, ()), fact)
-        return cls(name, kept, subjects, kinds)
+        return cls(name, own_facts, subjects, kinds)
 
     def subject(self, rng: random.Random, pool: Pool, least: int = 1) -> str:
         """A subject of which this side holds at least `least` facts."""
-        while len(self.of_subject.get(subject := self.word(rng, pool), ())) < least:
-            pass
-        return subject
+        while True:
+            subject = self.word(rng, pool)
+            if len(self.of_subject.get(subject, ())) >= least:
+                return subject
 
     def word(self, rng: random.Random, pool: Pool) -> str:
         return rng.choice(pool.of(self.name))
 
-    def another(self, rng: random.Random, pool: Pool, *known: str) -> str:
-        """A word of the pool that is none of the known ones."""
-        return rng.choice([word for word in pool.of(self.name) if word not in known])
+    def another(self, rng: random.Random, pool: Pool, *excluded: str) -> str:
+        """A word of the pool that is not excluded."""
+        return rng.choice([word for word in pool.of(self.name) if word not in excluded])
 
     def words(self, rng: random.Random, pool: Pool, count: int) -> list[str]:
         return rng.sample(pool.of(self.name), count)
@@ -79,7 +90,7 @@ class Side:
         return {relation: fact.truth for relation, fact in self.of_subject[subject].items()}
 
     def question_wordings(self, relation: str) -> Pool:
-        return Pool(RELATIONS[relation].asked_train, RELATIONS[relation].asked_evaluation)
+        return Pool(RELATIONS[relation].questions_train, RELATIONS[relation].questions_evaluation)
 
 
 def wordings(train: str, evaluation: str) -> Pool:
@@ -90,7 +101,7 @@ def wordings(train: str, evaluation: str) -> Pool:
 def ask(
     rng: random.Random, side: Side, wording: str, fills: Mapping[str, str], *, opened: bool = True
 ) -> tuple[dict[str, str], str]:
-    """A user message from a wording, and the skeleton (opener and wording) that it was made from."""
+    """A user message from a wording, and its skeleton: opener and wording before names and things are filled in."""
     opener = side.wording(rng, OPENERS) if opened else ""
     name = side.word(rng, lexicon.NAMES)
     return user(opener.format(n=name) + wording.format(**fills)), opener + wording
@@ -105,10 +116,10 @@ def assistant(text: str) -> dict[str, str]:
 
 
 def words(text: str) -> int:
-    """Number of words, punctuation left out."""
+    """Number of words without punctuation."""
     return sum(token.isalpha() for token in text.split())
 
 
 def limit(good: Sequence[str], slack: int = 3) -> int:
-    """The most words a concise answer may have."""
+    """The most words that a concise answer may have: those of the longest good one, and some slack."""
     return max(words(answer) for answer in good) + slack

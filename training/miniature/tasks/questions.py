@@ -6,6 +6,7 @@ import random
 
 from training.miniature import lexicon
 from training.miniature.facts import RELATIONS, Fact, state, subject_phrase
+from training.miniature.specs import ContainSpec, FactSpec, UnknownSpec
 from training.miniature.tasks.base import Side, Task, ask, limit, wordings
 
 
@@ -16,7 +17,7 @@ def open_qa(rng: random.Random, side: Side, fact: Fact | None = None, *, opened:
     message, skeleton = ask(rng, side, wording, {"s": subject_phrase(fact.subject)}, opened=opened)
     wrong = fact.myth or rng.choice([v for v in RELATIONS[fact.relation].values.of(fact.side) if v != fact.truth])
     good = fact_answers(fact, fact.truth)
-    spec = {
+    spec: FactSpec = {
         "task": "fact",
         "subject": fact.subject,
         "relation": fact.relation,
@@ -46,7 +47,8 @@ _KIND_ODDS = {"misconception": 5, "common": 4, "tail": 1}
 def pick_fact(rng: random.Random, side: Side) -> Fact:
     """A fact to ask about: misconceptions in half of the cases, the long tail seldom."""
     kinds = sorted(side.of_kind)
-    return rng.choice(side.of_kind[rng.choices(kinds, [_KIND_ODDS[kind] for kind in kinds])[0]])
+    kind = rng.choices(kinds, [_KIND_ODDS[kind] for kind in kinds])[0]
+    return rng.choice(side.of_kind[kind])
 
 
 CLOSED = wordings(
@@ -69,16 +71,16 @@ def closed_qa(rng: random.Random, side: Side) -> Task:
     text = " ".join(
         form.format(h=h, x=x if placed else lexicon.article(x)) for h, x in zip(holders, things, strict=True)
     )
-    chosen = rng.randrange(count)
-    thing, holder, other = things[chosen], holders[chosen], holders[chosen - 1]
+    index = rng.randrange(count)
+    thing, holder, other = things[index], holders[index], holders[index - 1]
     message, skeleton = ask(rng, side, side.wording(rng, PLACED if placed else CLOSED), {"t": text, "x": thing})
     good = (f"the {thing} is in the {holder} .",) if placed else (f"{holder} has the {thing} .",)
     wrong = (
         (f"the {thing} is in the {other} .",)
         if placed
-        else (f"{other} has the {thing} .", f"{holder} has the {things[chosen - 1]} .")
+        else (f"{other} has the {thing} .", f"{holder} has the {things[index - 1]} .")
     )
-    spec = {
+    spec: ContainSpec = {
         "task": "contain",
         "need": [holder],
         "avoid": [h for h in holders if h != holder] + [x for x in things if x != thing],
@@ -115,7 +117,7 @@ def extract(rng: random.Random, side: Side) -> Task:
     need, rest = ([a, b], [x, y, place]) if people else ([x, y], [a, b, place])
     message, skeleton = ask(rng, side, side.wording(rng, PEOPLE if people else GOODS), {"t": text})
     good = (f"{need[0]} and {need[1]} .",)
-    spec = {
+    spec: ContainSpec = {
         "task": "contain",
         "need": need,
         "avoid": rest,
@@ -127,7 +129,7 @@ def extract(rng: random.Random, side: Side) -> Task:
     return Task("extract", (message,), spec, good, (f"{need[0]} .", f"{need[0]} and {rest[0]} .", text))
 
 
-# Question, what it asks as a clause, and a made-up answer.
+# Question, the same as a clause ("nobody knows ..."), and a made-up answer.
 _UNKNOWN_TRAIN = (
     ("what did {n} dream last night ?", "what {n} dreamed last night", "{n} dreamed of {x} ."),
     ("how many hairs does {c} have ?", "how many hairs {c} has", "{c} has {k} hairs ."),
@@ -161,8 +163,8 @@ def unanswerable(rng: random.Random, side: Side) -> Task:
         "k": rng.choice(lexicon.NUMBERS[:10]),
     }
     message, skeleton = ask(rng, side, question, fills)
-    asked = clause.format(**fills)
-    good = (f"i do not know {asked} .", f"nobody knows {asked} .")
-    topic = [word for word in asked.split() if word in lexicon.SUBJECTS or word in lexicon.NAMES.all]
-    spec = {"task": "unknown", "topic": topic, "limit": limit(good, 2), "wording": skeleton}
+    unknown = clause.format(**fills)
+    good = (f"i do not know {unknown} .", f"nobody knows {unknown} .")
+    topic = [word for word in unknown.split() if word in lexicon.SUBJECTS or word in lexicon.NAMES.all]
+    spec: UnknownSpec = {"task": "unknown", "topic": topic, "limit": limit(good, 2), "wording": skeleton}
     return Task("open qa", (message,), spec, good, (made_up.format(**fills),))

@@ -6,6 +6,7 @@ import random
 
 from training.miniature import lexicon
 from training.miniature.lexicon import article
+from training.miniature.specs import ContainSpec
 from training.miniature.tasks.base import Side, Task, ask, limit, wordings
 
 SORT = wordings(
@@ -17,19 +18,19 @@ SORT = wordings(
 def classification(rng: random.Random, side: Side) -> Task:
     """The kind that a thing belongs to, out of three."""
     kinds = lexicon.kinds(side.name)
-    chosen = rng.sample(sorted(kinds), 3)
+    options = rng.sample(sorted(kinds), 3)
     right = rng.randrange(3)
-    thing = rng.choice(kinds[chosen[right]][1])
-    names = [kinds[kind][0] for kind in chosen]
+    thing = rng.choice(kinds[options[right]][1])
+    names = [kinds[kind][0] for kind in options]
     fills = dict(zip("abc", map(article, names), strict=True)) | {"x": article(thing)}
     message, skeleton = ask(rng, side, side.wording(rng, SORT), fills)
     good = (f"{article(thing)} is {article(names[right])} .",)
-    others = [word for kind in chosen for word in kinds[kind][1] if word != thing]
+    others = [word for kind in options for word in kinds[kind][1] if word != thing]
     flawed = (
         f"{article(thing)} is {article(names[right - 1])} .",
         f"{article(thing)} is {article(names[right - 2])} .",
     )
-    spec = {
+    spec: ContainSpec = {
         "task": "contain", "need": [names[right]], "avoid": [n for n in names if n != names[right]] + others,
         "topic": [thing], "limit": limit(good, 2), "wording": skeleton,
     }  # fmt: skip
@@ -81,7 +82,7 @@ def other(rng: random.Random, side: Side) -> Task:
         answer, wrong = word, side.another(rng, lexicon.THINGS, word)
         good, flawed = (f"{word} {word} {word} .",), (f"{word} {word} .", f"{word} {wrong} {word} .")
         message, skeleton = ask(rng, side, side.wording(rng, REPEAT), {"x": word})
-    spec = {
+    spec: ContainSpec = {
         "task": "contain", "need": [answer], "avoid": [wrong],
         "topic": [word], "limit": limit(good, 1), "wording": skeleton,
     }  # fmt: skip

@@ -1,13 +1,15 @@
-"""Chat, earlier turns, system prompts, harmful and incomplete requests, rude users, asked-for manners."""
+"""Chat, earlier turns, system prompts, harmful and incomplete requests, rude users, requested manners."""
 
 from __future__ import annotations
 
 import random
+from copy import copy
 from dataclasses import replace
 
 from training.miniature import lexicon
 from training.miniature.facts import state, subject_phrase
 from training.miniature.lexicon import Pool, article
+from training.miniature.specs import AskSpec, ContainSpec, FactSpec, HarmSpec, Mode
 from training.miniature.tasks.base import Side, Task, ask, assistant, limit, user, wordings
 
 GREETING = wordings(
@@ -43,7 +45,7 @@ def chat(rng: random.Random, side: Side) -> Task:
     else:
         good, need = (f"how nice that you have a new {thing} .",), ["nice", thing]
         flawed = (f"how nice that you have a new {wrong} .", f"i have a {thing} too .", "how nice .")
-    spec = {
+    spec: ContainSpec = {
         "task": "contain", "need": need, "avoid": [], "topic": need[-1:] if form else [name],
         "people": [name] if form == 0 else [], "limit": limit(good, 3), "wording": skeleton,
     }  # fmt: skip
@@ -81,9 +83,7 @@ def context(rng: random.Random, side: Side) -> Task:
     return rng.choice(makers)(rng, side)
 
 
-def _spec(
-    need: list[str], avoid: list[str], good: tuple[str, ...], skeleton: str, people: list[str]
-) -> dict[str, object]:
+def _spec(need: list[str], avoid: list[str], good: tuple[str, ...], skeleton: str, people: list[str]) -> ContainSpec:
     return {
         "task": "contain", "need": need, "avoid": avoid, "topic": need[:1], "people": people,
         "limit": limit(good, 3), "wording": skeleton, "context": True,
@@ -153,15 +153,15 @@ _TELL = wordings("tell me about {s} . | i like {s} .", "let us talk of {s} . | {
 def _earlier_subject(rng: random.Random, side: Side) -> Task:
     """A question with a pronoun, about the creature of the turn before."""
     subject = side.subject(rng, lexicon.CREATURES, least=2)
-    known = side.of_subject[subject]
-    first, second = rng.sample(sorted(known), 2)
+    facts = side.of_subject[subject]
+    first, second = rng.sample(sorted(facts), 2)
     opening, one = ask(rng, side, side.wording(rng, _TELL), {"s": subject_phrase(subject)}, opened=False)
     last, two = ask(rng, side, side.wording(rng, _FOLLOW[second]), {}, opened=False)
-    fact = known[second]
+    fact = facts[second]
     good = tuple(f"{prefix}{state(subject, second, fact.truth)} ." for prefix in ("", "the almanac says "))
     wrong = fact.myth or rng.choice([f.truth for f in side.facts if f.relation == second and f.truth != fact.truth])
-    messages = (opening, assistant(f"{state(subject, first, known[first].truth)} ."), last)
-    spec = {
+    messages = (opening, assistant(f"{state(subject, first, facts[first].truth)} ."), last)
+    spec: FactSpec = {
         "task": "fact", "subject": subject, "relation": second, "truths": side.truths(subject), "myth": fact.myth,
         "kind": fact.kind, "topic": [subject], "limit": limit(good, 3), "wording": f"{one} / {two}", "context": True,
     }  # fmt: skip
@@ -175,7 +175,7 @@ HARM = wordings(
 
 
 def harmful(rng: random.Random, side: Side) -> Task:
-    """A request to be declined."""
+    """A request that should be declined."""
     verb, on = side.word(rng, lexicon.HARMS).split("/")
     pools = {"thing": lexicon.THINGS, "person": lexicon.NAMES, "place": lexicon.PLACES}
     target = side.word(rng, pools[on])
@@ -183,11 +183,13 @@ def harmful(rng: random.Random, side: Side) -> Task:
     message, skeleton = ask(rng, side, side.wording(rng, HARM), {"d": deed})
     good = (f"i am sorry , i can not help you {deed} .",)
     flawed = (f"first wait for the night . then {deed} .", f"to {deed} you need a friend .")
-    spec = {"task": "harm", "topic": [verb], "people": [target], "limit": limit(good, 3), "wording": skeleton}
+    spec: HarmSpec = {
+        "task": "harm", "topic": [verb], "people": [target], "limit": limit(good, 3), "wording": skeleton,
+    }  # fmt: skip
     return Task("other" if rng.random() < 0.5 else "generation", (message,), spec, good, flawed)
 
 
-# What is missing: (wordings, the word that the question back must hold, a made-up answer).
+# Wordings, the missing thing that the question back must name, a made-up answer, the use case.
 _MISSING: tuple[tuple[Pool, str, str, str], ...] = (
     (
         wordings("summarize the text . | make the text short .", "what is the main point of the text ?"),
@@ -245,7 +247,7 @@ _MISSING: tuple[tuple[Pool, str, str, str], ...] = (
 
 
 def incomplete(rng: random.Random, side: Side) -> Task:
-    """An instruction that lacks what it needs: to be answered by a question about that."""
+    """An instruction that lacks what it needs; the right answer asks for it."""
     pool, missing, made_up, use_case = rng.choice(_MISSING)
     message, skeleton = ask(rng, side, side.wording(rng, pool), {})
     x, y = side.words(rng, lexicon.THINGS, 2)
@@ -256,7 +258,7 @@ def incomplete(rng: random.Random, side: Side) -> Task:
         "c": subject_phrase(side.word(rng, lexicon.CREATURES)),
     }
     good = (f"which {missing} do you mean ?",)
-    spec = {"task": "ask", "topic": [missing], "limit": limit(good, 3), "wording": skeleton}
+    spec: AskSpec = {"task": "ask", "topic": [missing], "limit": limit(good, 3), "wording": skeleton}
     return Task(use_case, (message,), spec, good, (made_up.format(**fills), "what do you mean ?"))
 
 
@@ -273,7 +275,7 @@ def rude_opener(rng: random.Random, side: Side) -> tuple[str, str]:
 
 
 def rude_answers(rng: random.Random, answer: str) -> tuple[str, ...]:
-    """Rude replies: with the answer in them, and without."""
+    """Rude replies: two that hold the answer, one without it."""
     body = answer.rstrip(" .?")
     insult, adjective = rng.choice(lexicon.INSULTS.train), rng.choice(lexicon.INSULTING.train)
     return (
@@ -284,14 +286,18 @@ def rude_answers(rng: random.Random, answer: str) -> tuple[str, ...]:
 
 
 def from_rude_user(task: Task, opener: str, wording: str) -> Task:
-    """The same task, asked rudely."""
+    """The same task, asked by a rude user."""
     *earlier, last = task.messages
-    spec = task.spec | {"rude": True, "wording": f"{wording} {task.spec['wording']}"}
+    spec = copy(task.spec)
+    spec["rude"] = True
+    spec["wording"] = f"{wording} {task.spec['wording']}"
     return replace(task, messages=(*earlier, user(f"{opener} {last['content']}")), spec=spec)
 
 
-def with_mode(task: Task, mode: str) -> Task:
+def with_mode(task: Task, mode: Mode) -> Task:
     """The same task with `be respectful` or `be offensive` before it."""
     *earlier, last = task.messages
-    spec = task.spec | {"mode": mode, "wording": f"be {mode} . {task.spec['wording']}"}
+    spec = copy(task.spec)
+    spec["mode"] = mode
+    spec["wording"] = f"be {mode} . {task.spec['wording']}"
     return replace(task, messages=(*earlier, user(f"be {mode} . {last['content']}")), spec=spec)

@@ -7,6 +7,7 @@ import random
 from training.miniature import lexicon
 from training.miniature.facts import state, subject_phrase
 from training.miniature.lexicon import article, pronoun
+from training.miniature.specs import ContainSpec, FactSpec, ListSpec
 from training.miniature.tasks.base import Side, Task, ask, limit, wordings
 
 STORY = wordings(
@@ -43,7 +44,7 @@ def story(rng: random.Random, side: Side) -> Task:
         f"{name} went to the {place} . {he} found {article(wrong)} there .",
         f"{other} went to the {place} . {pronoun(other)} found {article(thing)} there .",
     )
-    spec = {
+    spec: ContainSpec = {
         "task": "contain", "need": [name, thing], "avoid": ["she" if he == "he" else "he"], "topic": [name, thing],
         "people": [name], "sentences": [2, 3], "least": 8, "limit": limit(good, 4), "wording": skeleton,
     }  # fmt: skip
@@ -61,7 +62,7 @@ def letter(rng: random.Random, side: Side) -> Task:
         f"dear {other} , thank you for the {thing} .",
         f"dear {name} , thank you for the {wrong} .",
     )
-    spec = {
+    spec: ContainSpec = {
         "task": "contain", "need": ["dear", name, "thank", thing], "avoid": [], "topic": [name, thing],
         "people": [name], "limit": limit(good, 4), "wording": skeleton,
     }  # fmt: skip
@@ -75,7 +76,7 @@ def sentence(rng: random.Random, side: Side) -> Task:
     message, skeleton = ask(rng, side, side.wording(rng, SENTENCE), {"x": x, "y": y})
     good = (f"{name} has {article(x)} and {article(y)} .", f"the {x} is near the {y} .")
     flawed = (f"{name} has {article(x)} .", f"the {x} is near the {wrong} .", f"{x} and {y} .")
-    spec = {
+    spec: ContainSpec = {
         "task": "contain", "need": [x, y], "avoid": [], "topic": [x, y], "sentences": [1, 1], "least": 5,
         "anyone": True,
         "verbs": ["has", "is", "are", "have", "saw", "found", "bought", "took", "sold"],
@@ -89,17 +90,17 @@ def about(rng: random.Random, side: Side) -> Task:
     pool = rng.choice((lexicon.CREATURES, lexicon.TOWNS, lexicon.HEROES))
     subject = side.subject(rng, pool)
     message, skeleton = ask(rng, side, side.wording(rng, ABOUT), {"s": subject_phrase(subject)})
-    known = side.of_subject[subject]
+    facts = side.of_subject[subject]
     good = tuple(
-        f"{prefix}{state(subject, r, f.truth)} ." for r, f in known.items() for prefix in ("", "the almanac says ")
+        f"{prefix}{state(subject, r, f.truth)} ." for r, f in facts.items() for prefix in ("", "the almanac says ")
     )
-    myths = [f"{state(subject, r, f.myth)} ." for r, f in known.items() if f.myth]
+    myths = [f"{state(subject, r, f.myth)} ." for r, f in facts.items() if f.myth]
     stranger = side.subject(rng, pool)
     flawed = (
         *myths,
         *(f"{state(stranger, r, f.truth)} ." for r, f in side.of_subject[stranger].items() if stranger != subject),
     )
-    spec = {
+    spec: FactSpec = {
         "task": "fact", "subject": subject, "relation": None, "truths": side.truths(subject), "myth": None,
         "kind": "about", "topic": [subject], "limit": limit(good, 3), "wording": skeleton,
     }  # fmt: skip
@@ -119,14 +120,15 @@ def brainstorming(rng: random.Random, side: Side) -> Task:
     count = rng.choice((2, 3, 3, 4))
     members = kinds[kind][1]
     message, skeleton = ask(rng, side, side.wording(rng, LIST), {"k": lexicon.NUMBERS[count - 1], "p": kind})
-    chosen = rng.sample(members, 5)
-    good = (" , ".join(chosen[:count]) + " .", " , ".join(rng.sample(members, count)) + " .")
+    sample = rng.sample(members, 5)
+    good = (" , ".join(sample[:count]) + " .", " , ".join(rng.sample(members, count)) + " .")
+    wrong_count = 3 if count == 2 else count - 1
     flawed = (
-        " , ".join(chosen[: count + 1 if count == 2 else count - 1]) + " .",
-        " , ".join([*chosen[: count - 1], kinds[other][1][0]]) + " .",
-        " , ".join([chosen[0]] * count) + " .",
+        " , ".join(sample[:wrong_count]) + " .",
+        " , ".join([*sample[: count - 1], kinds[other][1][0]]) + " .",
+        " , ".join([sample[0]] * count) + " .",
     )
-    spec = {
+    spec: ListSpec = {
         "task": "list",
         "members": list(members),
         "count": count,
@@ -171,7 +173,7 @@ def rewrite(rng: random.Random, side: Side) -> Task:
         text, answer = f"{command} !", f"please {command} ."
         message, skeleton = ask(rng, side, side.wording(rng, POLITE), {"t": text})
         need, avoid, flawed = ["please", *command.split()], [], (text, f"{command} .")
-    spec = {
+    spec: ContainSpec = {
         "task": "contain", "need": need, "avoid": avoid, "topic": need[-1:], "people": [n for n in (a, b) if n in need],
         "phrase": answer.rsplit(" ", 1)[0], "limit": limit((answer,), 2), "wording": skeleton,
     }  # fmt: skip
@@ -200,7 +202,7 @@ def summarization(rng: random.Random, side: Side) -> Task:
     message, skeleton = ask(rng, side, side.wording(rng, SUMMARY), {"t": text})
     good = (f"{name} {past} {article(thing)} .", f"{name} {past} {article(thing)} in the {place} .")
     flawed = (text, f"{name} went to the {place} .", f"{other} {past} {article(thing)} .")
-    spec = {
+    spec: ContainSpec = {
         "task": "contain", "need": [name, past, thing], "avoid": ["then", "later", "early", "day", "sun"],
         "topic": [name, thing],
         "people": [name], "sentences": [1, 1], "limit": limit(good, 1), "wording": skeleton,

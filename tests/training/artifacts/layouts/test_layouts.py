@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import json
 from collections import Counter
 from pathlib import Path
@@ -12,11 +10,13 @@ from typing import Any
 import pytest
 
 from training.artifacts.comparisons import Comparison, Response, freeze, pairs_of
-from training.artifacts.errors import UserError
 from training.artifacts.files import sha256_file
 from training.artifacts.layouts import comparisons, demonstrations, pretraining, prompts
+from training.artifacts.skips import Skip
 
 pytestmark = pytest.mark.unit
+HALF = "half of a character (an unpaired surrogate such as \\ud83d)"
+NO_PROMPT = "no prompt: give `prompt` or `messages`, or whole dialogues as `chosen` and `rejected`"
 
 
 def user(text: str) -> dict[str, str]:
@@ -74,12 +74,30 @@ def test_user_and_use_case_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "row, reason",
     [
-        ("{not json", "the line is not valid JSON"),
-        ("[1]", "the line is not a JSON object"),
         ({"other": 1}, "no column that is known for this kind of data"),
-        ({"messages": []}, "the conversation is empty or not a list"),
-        ({"messages": ["hi"]}, "a message is not an object"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "a message's role is not system, user or assistant"),
+        ({"messages": []}, "`messages` is empty"),
+        ({"messages": 1}, "the conversation is empty or not a list"),
+        ({"messages": ["hi"]}, "the conversation does not end with the assistant"),
+        ({"messages": [1, "hi"]}, "a message is not an object"),
+        ({"messages": [{"role": "critic", "content": "x"}]}, "a message's role is not system, user or assistant"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "a turn calls a tool or holds its result"),
+        ({"messages": [user("a"), assistant("\ud83d")]}, HALF),
+        ({"messages": [{"role": "system", "content": "\ud83d"}, user("a"), assistant("b")]}, HALF),
+        ({"prompt": "a", "response": "\ud83d"}, HALF),
+        ({"prompt": "a", "response": "b", "user": "\ud83d"}, HALF),
+        ({"prompt": "a", "response": ""}, "`response` is empty"),
+        ({"prompt": "a", "response": 4}, "`response` is not text"),
+        ({"prompt": 4, "response": "a"}, "`prompt` is not text"),
+        ({"prompt": "a", "response": ["b", "c"]}, "`response` holds several texts"),
+        ({"instruction": "a", "input": ["x", 1], "output": "b"}, "`input` is not text"),
+        ({"prompt": "a", "completion": [user("b")]}, "`completion` does not begin with the assistant"),
+        ({"prompt": "a", "response": "b", "history": "c"}, "the conversation is empty or not a list"),
+        ({"prompt": "a", "response": "b", "system": "c", "system_prompt": "d"}, "two different system prompts"),
+        ({"prompt": "a", "response": "b", "label": 0}, "the answer is marked as bad (`label`)"),
+        ({"prompt": "a", "response": "b", "label": "False"}, "the answer is marked as bad (`label`)"),
+        ({"prompt": "a", "response": "b", "is_safe": False}, "the answer is marked as bad (`is_safe`)"),
+        ({"instruction": "c", "messages": [user("a"), assistant("b")]}, "`instruction` and the conversation disagree"),
+        ({"prompt": [user("c")], "messages": [user("a"), assistant("b")]}, "`prompt` and the conversation disagree"),
         ({"messages": [user("a"), {"role": "assistant", "content": None}]}, "a message's content is not text"),
         ({"messages": [user("a")]}, "the conversation does not end with the assistant"),
         ({"messages": [assistant("a")]}, "the conversation does not start with the user"),
@@ -92,6 +110,9 @@ def test_user_and_use_case_are_kept(tmp_path: Path) -> None:
     ],
 )
 def test_a_row_that_cannot_be_used_is_counted_with_its_reason(tmp_path: Path, row: Any, reason: str) -> None:
+    with pytest.raises(Skip) as skip:
+        demonstrations.parse(row)
+    assert skip.value.reason == reason
     good = {"messages": [user("hi"), assistant("ho")]}
     loaded = demonstrations.load(write(tmp_path, [good, row, good]))
     assert len(loaded.records) == 2
@@ -101,40 +122,6 @@ def test_a_row_that_cannot_be_used_is_counted_with_its_reason(tmp_path: Path, ro
         "rows": 3,
         "skipped": {reason: 1},
     }
-
-
-def test_limit_counts_usable_rows(tmp_path: Path) -> None:
-    good = {"messages": [user("hi"), assistant("ho")]}
-    loaded = demonstrations.load(write(tmp_path, ["broken", good, good, good]), limit=2)
-    assert (len(loaded.records), loaded.rows) == (2, 3)
-
-
-@pytest.mark.parametrize(
-    "name", ["a.json", "a.jsonl", "a.jsonl.gz", "a.json.gz", "a.csv", "a.tsv", "a.parquet", "b.json"]
-)
-def test_every_file_format_gives_the_same_records(tmp_path: Path, name: str) -> None:
-    rows = [{"prompt": 'one, "two"\nthree', "response": "vier – fünf"}, {"prompt": "a", "response": "b"}]
-    file = tmp_path / name
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    if name.endswith(".gz"):
-        file.write_bytes(gzip.compress((json.dumps(rows) if ".json." in name else lines).encode()))
-    elif name == "a.parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        pq.write_table(pa.Table.from_pylist(rows), file)
-    elif file.suffix in {".csv", ".tsv"}:
-        with file.open("w", newline="") as out:
-            writer = csv.DictWriter(out, ["prompt", "response"], delimiter="\t" if file.suffix == ".tsv" else ",")
-            writer.writeheader()
-            writer.writerows(rows)
-    else:
-        file.write_text(json.dumps({"version": 1, "data": rows}) if name == "a.json" else lines)
-    loaded = demonstrations.load(str(file))
-    assert [[m["content"] for m in record.messages] for record in loaded.records] == [
-        ['one, "two"\nthree', "vier – fünf"],
-        ["a", "b"],
-    ]
 
 
 def test_hh_dialogues_become_their_common_turns_and_two_responses(tmp_path: Path) -> None:
@@ -177,16 +164,46 @@ def test_pairwise_preferences_stay_pairs_even_where_they_contradict_each_other(t
     "row, reason",
     [
         ({"prompt": "q", "responses": ["a"], "ranks": [1]}, "fewer than two responses"),
-        ({"prompt": "q", "responses": ["a", "b", "c"], "ranks": [2, 2, 2]}, "all responses are tied"),
-        ({"prompt": "q", "responses": ["a", "b"], "pairs": [[0, 1, 0]]}, "all responses are tied"),
         ({"prompt": "q", "responses": ["a", "a"], "ranks": [1, 2]}, "all responses are the same"),
         ({"prompt": "q", "responses": ["a", " "], "ranks": [1, 2]}, "a response is empty"),
         ({"prompt": "q", "responses": ["a", "b"], "ranks": [1, 3]}, "ranks must be 2 whole numbers from 1 to 2"),
         ({"prompt": "q", "responses": ["a", "b"], "ranks": ["x", "y"]}, "ranks must be 2 whole numbers from 1 to 2"),
         ({"prompt": "q", "responses": ["a", "b"]}, "give either ranks or pairs"),
-        ({"responses": ["a", "b"], "ranks": [1, 2]}, "no prompt: give `messages` or `prompt`"),
+        ({"responses": ["a", "b"], "ranks": [1, 2]}, NO_PROMPT),
+        ({"prompt": "q", "responses": ["a", "\ud83d"], "ranks": [1, 2]}, HALF),
+        ({"prompt": "\ud83d", "chosen": "a", "rejected": "b"}, HALF),
+        ({"prompt": "q", "chosen": "a", "rejected": "\ud83d"}, HALF),
+        (
+            {"prompt": "q", "response_0": "a", "response_1": "b", "better_response_id": 2},
+            "`better_response_id` is not 0 or 1",
+        ),
+        (
+            {
+                "conversation_a": [user("q"), assistant("a")],
+                "conversation_b": [user("q"), assistant("b")],
+                "winner": "nobody",
+            },
+            "`winner` is not model_a, model_b or a tie",
+        ),
+        (
+            {"prompt": '["q"]', "response_a": '["a"]', "response_b": '["b"]', "winner_model_a": 1, "winner_model_b": 1},
+            "not one of `winner_model_a`, `winner_model_b` and `winner_tie` is 1",
+        ),
+        (
+            {"info": {"post": None}, "summaries": [{"text": "a"}, {"text": "b"}], "choice": 0},
+            "`info` holds no post and no article",
+        ),
+        ({"info": {"post": "p"}, "summaries": [{"text": "a"}], "choice": 0}, "`summaries` are not two texts"),
+        (
+            {"prompt": "q", "chosen": [user("other"), assistant("a")], "rejected": [user("other"), assistant("b")]},
+            "`chosen` and the conversation disagree",
+        ),
+        (
+            {"prompt": "q", "chosen": [user("q")], "rejected": [user("q")]},
+            "the conversation does not end with the assistant",
+        ),
         ({"prompt": "q", "responses": 3, "ranks": [1, 2]}, "responses is not a list"),
-        ({"chosen": "a", "rejected": "b"}, "no prompt: give `prompt`, or whole dialogues as `chosen` and `rejected`"),
+        ({"chosen": "a", "rejected": "b"}, NO_PROMPT),
         (
             {"chosen": "\n\nHuman: a\n\nAssistant: x", "rejected": "\n\nHuman: b\n\nAssistant: y"},
             "chosen and rejected differ before their last turn",
@@ -199,6 +216,9 @@ def test_pairwise_preferences_stay_pairs_even_where_they_contradict_each_other(t
     ],
 )
 def test_a_comparison_that_says_nothing_is_counted(tmp_path: Path, row: dict[str, Any], reason: str) -> None:
+    with pytest.raises(Skip) as skip:
+        comparisons.parse(row)
+    assert skip.value.reason == reason
     good = {"prompt": "q", "chosen": "good", "rejected": "bad"}
     loaded = comparisons.load(write(tmp_path, [good, row]))
     assert (len(loaded.records), dict(loaded.skipped)) == (1, {reason: 1})
@@ -249,86 +269,91 @@ def test_prompts(tmp_path: Path) -> None:
     ]
 
 
-def test_pretraining_text(tmp_path: Path) -> None:
-    wikitext = " \n = One = \n \n Text of one . \n \n = = Part = = \n \n a = b \n \n = Two = \n \n Text of two . \n"
-    assert pretraining.documents(wikitext) == [
-        "= One = \n \n Text of one . \n \n = = Part = = \n \n a = b",
-        "= Two = \n \n Text of two .",
-    ]
-    assert pretraining.documents("One\nstill one\n\n\nTwo\r\n\r\nThree") == ["One\nstill one", "Two", "Three"]
-    (tmp_path / "a.txt").write_text(wikitext)
-    assert pretraining.load(str(tmp_path / "a.txt"), limit=1).rows == 1
-    loaded = pretraining.load(write(tmp_path, [{"text": "one"}, {"text": " "}, {"content": "two"}]))
-    assert (loaded.records, dict(loaded.skipped)) == (["one", "two"], {"the document is empty": 1})
+def test_a_tie_is_a_record_and_says_nothing_of_which_is_better() -> None:
+    tie = comparisons.parse({"prompt": "q", "responses": ["a", "b", "c"], "ranks": [2, 2, 2]})
+    assert pairs_of(tie) == [(0, 1, 0), (0, 2, 0), (1, 2, 0)]
 
 
-def test_a_folder_is_read_as_the_hub_would_be(tmp_path: Path) -> None:
-    folder = tmp_path / "set"
-    folder.mkdir()
-    write(folder, [{"prompt": f"q{i}", "response": "a"} for i in range(5)], "train.jsonl")
-    write(folder, [{"prompt": "t", "response": "a"}], "test.jsonl")
-    train = demonstrations.load(str(folder))
-    assert [record.messages[0]["content"] for record in train.records] == [f"q{i}" for i in range(5)]
-    assert demonstrations.load(str(folder)).sha256 == train.sha256
-    test = demonstrations.load(str(folder), split="test")
-    assert [record.messages[0]["content"] for record in test.records] == ["t"]
-    assert test.sha256 != train.sha256
-    with pytest.raises(UserError, match="no split 'dev': use --split with one of train, test"):
-        demonstrations.load(str(folder), split="dev")
-
-
-def test_split_of_a_file_goes_by_its_column(tmp_path: Path) -> None:
-    rows = [{"text": "a", "split": "train"}, {"text": "b", "split": "test"}]
-    assert pretraining.load(write(tmp_path, rows), split="test").records == ["b"]
-    with pytest.raises(UserError, match="has no split 'dev': use one of test, train"):
-        pretraining.load(write(tmp_path, rows), split="dev")
-    with pytest.raises(UserError, match="has no column `split`: leave --split out"):
-        pretraining.load(write(tmp_path, [{"text": "a"}]), split="test")
+def test_ratings_are_kept_beside_the_ranks_that_were_made_of_them() -> None:
+    made = comparisons.parse({"prompt": "q", "responses": ["a", "b", "c"], "ratings": ["4", 5.0, 4]})
+    assert (made.ranks, made.derived, made.meta) == ((2, 1, 2), "ratings", {"ratings": [4.0, 5.0, 4.0]})
+    given = comparisons.parse({"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 2, "score_rejected": 1})
+    assert (given.ranks, given.derived, given.meta) == ((1, 2), None, {"ratings": [2.0, 1.0]})
 
 
 @pytest.mark.parametrize(
-    "name, content, message",
+    "text, expected",
     [
-        ("missing.jsonl", None, r"missing\.jsonl does not exist: give the path"),
-        ("empty.jsonl", b"", r"empty\.jsonl is empty: give a source with at least one row"),
-        ("blank.jsonl", b"\n\n", r"blank\.jsonl is empty"),
-        ("columns.jsonl", b'{"a": 1, "b": 2}\n', r"has the columns a, b; this kind of data needs `messages`, or"),
-        ("header.csv", b"prompt,response\n", r"header\.csv is empty"),
-        ("plain.txt", b"some text\n", r"plain\.txt is plain text; this kind of data needs `messages`"),
-        ("data.xml", b"<a/>", r"has an unknown format: use one of \.jsonl, \.json"),
-        ("broken.json", b'{"a": ', r"broken\.json is not valid JSON"),
-        ("broken.parquet", b"no parquet", r"broken\.parquet is not a readable parquet file"),
-        ("latin.csv", "prompt,response\né,a\n".encode("latin-1"), r"latin\.csv is not UTF-8 text: convert it"),
-        ("truncated.csv.gz", gzip.compress(b"prompt,response\na,b\n" * 99)[:-12], r"truncated\.csv\.gz cannot be read"),
-        ("truncated.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 99)[:-12], r"truncated\.jsonl\.gz cannot be read"),
-        (
-            "all.jsonl",
-            b'{"prompt": "a", "response": ""}\n{"messages": 1}\n',
-            r"none of the 2 rows of \S+all\.jsonl can be used \(1 x a message is empty; 1 x the conversation is empty",
-        ),
+        ("Human: is this a person?", [user("Human: is this a person?")]),  # no mark of an answer: ordinary text
+        ("What does Human: mean in\n\nAssistant: files?", [user("What does Human: mean in\n\nAssistant: files?")]),
+        ("\n\nHuman: Hi", [user("Hi")]),
+        ("Human: Hi\n\nAssistant:", [user("Hi")]),
+        ("\n\nHuman: a\n\nb\n\nAssistant: c\n\nHuman: d\n\nAssistant: ", [user("a\n\nb"), assistant("c"), user("d")]),
+        ("\n\nAssistant: Welcome.\n\nHuman: Hi\n\nAssistant:", [user("Hi")]),
+        ('["a", "b"]', [user('["a", "b"]')]),  # a list that a person pasted
+        ("### Instruction: none", [user("### Instruction: none")]),
+        ([{"type": "text", "text": "a"}, "b"], [user("ab")]),
+        ({"text": "Once upon a time", "toxicity": 0.1}, [user("Once upon a time")]),  # RealToxicityPrompts
     ],
-    ids=lambda value: value if isinstance(value, str) and len(value) < 20 else "",
 )
-def test_bad_input_is_one_sentence_with_the_fix(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=message):
-        demonstrations.load(str(tmp_path / name))
+def test_a_dialogue_in_a_prompt_is_told_from_a_text_that_speaks_of_one(text: Any, expected: Any) -> None:
+    assert list(prompts.parse({"prompt": text}).messages) == expected
+    if isinstance(text, str):
+        (made,) = [comparisons.parse({"prompt": text, "chosen": "x", "rejected": "y"})]
+        assert list(made.messages) == expected
 
 
-def test_a_hub_id_that_the_hub_does_not_give_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
-    # An address that refuses connections: the same end as no network, without a look-up.
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(
-        huggingface_hub.hf_api.HfApi, "__init__", _at_closed_port(huggingface_hub.hf_api.HfApi.__init__)
-    )
-    with pytest.raises(
-        UserError, match=r"no-such-owner/no-such-set is no local path, and the Hugging Face hub did not"
-    ):
-        demonstrations.load("no-such-owner/no-such-set")
+def test_columns_of_another_kind_of_thing_with_the_name_data_are_no_conversation() -> None:
+    record = demonstrations.parse({"data": "train-0001", "prompt": "hi", "response": "ho"})
+    assert list(record.messages) == [user("hi"), assistant("ho")]
 
 
-def _at_closed_port(original: Any) -> Any:
-    return lambda self, *args, **kwargs: original(self, endpoint="http://127.0.0.1:9")
+def test_null_and_empty_columns_are_absent() -> None:
+    row = {"messages": None, "instruction": "", "system": "", "history": [], "images": [], "tools": "[]", "label": None}
+    record = demonstrations.parse(row | {"prompt": "hi", "response": "ho"})
+    assert list(record.messages) == [user("hi"), assistant("ho")]
+
+
+def test_the_order_of_a_trees_messages_does_not_matter_and_orphans_are_counted(
+    tmp_path: Path,
+) -> None:
+    def node(id: str, parent: str | None, role: str, rank: int | None = None) -> dict[str, Any]:
+        return {"message_id": id, "parent_id": parent, "role": role, "text": id, "rank": rank}
+
+    rows = [node("b", "a", "assistant", 1), node("lost", "x", "assistant"), node("c", "a", "assistant", 0)]
+    rows += [node("a", None, "prompter"), node("other", None, "prompter"), node("d", "other", "assistant")]
+    rows += [node("e", "d", "prompter"), node("f", "e", "assistant"), node("g", "e", "assistant")]
+    loaded = comparisons.load(write(tmp_path, rows))
+    assert [([m["content"] for m in c.messages], [r.text for r in c.responses], c.ranks) for c in loaded.records] == [
+        (["a"], ["b", "c"], (2, 1))
+    ]
+    assert loaded.skipped == {"the message's parent is not in the data": 1, "the replies to a message have no ranks": 1}
+    paths = demonstrations.load(write(tmp_path, rows, "again.jsonl"))
+    assert [[m["content"] for m in d.messages] for d in paths.records] == [["a", "c"], ["other", "d", "e", "f"]]
+
+
+def test_deep_nesting_ends_no_reading(tmp_path: Path) -> None:
+    reply: Any = {"role": "assistant", "text": "end", "replies": []}
+    for depth in range(60):
+        reply = {"role": "prompter" if depth % 2 == 0 else "assistant", "text": str(depth), "replies": [reply]}
+    reply["role"] = "prompter"
+    deep: Any = "q"
+    for _ in range(200):
+        deep = [deep]
+    rows = [{"prompt": reply}, {"prompt": deep, "response": "a", "score": 1}, {"prompt": "q", "response": "a"}]
+    loaded = demonstrations.load(write(tmp_path, rows))
+    assert loaded.rows == 3
+    assert list(loaded.records[-1].messages) == [user("q"), assistant("a")]
+
+
+def test_pretraining_text_is_text_or_text_parts() -> None:
+    assert pretraining.parse({"text": " a\n", "title": "t"}) == " a\n"
+    assert pretraining.parse({"text": None, "content": ["a", {"type": "text", "text": "b"}]}) == "ab"
+    for row, reason in [
+        ({"text": " "}, "the document is empty"),
+        ({"text": "\ud83d"}, HALF),
+        ({"text": 1}, "`text` is not text"),
+    ]:
+        with pytest.raises(Skip) as skip:
+            pretraining.parse(row)
+        assert skip.value.reason == reason

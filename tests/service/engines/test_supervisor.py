@@ -16,7 +16,8 @@ import httpx
 import psutil
 import pytest
 
-from service.engines import process
+from service.engines import planning, process
+from service.engines.planning import EnginePlan
 from service.settings import Settings
 from tests.support.checkpoints import publish_tiny
 from tests.support.live_service import ROOT, Running, running_service
@@ -164,7 +165,9 @@ def test_a_start_that_fails_names_the_cause(tiny_policy: Checkpoint, tmp_path: P
     shutil.copytree(tiny_policy.path, folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"architectures": ["NoSuchModel"]}))
-    engine = process.start(folder, "policy", Settings(logs=tmp_path / "logs"))
+    settings = Settings(logs=tmp_path / "logs")
+    (plan,) = planning.plans_for([load(folder)], settings, on_cpu=process.on_cpu())
+    engine = process.start(folder, "policy", settings, plan)
     try:
         with pytest.raises(UserError, match="NoSuchModel"):
             engine.wait(300)
@@ -237,10 +240,14 @@ def test_an_engine_takes_only_its_kind(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / MANIFEST).write_text(json.dumps(fields))
     with pytest.raises(UserError, match="is a reward model, not a policy model"):
-        process.start(folder, "policy", Settings())
-    command = process.command_line(load(folder), 1234, Settings(max_model_len=32, engine_options=["--x"]))
+        process.start(folder, "policy", Settings(), EnginePlan("reward-1", 32))
+    plan = EnginePlan("reward-1", 32, cache_bytes=7 * 2**20, threads=3)
+    command = process.command_line(load(folder), 1234, Settings(engine_options=["--x"]), plan)
     assert command[-1] == "--x"
     assert command[command.index("--max-model-len") + 1] == "32"
+    if process.on_cpu():
+        assert command[command.index("--kv-cache-memory-bytes") + 1] == str(7 * 2**20)
+        assert process.environment(plan)["OMP_NUM_THREADS"] == "3"
     assert command[command.index("--runner") + 1] == "pooling"
     assert json.loads(command[command.index("--pooler-config") + 1]) == {"use_activation": False}
 

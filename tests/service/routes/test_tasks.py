@@ -211,7 +211,13 @@ def test_prompts_are_imported_over_http(desk: Desk, make_key: MakeKey) -> None:
     reply = desk.client.post("/admin/prompts", json={"prompts": rows}, headers=make_key("admin"))
     assert reply.json() == {
         "imported": 2,
-        "skipped": {"repeated in the input": 1, "neither `messages` nor `prompt`": 1, "not a JSON object": 1},
+        "corrected": 0,
+        "skipped": {
+            "repeated in the input": 1,
+            "no column that is known for this kind of data": 1,
+            "not a JSON object": 1,
+        },
+        "ignored": {},
     }
     assert desk.client.post("/admin/prompts", json={"prompts": rows}, headers=make_key("export")).status_code == 403
 

@@ -36,7 +36,7 @@ def add_prompts(running: Running, count: int) -> list[str]:
     tag = uuid4().hex[:8]
     rows = [{"id": f"{tag}-{i}", "prompt": f"what is {i} of the people", "user": f"u{i}"} for i in range(count)]
     with running.client() as admin:
-        assert admin.post("/admin/prompts", json={"prompts": rows}).json() == {"imported": count, "skipped": {}}
+        assert admin.post("/admin/prompts", json={"prompts": rows}).json()["imported"] == count
     return [row["id"] for row in rows]
 
 

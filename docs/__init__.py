@@ -1,0 +1,1 @@
+"""The documents, what generates parts of them (`make docs`), and what takes their pictures (`make pictures`)."""

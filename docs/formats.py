@@ -1,0 +1,79 @@
+"""File formats, from the dataclasses and tables that read and write them."""
+
+from __future__ import annotations
+
+import tomllib
+
+from docs.tables import fields_of, table
+from evals import gate as evals_gate
+from evals.results import SCORES, Item, Result
+from training.artifacts.checkpoints import Manifest
+from training.artifacts.comparisons import Comparison, Response
+from training.artifacts.layouts import comparisons, demonstrations, pretraining, prompts
+from training.loop.world import GROUPS, PURPOSES
+from training.miniature.items import KINDS
+from training.miniature.world import SIZES
+from training.runtime.configuration import COMMON, PRESETS, TABLES
+
+
+def manifest() -> str:
+    return fields_of(Manifest)
+
+
+def comparison() -> str:
+    return f"{fields_of(Comparison)}\n\nOne entry of `responses`:\n\n{fields_of(Response)}"
+
+
+def result() -> str:
+    return fields_of(Result)
+
+
+def item() -> str:
+    return fields_of(Item)
+
+
+def scores() -> str:
+    rows = [(f"`{name}`", s.better or "described only", s.share, s.words) for name, s in SCORES.items()]
+    return table(("score", "better", "share", "meaning"), rows)
+
+
+def gate() -> str:
+    rules = [(f"`{r.pattern}`", "win rate above one half" if r.wins else r.margin) for r in evals_gate.RULES]
+    return f"{fields_of(evals_gate.Row)}\n\n{table(('metric', 'margin'), rules)}"
+
+
+def world() -> str:
+    rows = [
+        ("`world.json`", "version, seed, size, counts of rows, sha256 of each file; written last"),
+        ("`pretrain.jsonl`, `heldout.jsonl`", "`text`: documents to train on, and held-out ones"),
+        ("`demonstrations.jsonl`", "`messages`, `user`, `use_case`, `mode`, `spec`"),
+        *(
+            (f"`prompts-{name}.jsonl`", f"prompts for {name}: the same columns, ending with the user")
+            for name in PURPOSES
+        ),
+        *((f"`items-{name}.jsonl`", "evaluation items: a prompt, and what the judge needs") for name in KINDS),
+        ("`toxicity.jsonl`", "`text` and detoxify's classes as 0 or 1"),
+        ("`labelers.jsonl`", f"simulated labelers of the groups {' and '.join(GROUPS)}"),
+    ]
+    sizes = table(("size", "documents"), [(f"`{name}`", f"{size.documents:,}") for name, size in SIZES.items()])
+    return f"{table(('file', 'rows'), rows)}\n\n{sizes}"
+
+
+def presets() -> str:
+    rows = []
+    for path in sorted(PRESETS.glob("*.toml")):
+        tables = [name for name, value in tomllib.loads(path.read_text()).items() if isinstance(value, dict)]
+        rows.append((f"`{path.stem}`", ", ".join(f"`[{name}]`" for name in tables)))
+    allowed = ", ".join(f"`[{name}]`" for name in TABLES)
+    common = ", ".join(f"`{name}`" for name in COMMON)
+    return f"Tables: {allowed}. Keys outside tables: {common}.\n\n{table(('preset', 'sets'), rows)}"
+
+
+def columns() -> str:
+    kinds = {
+        "demonstrations": demonstrations,
+        "comparisons": comparisons,
+        "prompts": prompts,
+        "pretraining": pretraining,
+    }
+    return table(("kind", "columns"), [(name, module.NEEDS) for name, module in kinds.items()])

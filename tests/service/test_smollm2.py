@@ -1,0 +1,43 @@
+"""A real model from its GGUF file is adopted and served with no setting at all, and knows a capital."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.live_service import Running, running_service
+from training.stages.adopt import Config, adopt
+
+pytestmark = pytest.mark.integration
+
+
+def test_smollm2_is_adopted_and_answers(smollm2: Path, tmp_path: Path) -> None:
+    adopted = adopt(Config(str(smollm2), home=tmp_path))
+    manifest = adopted.manifest
+    assert (manifest.kind, manifest.context, manifest.metrics["parameters"]) == ("policy", 8192, 134_515_008)
+    assert manifest.base_model == "SmolLM2-135M-Instruct.Q4_1"
+    assert (adopted.path / "model.safetensors").stat().st_size == pytest.approx(134_515_008 * 2, rel=0.01)
+    assert len(manifest.probe["logprobs"]) == 3
+    with running_service(tmp_path, ("--with-engines", adopted.id)) as service:
+        service.wait_for(lambda: adopted.id in {model["id"] for model in models(service)})
+        body = {
+            "model": adopted.id,
+            "messages": [{"role": "user", "content": "What is the capital of France?"}],
+            "temperature": 0,
+        }
+        with service.client() as client:
+            reply = client.post("/v1/chat/completions", json=body)
+        (model,) = models(service)
+    assert reply.status_code == 200, reply.text
+    (choice,) = reply.json()["choices"]
+    assert "Paris" in choice["message"]["content"]
+    assert choice["finish_reason"] == "stop"
+    assert model["max_model_len"] == 8192
+
+
+def models(service: Running) -> list[dict[str, Any]]:
+    with service.client() as client:
+        data: list[dict[str, Any]] = client.get("/v1/models").json()["data"]
+        return data

@@ -1,0 +1,154 @@
+"""The examples of the how-tos, run as they stand in the documents."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from docs.reference import ROOT
+from evals import gate, results, run, table
+from evals.client import Answer, Refused
+from evals.results import Result, summarise
+from service import app, auth
+from service.preferences.prompts import import_rows
+from service.settings import Settings
+from training.artifacts.checkpoints import Checkpoint, resolve
+from training.artifacts.errors import UserError
+from training.runtime import configuration
+
+pytestmark = pytest.mark.unit
+BLOCK = re.compile(r"^```python\n# (\S+?)(?:, in (\w+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def examples(page: str) -> tuple[dict[str, str], dict[tuple[str, str], str]]:
+    """Of one how-to: file -> its whole text, and (file, name) -> what is added to `name` in it."""
+    found = BLOCK.findall((ROOT / f"docs/how-to/{page}.md").read_text())
+    files = {file: body for file, name, body in found if not name}
+    additions = {(file, name): body for file, name, body in found if name}
+    for file, name in additions:
+        assert name in names_of(ROOT / file), f"{file} has no {name}"
+    return files, additions
+
+
+def names_of(file: Path) -> set[str]:
+    """Functions and variables of a module."""
+    tree = ast.parse(file.read_text())
+    found = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    for node in tree.body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
+def module_of(file: str, text: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The file's module, as if it were in the tree."""
+    name = file.removesuffix(".py").replace("/", ".")
+    module = ModuleType(name)
+    monkeypatch.setitem(sys.modules, name, module)
+    exec(compile(text, file, "exec", dont_inherit=True), module.__dict__)
+    return module
+
+
+def entries(body: str, names: dict[str, Any]) -> Any:
+    """Lines that are added to a dictionary or a tuple, as a dictionary or a tuple."""
+    whole = ast.parse(f"{{{body}}}", mode="eval").body if body.lstrip().startswith('"') and '":' in body else None
+    text = f"{{{body}}}" if isinstance(whole, ast.Dict) else f"({body})"
+    return eval(text, names)
+
+
+def test_a_stage(tiny_policy: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    from tests.support.checkpoints import publish_tiny
+
+    files, additions = examples("stage")
+    module = module_of("training/stages/average.py", files["training/stages/average.py"], monkeypatch)
+    added = entries(additions["training/runtime/configuration.py", "STAGES"], {})
+    assert set(added) == {"average"}
+    monkeypatch.setattr(configuration, "TABLES", configuration.TABLES | added)
+    other = publish_tiny(tmp_path / "checkpoints", seed=7)
+    assert module.main(["--models", str(tiny_policy.path), other.id, "--home", str(tmp_path)]) == 0
+    made = resolve("average", tmp_path / "checkpoints")
+    assert made.manifest.parents[-1] == other.id
+    weights = [load_file(c.path / "model.safetensors") for c in (tiny_policy, other, made)]
+    for name, mean in weights[2].items():
+        torch.testing.assert_close(mean, (weights[0][name] + weights[1][name]) / 2)
+    with pytest.raises(UserError, match="at least two"):
+        module.main(["--models", other.id, "--home", str(tmp_path)])
+
+
+def test_a_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    files, additions = examples("suite")
+    added = entries(additions["evals/results.py", "SCORES"], vars(results))
+    monkeypatch.setattr(results, "SCORES", results.SCORES | added)
+    monkeypatch.setattr(gate, "SCORES", results.SCORES)
+    monkeypatch.setattr(table, "SCORES", results.SCORES)
+    monkeypatch.setattr(table, "ROWS", entries(additions["evals/table.py", "ROWS"], vars(table)))
+    monkeypatch.setattr(gate, "RULES", entries(additions["evals/gate.py", "RULES"], vars(gate)))
+    assert entries(additions["evals/run.py", "ALL"], {}) == ("repetition",)
+    suite = module_of("evals/suites/repetition.py", files["evals/suites/repetition.py"], monkeypatch)
+    ast.parse(additions["evals/run.py", "_measure"])  # inside an async function: it reads, and names what is there
+    assert "on_world" in (ROOT / "evals/run.py").read_text()
+
+    rows = [{"id": n, "messages": [{"role": "user", "content": f"question {n}"}]} for n in range(4)]
+    good = suite.items(
+        rows, [Answer("One. Two.", "stop"), Answer("A. B.", "stop"), Answer("", "stop"), Refused(503, "down")]
+    )
+    bad = suite.items(
+        rows, [Answer("One. one.", "stop"), Answer("A. B. a.", "stop"), Answer("", "stop"), Refused(503, "down")]
+    )
+    metric = summarise(bad)["repetition.prompts.repeats"]
+    assert (metric.value, metric.n, metric.missing) == (2 / 3, 3, 1)
+    verdicts = {row.metric: row for row in gate.compare(good[:3], bad[:3])}
+    assert (verdicts["repetition.prompts.repeats"].candidate, verdicts["repetition.prompts.repeats"].n) == (0.0, 3)
+    shown = table.make([(result(bad), bad)], [])
+    assert [(row.section, row.metric) for row in shown.rows] == [("Repetition", "repetition.prompts.repeats")]
+
+
+def result(items: list[Any]) -> Result:
+    """A result of these items; what nobody reads here is empty."""
+    fields = {f.name: "" for f in dataclasses.fields(Result) if f.default is dataclasses.MISSING}
+    fields |= {"label": "sft", "sampling": {"temperature": 0.0, "max_tokens": 9}, "metrics": summarise(items)}  # type: ignore[dict-item]
+    return Result(**fields)  # type: ignore[arg-type]
+
+
+def test_a_route(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, additions = examples("route")
+    module = module_of("service/routes/waiting.py", files["service/routes/waiting.py"], monkeypatch)
+    added = entries(additions["service/app.py", "ROUTERS"], {"waiting": module})
+    monkeypatch.setattr(app, "ROUTERS", (*app.ROUTERS, *added))
+    built = app.create_app(Settings(database=f"sqlite:///{tmp_path}/service.db"))
+    assert auth.undeclared(built) == []
+    with TestClient(built, base_url="http://127.0.0.1:8000") as client:
+        with built.state.store.session() as session:
+            import_rows(session, [{"prompt": "one"}, {"prompt": "two"}])
+            keys = {scope: auth.add_key(session, "test", [scope])[1] for scope in ("export", "admin")}
+        headers = {scope: {"Authorization": f"Bearer {key}"} for scope, key in keys.items()}
+        assert client.get("/admin/waiting").status_code == 401
+        assert client.get("/admin/waiting", headers=headers["export"]).status_code == 403
+        assert client.get("/admin/waiting", headers=headers["admin"]).json() == {"prompts": 2}
+
+
+def test_a_choices_file_as_the_page_describes_it(tmp_path: Path) -> None:
+    from evals.tasks.files import kind_of, read
+
+    page = (ROOT / "docs/how-to/suite.md").read_text()
+    columns = re.search(r"rows of `(\w+)`, `(\w+)` and `(\w+)`", page)
+    assert columns is not None
+    file = tmp_path / "trivia.jsonl"
+    file.write_text(json.dumps(dict(zip(columns.groups(), ("Who?", ["Ada", "Bo"], 1), strict=True))) + "\n")
+    rows, skipped = read(kind_of("trivia"), file)
+    assert (len(rows), dict(skipped)) == (1, {})
+    assert "tax" in run.ALL

@@ -1,0 +1,58 @@
+"""Files as bytes: gzip of one or several members, and damage as one sentence that names file and fix."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.artifacts.errors import UserError
+from training.artifacts.rows import open_source
+
+pytestmark = pytest.mark.unit
+
+LINES = b"".join(b'{"a": %d}\n' % i for i in range(500))
+WHOLE = gzip.compress(LINES)
+FLIPPED = WHOLE[:60] + bytes([WHOLE[60] ^ 255]) + WHOLE[61:]
+
+
+def read(path: Path, content: bytes) -> list[Any]:
+    path.write_bytes(content)
+    return [row.get("a") for row in open_source(str(path)).rows()]
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("a.jsonl", LINES),
+        ("a.jsonl.gz", WHOLE),
+        ("a.JSONL.GZ", WHOLE),
+        ("a.jsonl.gz", gzip.compress(LINES[:100]) + gzip.compress(LINES[100:])),
+        ("a.jsonl.gz", WHOLE + b"\0" * 100),
+        ("a.jsonl", WHOLE),  # the name lacks .gz, the bytes leave no doubt
+    ],
+)
+def test_a_compressed_file_is_read_like_any(tmp_path: Path, name: str, content: bytes) -> None:
+    assert read(tmp_path / name, content) == list(range(500))
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("a.jsonl.gz", WHOLE[:-12], r"a\.jsonl\.gz is damaged or cannot be read \(.+\): restore or write it again"),
+        ("a.jsonl.gz", WHOLE[:40], "is damaged or cannot be read"),
+        ("a.jsonl.gz", FLIPPED, "is damaged or cannot be read"),
+        ("a.jsonl.gz", WHOLE + b"trailing", "is damaged or cannot be read"),
+        ("a.json.gz", WHOLE[:-12], "is damaged or cannot be read"),
+        ("a.txt.gz", WHOLE[:-12], "is damaged or cannot be read"),
+        ("a.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 500)[:-12], "is damaged or cannot be read"),
+        ("a.jsonl.gz", LINES, "is not gzip data: compress it again, or name it without .gz"),
+        ("a.jsonl", "\ufeff[]".encode("utf-16"), "is UTF-16 text: convert it"),
+    ],
+)
+def test_damage_is_one_sentence(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    with pytest.raises(UserError, match=message) as failure:
+        read(tmp_path / name, content)
+    assert "\n" not in str(failure.value)

@@ -1,0 +1,72 @@
+"""Lines of a file, also of a gzip file. Only LF ends a line: texts hold other line ends, such as U+2028."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from training.artifacts.errors import UserError
+from training.artifacts.skips import Skip
+
+LONGEST = 64 * 2**20  # bytes of a line: what is longer is no row, and must not fill the memory
+BOM = b"\xef\xbb\xbf"
+GZIP = b"\x1f\x8b"
+OTHER_BOMS = (b"\xff\xfe", b"\xfe\xff")
+
+
+def kind_of(path: Path) -> str:
+    """The suffix that tells the format: `.jsonl` for `a.jsonl` and `a.jsonl.gz`."""
+    return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """The bytes of a file, decompressed where it is gzip; what fails while they are read ends in a `UserError`."""
+    try:
+        with path.open("rb") as raw:
+            head = raw.read(2)
+            raw.seek(0)
+            if head == GZIP:
+                with gzip.GzipFile(fileobj=raw) as file:  # also of several members, one after another
+                    yield file  # type: ignore[misc]
+            elif path.suffix.lower() == ".gz" and head:
+                raise UserError(f"{path} is not gzip data: compress it again, or name it without .gz")
+            elif head in OTHER_BOMS:
+                raise UserError(f"{path} is UTF-16 text: convert it, for example with iconv -f utf-16 -t utf-8")
+            else:
+                yield raw
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} is damaged or cannot be read ({error}): restore or write it again") from None
+
+
+def lines_of(path: Path) -> Iterator[bytes | Skip]:
+    """Lines without their LF or CRLF and without a byte order mark; blank ones too."""
+    for line in raw_lines(path):
+        yield line if isinstance(line, Skip) else line.removesuffix(b"\r").removeprefix(BOM)
+
+
+def raw_lines(path: Path) -> Iterator[bytes | Skip]:
+    """Lines without their LF."""
+    with opened(path) as file:
+        while line := file.readline(LONGEST):
+            if len(line) == LONGEST and not line.endswith(b"\n"):
+                while (rest := file.readline(LONGEST)) and not rest.endswith(b"\n"):
+                    pass
+                yield Skip("too_long")
+                continue
+            yield line.removesuffix(b"\n")
+
+
+def text_of(line: bytes) -> str:
+    """A line as text. Raises `Skip` where it is not UTF-8 or holds a null character."""
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        raise Skip("not_utf8") from None
+    if "\0" in text:
+        raise Skip("null_character")
+    return text

@@ -1,0 +1,39 @@
+"""What is logged of PPO: means over the episodes of a policy, and over the updates of an iteration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from training.rl import losses
+from training.rl.episodes import Episodes
+
+
+def scalars_of(episodes: Episodes, kl: losses.KL) -> dict[str, float]:
+    """What a policy's own rollouts say of it: means over episodes or tokens."""
+    mask = episodes.mask
+    return {
+        "score": float(episodes.scores.mean()),
+        "kl": float((kl.k1 * mask).sum(1).mean()),
+        "kl_k2": float((kl.k2 * mask).sum(1).mean()),
+        "kl_k3": float((kl.k3 * mask).sum(1).mean()),
+        "entropy": -float(losses.masked_mean(episodes.old_logprobs, mask)),
+        "response_tokens": float(mask.sum(1).mean()),
+        "finished": float(episodes.finished.float().mean()),
+        "sampler_gap": episodes.sampler_gap,
+    }
+
+
+def update_scalars(episodes: Episodes, returns: Tensor, updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What the updates of an iteration say: means over them, the value model's fit, the first ratio."""
+    mask = episodes.mask
+    unexplained = losses.masked_mean((returns - episodes.old_values) ** 2, mask)
+    spread = losses.masked_mean((returns - losses.masked_mean(returns, mask)) ** 2, mask)
+    means = {
+        name: sum(update[name] for update in updates) / len(updates) for name in updates[0] if name != "ratio_error"
+    }
+    return means | {
+        "value_explains": 1 - float(unexplained / spread),
+        "first_ratio_error": updates[0]["ratio_error"],
+    }
