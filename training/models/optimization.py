@@ -14,11 +14,11 @@ def adamw(
     groups: Iterable[tuple[Any, float]], betas: tuple[float, float] = (0.9, 0.95), decay: float = 0.0, eps: float = 1e-8
 ) -> torch.optim.AdamW:
     """AdamW over (model, learning rate) pairs; each group remembers its peak rate for `set_rate`."""
-    made = [
+    parameter_groups = [
         {"params": [p for p in model.parameters() if p.requires_grad], "lr": rate, "peak": rate}
         for model, rate in groups
     ]
-    return torch.optim.AdamW(made, betas=betas, weight_decay=decay, eps=eps, fused=True)
+    return torch.optim.AdamW(parameter_groups, betas=betas, weight_decay=decay, eps=eps, fused=True)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
