@@ -13,17 +13,17 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from training.artifacts.conversations import is_broken, text_of
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
 from training.artifacts.loading import load
-from training.artifacts.skips import Skip
-from training.artifacts.text import has_lone_surrogate, text_of
+from training.artifacts.skips import REASONS, Skip
 
 FORMAT = 1
 
 
 class ComparisonError(UserError):
-    """What was given is no comparison. `reason` names the kind of fault, without the comparison's id."""
+    """A row or object that does not make a comparison. `reason` is the kind of fault, without the comparison's id."""
 
     def __init__(self, reason: str, id: str | None = None) -> None:
         super().__init__(reason if id is None else f"comparison {id}: {reason}")
@@ -224,8 +224,8 @@ def _problem(c: Comparison) -> str | None:
         return "the prompt has no well-formed messages"
     if not all(isinstance(response.text, str) for response in c.responses):
         return "a response is not text"
-    if any(has_lone_surrogate(text) for text in _texts(c)):
-        return "a text holds half a character (a lone surrogate)"
+    if any(is_broken(text) for text in _texts(c)):
+        return REASONS["half_character"]
     if (c.ranks is None) == (c.pairs is None):
         return "give either ranks or pairs"
     if c.ranks is not None and (len(c.ranks) != k or not all(_whole(r, 1, k) for r in c.ranks)):
@@ -252,8 +252,9 @@ def _texts(c: Comparison) -> Iterator[str]:
     yield from (name for names in c.flags or () for name in names)
     labels = (c.id, c.labeler, c.labeler_group, c.guideline, c.user, c.prompt_id, c.supersedes, c.created)
     yield from (label for label in labels if isinstance(label, str))
-    rest = [c.meta, *(r.sampling for r in c.responses), *(r.checkpoint for r in c.responses)]
-    yield json.dumps([value for value in rest if value], ensure_ascii=False, default=str)
+    others = [value for r in c.responses for value in (r.sampling, r.checkpoint, r.finish_reason) if value]
+    if c.meta or others:
+        yield json.dumps([c.meta, others], ensure_ascii=False, default=str)
 
 
 def _whole(value: object, low: int, high: int) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from training.artifacts.errors import UserError
 
 ROLES = ("system", "user", "assistant")
+TEXT_TYPES = ("text", "input_text", "output_text")  # of chat completions and of the Responses API
 Code = Literal[
     "malformed", "not_text", "broken_text", "special_token", "system_role", "template", "too_long", "nothing_to_learn"
 ]
@@ -69,7 +70,7 @@ def sentence_with_place(refusal: Refusal) -> str:
 
 
 def text_of(content: Any) -> str | None:
-    """The text of a message's content: a string, or a list of text parts, joined. None where it is not text."""
+    """The text of a message's content: a string, or a list of texts and text parts, joined. None for all else."""
     if isinstance(content, str):
         return content
     if not isinstance(content, Sequence) or isinstance(content, bytes) or not content:
@@ -79,11 +80,13 @@ def text_of(content: Any) -> str | None:
 
 
 def _part_text(part: Any) -> str | None:
-    """The text of `{"type": "text", "text": ...}`."""
-    if not isinstance(part, Mapping) or part.get("type", "text") != "text" or not isinstance(part.get("text"), str):
+    """The text of a string or of `{"type": "text", "text": ...}`; the type may be missing."""
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, Mapping) or (part.get("type") or "text") not in TEXT_TYPES:
         return None
-    text: str = part["text"]
-    return text
+    text = part.get("text")
+    return text if isinstance(text, str) else None
 
 
 def read_messages(messages: Any) -> list[Message] | Refusal:

@@ -11,9 +11,9 @@ from typing import Protocol, TypeVar
 from training.artifacts.loading import Loaded
 from training.artifacts.text import common_prefix
 
-PREFIX_CHARACTERS = 100
-PREFIX_SHARE = 0.9
-PROMPTS_PER_USER = 200
+PREFIX_CHARACTERS = 100  # ours; counted in characters, so that text without blanks is measured like any other
+PREFIX_SHARE = 0.9  # ours: the paper says "long common prefix" (section 3.2)
+PROMPTS_PER_USER = 200  # section 3.2
 EMAIL = re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b")
 PHONE = re.compile(
     r"(?<![\w.$-])(?:"
@@ -51,21 +51,16 @@ def without_repeats(loaded: Loaded[T]) -> Loaded[T]:
         UserError: nothing is left.
     """
     repeated = duplicates([prompt_text(record) for record in loaded.records])
-    given: Counter[str] = Counter()
-    place = -1
-
-    def reason(record: T) -> str | None:
-        nonlocal place
-        place += 1
-        if place in repeated:
-            return "the prompt repeats an earlier one"
-        if record.user is not None:
-            given[record.user] += 1
-            if given[record.user] > PROMPTS_PER_USER:
-                return f"more than {PROMPTS_PER_USER} prompts of one user"
-        return None
-
-    return loaded.without(reason)
+    prompts_of_user: Counter[str] = Counter()
+    reasons: dict[int, str] = {}
+    for position, record in enumerate(loaded.records):
+        if position in repeated:
+            reasons[id(record)] = "the prompt repeats an earlier one"
+        elif record.user is not None:
+            prompts_of_user[record.user] += 1
+            if prompts_of_user[record.user] > PROMPTS_PER_USER:
+                reasons[id(record)] = f"more than {PROMPTS_PER_USER} prompts of one user"
+    return loaded.without(lambda record: reasons.get(id(record)))
 
 
 def without_personal_information(loaded: Loaded[T]) -> Loaded[T]:
@@ -76,8 +71,8 @@ def without_personal_information(loaded: Loaded[T]) -> Loaded[T]:
     """
 
     def reason(record: T) -> str | None:
-        found = personal_information("\n".join(texts_of(record)))
-        return f"it contains {found[0]}" if found else None
+        kinds = personal_information("\n".join(texts_of(record)))
+        return f"it contains {kinds[0]}" if kinds else None
 
     return loaded.without(reason)
 
@@ -103,11 +98,11 @@ def duplicates(texts: Sequence[str]) -> set[int]:
     least PREFIX_CHARACTERS characters and covers PREFIX_SHARE of the longer one. Texts are compared with their
     neighbours in sorted order, so the work is that of a sort. The first of a group in the given order stays.
     """
-    plain = [" ".join(text.lower().split()) for text in texts]
-    order = sorted(range(len(plain)), key=lambda i: (plain[i], i))
+    normal = [" ".join(text.lower().split()) for text in texts]
+    order = sorted(range(len(normal)), key=lambda i: (normal[i], i))
     groups: list[list[int]] = []
     for i in order:
-        if groups and _same(plain[groups[-1][0]], plain[i]):
+        if groups and _same(normal[groups[-1][0]], normal[i]):
             groups[-1].append(i)
         else:
             groups.append([i])
@@ -124,14 +119,14 @@ def _same(a: str, b: str) -> bool:
 
 def personal_information(text: str) -> list[str]:
     """Which kinds of personal information the text seems to hold: patterns, so some are missed."""
-    found = []
+    kinds = []
     if "@" in text and EMAIL.search(text):
-        found.append("an email address")
+        kinds.append("an email address")
     if PHONE.search(text):
-        found.append("a phone number")
+        kinds.append("a phone number")
     if any(_luhn(match.group()) for match in CARD.finditer(text)):
-        found.append("a card number")
-    return found
+        kinds.append("a card number")
+    return kinds
 
 
 def _luhn(number: str) -> bool:

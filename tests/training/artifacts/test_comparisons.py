@@ -168,9 +168,9 @@ def test_pairs_follow_from_ranks_alone(original: Comparison) -> None:
         ({"ranks": (1, 2), "messages": ()}, "the prompt has no well-formed messages"),
         ({"ranks": (1, 2), "messages": ("role",)}, "the prompt has no well-formed messages"),
         ({"ranks": (1, 2), "responses": (Response("x"), Response(3))}, "a response is not text"),  # type: ignore[arg-type]  # wrong on purpose
-        ({"ranks": (1, 2), "responses": (Response("x"), Response("\ud83d"))}, "a text holds half a character"),
-        ({"ranks": (1, 2), "labeler": "\ud83d"}, "a text holds half a character"),
-        ({"ranks": (1, 2), "meta": {"note": ["\ud83d"]}}, "a text holds half a character"),
+        ({"ranks": (1, 2), "responses": (Response("x"), Response("\ud83d"))}, "half of a character"),
+        ({"ranks": (1, 2), "labeler": "\ud83d"}, "half of a character"),
+        ({"ranks": (1, 2), "meta": {"note": ["\ud83d"]}}, "half of a character"),
         ({"ranks": (1, 2), "derived": "guesses"}, "derived must be `ratings`"),
         ({"ranks": (1, 2), "format": 2}, "format 2 is not 1"),
     ],

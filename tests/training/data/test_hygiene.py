@@ -44,6 +44,22 @@ def test_the_thresholds_of_a_duplicate() -> None:
     assert hygiene.duplicates(["a" * 99 + "b", "a" * 99 + "c"]) == set()  # 99 characters are too few
 
 
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "请为没有时间的读者把下面这篇很长的文章总结成一句简短的话",
+        "時間のない読者のために次の長い文章を短い一文に要約してください",
+        "โปรดสรุปข้อความยาวต่อไปนี้เป็นประโยคสั้นๆ",
+    ],
+    ids=["Chinese", "Japanese", "Thai"],
+)
+def test_text_without_blanks_is_measured_in_characters_too(sentence: str) -> None:
+    head = (sentence * 9)[:200]
+    assert hygiene.duplicates([head + "甲", head + "乙", head[:95] + "甲", head[:95] + "乙"]) == {1}
+    assert hygiene.duplicates([head + "甲" * 20, head + "乙" * 20]) == {1}  # 200 of 220
+    assert hygiene.duplicates([head + "甲" * 30, head + "乙" * 30]) == set()  # 200 of 230
+
+
 @given(st.lists(st.text("ab ", max_size=6), max_size=12))
 def test_the_first_of_equal_texts_stays(texts: list[str]) -> None:
     plain = [" ".join(text.lower().split()) for text in texts]

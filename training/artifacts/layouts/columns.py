@@ -6,14 +6,14 @@ import ast
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from training.artifacts.conversations import is_broken, text_of
 from training.artifacts.layouts.faults import fault
 from training.artifacts.loading import UNKNOWN_COLUMNS, Row, TrackedRow
 from training.artifacts.skips import Skip
-from training.artifacts.text import has_lone_surrogate, text_of
 
 Kind = Literal["demonstrations", "comparisons", "prompts", "pretraining"]
 TRUE, FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
@@ -38,6 +38,15 @@ class Layout:
     note: str
     read: Callable[[Row], Any] = field(compare=False, repr=False)
     when: Callable[[Row], bool] = field(default=lambda row: True, compare=False, repr=False)
+    _groups: tuple[frozenset[str], ...] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        groups = tuple(frozenset(name.lower() for name in group) for group in self.columns)
+        object.__setattr__(self, "_groups", groups)
+
+    def has_columns(self, names: Set[str]) -> bool:
+        """Whether these names, in lower case, hold one of each group."""
+        return not any(group.isdisjoint(names) for group in self._groups)
 
     def fits(self, row: Row) -> bool:
         """Whether the row has these columns, each with a value."""
@@ -50,15 +59,15 @@ def choose(layouts: Sequence[Layout], row: Row) -> Layout:
     Raises:
         Skip: it fits none.
     """
-    for layout in layouts:
+    names = {str(name).lower() for name in row}
+    possible = [layout for layout in layouts if layout.has_columns(names)]
+    for layout in possible:
         if layout.fits(row):
             return layout
-    names = set(row)
-    for layout in layouts:  # present without a value: say so, rather than that no column is known
-        columns = [[name for name in group if name in names] for group in layout.columns]
-        empty = next((name for group in columns for name in group if not filled(row, name)), None)
-        if all(columns) and empty is not None:
-            raise fault("empty_column", empty)
+    for layout in possible:  # present without a value: say so, rather than that no column is known
+        for name in (name for group in layout.columns for name in group if name.lower() in names):
+            if not filled(row, name):
+                raise fault("empty_column", name)
     raise Skip(UNKNOWN_COLUMNS)
 
 
@@ -109,13 +118,18 @@ def first_filled(row: Row, names: Sequence[str]) -> str | None:
     return next((name for name in names if filled(row, name)), None)
 
 
+def text_in(value: Any) -> str | None:
+    """The text of a value: text, a text part, or a list of both; None for all else."""
+    return text_of([value] if isinstance(value, Mapping) else value)
+
+
 def column_text(row: Row, name: str) -> str:
     """The text in a column.
 
     Raises:
-        Skip: it is no text.
+        Skip: it is not text.
     """
-    text = text_of(row[name])
+    text = text_in(row[name])
     if text is None:
         raise fault("not_text", name)
     return text
@@ -140,7 +154,7 @@ def whole_text(text: str) -> str:
     Raises:
         Skip: it holds half a character.
     """
-    if has_lone_surrogate(text):
+    if is_broken(text):
         raise Skip("half_character")
     return text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from training.artifacts.conversations import Message
-from training.artifacts.layouts.columns import Layout, any_case, choose, filled, label_text, peek, truth
+from training.artifacts.layouts.columns import Layout, any_case, choose, filled, label_text, peek, text_in, truth
 from training.artifacts.layouts.dialogues import dialogue
 from training.artifacts.layouts.exchanges import (
     ANSWERS,
@@ -21,7 +21,6 @@ from training.artifacts.layouts.grouping import demonstrated
 from training.artifacts.layouts.messages import checked, to_assistant
 from training.artifacts.loading import Loaded, Row
 from training.artifacts.loading import load as load_rows
-from training.artifacts.text import text_of
 
 NEEDS = "`messages`, or `conversations` (ShareGPT), or `instruction` and `output` (Alpaca), or `prompt` and `response`"
 
@@ -73,11 +72,11 @@ def _exchange(row: Row) -> tuple[Message, ...]:
 
 
 def _dialogue(row: Row) -> tuple[Message, ...]:
-    return dialogue(text_of(row["text"]) or "") or ()
+    return dialogue(text_in(row["text"]) or "") or ()
 
 
 def _is_dialogue(row: Row) -> bool:
-    return bool(dialogue(text_of(peek(row, "text")) or ""))
+    return bool(dialogue(text_in(peek(row, "text")) or ""))
 
 
 IN_ROLES = "columns by role"

@@ -69,12 +69,12 @@ def dialogue(text: str) -> tuple[Message, ...] | None:
 def _cut(style: Style, text: str) -> tuple[Message, ...]:
     head, *parts = style.turn.split(text)
     spoken = [("user", head)] if head.strip() else []  # HelpSteer2 marks turns from the second on
-    spoken += [(ROLES[name.lower()], said) for name, said in zip(parts[::2], parts[1::2], strict=True)]
-    return _finished([(role, said.strip().removesuffix(style.end)) for role, said in spoken])
+    spoken += [(ROLES[name.lower()], text) for name, text in zip(parts[::2], parts[1::2], strict=True)]
+    return _finished([(role, text.strip().removesuffix(style.end)) for role, text in spoken])
 
 
 def _finished(spoken: list[tuple[str, str]]) -> tuple[Message, ...]:
     if spoken and spoken[-1][0] == "assistant" and not spoken[-1][1].strip():
         spoken = spoken[:-1]
-    messages = tuple(Message(role=role, content=said.strip()) for role, said in spoken)
+    messages = tuple(Message(role=role, content=text.strip()) for role, text in spoken)
     return tuple(m for m in messages if m["role"] != "system" or m["content"])

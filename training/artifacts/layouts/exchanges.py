@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from training.artifacts.conversations import Message
-from training.artifacts.layouts.columns import column_text, filled, first_filled, peek
+from training.artifacts.layouts.columns import column_text, filled, first_filled, peek, text_in
 from training.artifacts.layouts.dialogues import dialogue
 from training.artifacts.layouts.faults import fault
 from training.artifacts.layouts.messages import from_user, is_messages, same_text, turns, with_system
 from training.artifacts.loading import Row
-from training.artifacts.text import text_of
 
 CONVERSATIONS = (
     *("messages", "conversations", "conversation", "dialogue", "dialog"),
@@ -75,7 +74,7 @@ def prompt_of(row: Row, names: Sequence[str] = PROMPTS) -> tuple[Message, ...] |
         names: columns that may hold it; the first with a value does.
 
     Raises:
-        Skip: it is no text and no conversation, or what belongs to it cannot be used.
+        Skip: it is neither text nor a conversation, or what belongs to it cannot be used.
     """
     name = first_filled(row, names)
     if name is None:
@@ -90,7 +89,7 @@ def prompt_of(row: Row, names: Sequence[str] = PROMPTS) -> tuple[Message, ...] |
     if is_messages(value):
         messages = turns(value)
     else:
-        text = text_of(value)
+        text = text_in(value)
         if text is None:
             raise fault("not_text", name)
         spoken = dialogue(text)
@@ -129,7 +128,7 @@ def system_of(row: Row) -> str | None:
     """The system prompt that stands in a column of its own.
 
     Raises:
-        Skip: it is no text, or two columns hold different ones.
+        Skip: it is not text, or two columns hold different ones.
     """
     texts = [_system_text(row, name) for name in SYSTEMS if filled(row, name)]
     if any(not same_text(text, texts[0]) for text in texts[1:]):
@@ -139,7 +138,7 @@ def system_of(row: Row) -> str | None:
 
 def _system_text(row: Row, name: str) -> str:
     value = row[name]
-    text = text_of(value["parts"] if isinstance(value, Mapping) and "parts" in value else value)  # Gemini's parts
+    text = text_in(value["parts"] if isinstance(value, Mapping) and "parts" in value else value)  # Gemini's parts
     if text is None:
         raise fault("not_text", name)
     return text
@@ -168,8 +167,25 @@ def _with_context(row: Row, name: str, text: str) -> str:
     """A prompt's text between its definition (Natural Instructions) and its reading matter."""
     definition = [column_text(row, "definition").strip()] if filled(row, "definition") else []
     contexts = [column_text(row, c).strip() for c in CONTEXTS if c != name and filled(row, c)]
+    contexts += _passages(row)
     used = [part for part in contexts if part.lower() not in NO_INPUT]
     return "\n\n".join([*definition, text.strip(), *used])
+
+
+def _passages(row: Row) -> list[str]:
+    """Reading matter in several pieces: texts, or lists of a title and its sentences."""
+    if not filled(row, "passages"):
+        return []
+    passages = row["passages"]
+    if not isinstance(passages, list | tuple):
+        raise fault("not_text", "passages")
+    pieces = [
+        p if isinstance(p, str) else text_in(p[1:] if isinstance(p, list) and len(p) > 1 else p) for p in passages
+    ]
+    texts = [piece.strip() for piece in pieces if piece is not None]
+    if len(texts) < len(pieces):
+        raise fault("not_text", "passages")
+    return ["\n\n".join(texts)]
 
 
 def _earlier(row: Row) -> tuple[Message, ...]:
@@ -181,16 +197,16 @@ def _earlier(row: Row) -> tuple[Message, ...]:
 
 def _refuse_another_prompt(row: Row, messages: tuple[Message, ...]) -> None:
     """Raise `Skip` if a column holds a prompt that the conversation beside it does not."""
-    said = [m["content"] for m in messages if m["role"] != "assistant"]
+    contents = [m["content"] for m in messages if m["role"] != "assistant"]
     for name in ("prompt", "instruction"):
         if not filled(row, name):
             continue
         if is_messages(row[name]):
-            asked = [m["content"] for m in turns(row[name]) if m["role"] != "assistant"]
+            questions = [m["content"] for m in turns(row[name]) if m["role"] != "assistant"]
         else:
             text = column_text(row, name)
-            asked = [m["content"] for m in dialogue(text) or () if m["role"] != "assistant"] or [text]
-        if not all(any(_holds(turn, text) for turn in said) for text in asked):
+            questions = [m["content"] for m in dialogue(text) or () if m["role"] != "assistant"] or [text]
+        if not all(any(_holds(turn, text) for turn in contents) for text in questions):
             raise fault("prompt_disagrees", name)
 
 

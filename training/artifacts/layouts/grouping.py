@@ -72,7 +72,10 @@ def _rated_prompt(row: Row) -> str | None:
     rating, prompt, answer = (first_filled(row, names) for names in (RATINGS, PROMPTS, ANSWERS))
     if rating is None or prompt is None or answer is None or isinstance(row[rating], list):
         return None
-    return repr([row[name] for name in (prompt, "system", "system_prompt", "input", "context") if name in row])
+    try:
+        return repr([row[name] for name in (prompt, "system", "system_prompt", "input", "context") if name in row])
+    except RecursionError:  # nested too deeply: the layouts leave it out
+        return None
 
 
 def _merged(rows: list[Row]) -> dict[str, Any]:

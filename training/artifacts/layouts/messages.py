@@ -7,10 +7,9 @@ from itertools import pairwise
 from typing import Any
 
 from training.artifacts.conversations import Message
-from training.artifacts.layouts.columns import entries_of, truth, whole_text
+from training.artifacts.layouts.columns import entries_of, text_in, truth, whole_text
 from training.artifacts.layouts.dialogues import dialogue
 from training.artifacts.layouts.faults import fault
-from training.artifacts.text import text_of
 
 ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
@@ -44,9 +43,9 @@ def turns(value: Any) -> tuple[Message, ...]:
     if isinstance(value, Mapping):
         value = [value]
     if isinstance(value, str):
-        spoken = dialogue(value)
-        if spoken is not None:
-            return spoken
+        marked = dialogue(value)
+        if marked:
+            return marked
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
         raise fault("not_a_conversation")
     if all(isinstance(entry, str) for entry in value):
@@ -57,8 +56,10 @@ def turns(value: Any) -> tuple[Message, ...]:
             messages += _exchange(entry)
         else:
             messages.append(_message(entry))
-    # A blank system turn says nothing.
-    return tuple(m for m in messages if m["role"] != "system" or m["content"].strip())
+    spoken = tuple(m for m in messages if m["role"] != "system" or m["content"].strip())  # a blank one says nothing
+    if not spoken:
+        raise fault("not_a_conversation")
+    return spoken
 
 
 def is_messages(value: Any) -> bool:
@@ -80,11 +81,11 @@ def _exchange(entry: Any) -> list[Message]:
     if isinstance(entry, Mapping):
         asks, answers = next((a, b) for a, b in EXCHANGES if a in entry and b in entry)
         entry = [entry[asks], "" if entry[answers] is None else entry[answers]]
-    question, answer = (text_of(part) for part in entry)
+    question, answer = (text_in(part) for part in entry)
     if question is None or answer is None:
         raise fault("content_not_text")
-    asked = [Message(role="user", content=question)]
-    return [*asked, Message(role="assistant", content=answer)] if answer.strip() else asked
+    first = [Message(role="user", content=question)]
+    return [*first, Message(role="assistant", content=answer)] if answer.strip() else first
 
 
 def _message(entry: Any) -> Message:
@@ -97,7 +98,7 @@ def _message(entry: Any) -> Message:
     if role is None:
         raise fault("unknown_role")
     value = next((entry[key] for key in CONTENT if entry.get(key) is not None), None)
-    content = text_of(value)
+    content = text_in(value)
     if content is None:
         only_text = not isinstance(value, list | tuple | Mapping)
         raise fault("content_not_text" if only_text else "content_not_only_text")

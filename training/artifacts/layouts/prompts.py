@@ -8,10 +8,10 @@ from typing import Any
 
 from training.artifacts.conversations import Message
 from training.artifacts.layouts import comparisons
-from training.artifacts.layouts.columns import Layout, any_case, choose, content_id, filled, label_text
+from training.artifacts.layouts.columns import Layout, any_case, choose, column_text, content_id, filled, label_text
 from training.artifacts.layouts.exchanges import CONVERSATIONS, PROMPTS, conversation_column, conversation_of, prompt_of
 from training.artifacts.layouts.grouping import demonstrated
-from training.artifacts.layouts.messages import checked, plain, turns
+from training.artifacts.layouts.messages import checked, plain
 from training.artifacts.layouts.preferences import voted
 from training.artifacts.loading import Loaded, Row
 from training.artifacts.loading import load as load_rows
@@ -67,8 +67,7 @@ def parse(row: Row) -> PromptRecord:
 
 
 def _line(row: Row) -> tuple[Message, ...]:
-    spoken = turns(row["line"]) if row["line"].lstrip().startswith("### Human:") else None
-    return spoken or (Message(role="user", content=row["line"].strip()),)
+    return (Message(role="user", content=column_text(row, "line").strip()),)
 
 
 def _conversation(row: Row) -> tuple[Message, ...]:

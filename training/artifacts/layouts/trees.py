@@ -15,7 +15,8 @@ MARKS = ("text", "role", "replies", "parent_id", "rank")  # what makes up the tr
 
 def is_message(row: Row) -> bool:
     """Whether a row is one message of a tree."""
-    return all(name in row for name in ("message_id", "parent_id", "role", "text"))
+    ids = [row[name] for name in ("message_id", "parent_id") if name in row]
+    return len(ids) == 2 and "role" in row and "text" in row and all(isinstance(i, str | int | None) for i in ids)
 
 
 def is_tree(row: Row) -> bool:
@@ -74,17 +75,24 @@ def _row(path: Sequence[Mapping[str, Any]], columns: Mapping[str, Any]) -> dict[
     return {**columns, "user_id": path[0].get("user_id"), "messages": messages}
 
 
-def _rejected(node: Mapping[str, Any]) -> Iterator[Skip]:
+def _rejected(root: Mapping[str, Any]) -> Iterator[Skip]:
     """One `Skip` per message that was deleted or rejected in review; what follows it goes with it."""
-    if not _is_valid(node):
-        yield fault("deleted_message")
-        return
-    for reply in node.get("replies") or []:
-        yield from _rejected(reply)
+    waiting: list[Any] = [root]
+    while waiting:
+        node = waiting.pop()
+        if _is_valid(node):
+            waiting += _children(node)
+        else:
+            yield fault("deleted_message")
 
 
 def _replies(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [reply for reply in node.get("replies") or [] if _is_valid(reply)]
+    return [reply for reply in _children(node) if _is_valid(reply)]
+
+
+def _children(node: Mapping[str, Any]) -> list[Any]:
+    replies = node.get("replies")
+    return replies if isinstance(replies, list) else []
 
 
 def _is_valid(node: Any) -> bool:

@@ -332,6 +332,20 @@ def test_the_order_of_a_trees_messages_does_not_matter_and_orphans_are_counted(
     assert [[m["content"] for m in d.messages] for d in paths.records] == [["a", "c"], ["other", "d", "e", "f"]]
 
 
+def test_deep_nesting_ends_no_reading(tmp_path: Path) -> None:
+    reply: Any = {"role": "assistant", "text": "end", "replies": []}
+    for depth in range(60):
+        reply = {"role": "prompter" if depth % 2 == 0 else "assistant", "text": str(depth), "replies": [reply]}
+    reply["role"] = "prompter"
+    deep: Any = "q"
+    for _ in range(200):
+        deep = [deep]
+    rows = [{"prompt": reply}, {"prompt": deep, "response": "a", "score": 1}, {"prompt": "q", "response": "a"}]
+    loaded = demonstrations.load(write(tmp_path, rows))
+    assert loaded.rows == 3
+    assert list(loaded.records[-1].messages) == [user("q"), assistant("a")]
+
+
 def test_pretraining_text_is_text_or_text_parts() -> None:
     assert pretraining.parse({"text": " a\n", "title": "t"}) == " a\n"
     assert pretraining.parse({"text": None, "content": ["a", {"type": "text", "text": "b"}]}) == "ab"

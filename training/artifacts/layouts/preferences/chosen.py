@@ -78,12 +78,14 @@ def _prompt_and_texts(row: Row, better: str, worse: str) -> tuple[tuple[Message,
 def _dialogue(row: Row, name: str, prompt: tuple[Message, ...] | None) -> tuple[Message, ...] | None:
     """A whole dialogue: from the column alone, or from the row's prompt and the column; None for text alone."""
     if is_messages(row[name]):
-        said = turns(row[name])
+        spoken = turns(row[name])
     else:
         text = column_text(row, name)
-        said = dialogue(text) or (Message(role="assistant", content=text.strip()),)
-    if said[0]["role"] != "assistant":
-        messages = with_system(said, system_of(row))
+        spoken = dialogue(text) or (Message(role="assistant", content=text.strip()),)
+        if spoken[-1]["role"] != "assistant":
+            raise fault("empty_response")
+    if spoken[0]["role"] != "assistant":
+        messages = with_system(spoken, system_of(row))
         if prompt is not None and not _agree(prompt, messages):
             raise fault("prompt_disagrees", name)
         return messages
@@ -91,7 +93,7 @@ def _dialogue(row: Row, name: str, prompt: tuple[Message, ...] | None) -> tuple[
         if is_messages(row[name]):
             raise fault("no_prompt")
         return None
-    return (*prompt, *said)
+    return (*prompt, *spoken)
 
 
 def _prompt(row: Row) -> tuple[Message, ...] | None:
@@ -104,9 +106,9 @@ def _prompt(row: Row) -> tuple[Message, ...] | None:
 
 def _agree(prompt: tuple[Message, ...], messages: tuple[Message, ...]) -> bool:
     """Whether everything that the prompt says is said in the dialogue too."""
-    said = [m["content"] for m in messages if m["role"] != "assistant"]
-    asked = [m["content"] for m in prompt if m["role"] != "assistant"]
-    return all(any(same_text(turn, text) for turn in said) for text in asked)
+    contents = [m["content"] for m in messages if m["role"] != "assistant"]
+    questions = [m["content"] for m in prompt if m["role"] != "assistant"]
+    return all(any(same_text(turn, text) for turn in contents) for text in questions)
 
 
 def _implicit(better: str, worse: str) -> tuple[tuple[Message, ...], list[str]]:

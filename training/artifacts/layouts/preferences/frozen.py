@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from training.artifacts.comparisons import Comparison, ComparisonError, from_row
-from training.artifacts.layouts.columns import Layout, content_id, filled
+from training.artifacts.layouts.columns import Layout, content_id, filled, text_in
 from training.artifacts.layouts.faults import fault
+from training.artifacts.layouts.messages import checked, plain
 from training.artifacts.layouts.preferences.record import question_of, usable
 from training.artifacts.loading import Row
 from training.artifacts.skips import Skip
-from training.artifacts.text import text_of
 
 FIELDS = tuple(Comparison.__dataclass_fields__)
 
@@ -25,15 +25,17 @@ def read(row: Row) -> Comparison:
         messages = question_of(row)
         judgment = fields.get("ranks"), fields.get("pairs")
         fields = {"id": content_id(messages, responses, *judgment), **fields, "messages": messages}
-        fields["responses"] = [{"text": text_of(response)} for response in responses]
+        fields["responses"] = [{"text": text_in(response)} for response in responses]
     elif not filled(row, "messages"):
         fields["messages"] = question_of(row)
     if "id" not in fields:
         fields["id"] = content_id(fields["messages"], responses, fields.get("ranks"), fields.get("pairs"))
     try:
-        return usable(from_row(fields))
+        comparison = from_row(fields)
     except ComparisonError as error:
         raise Skip("not_a_comparison", error.reason) from None
+    checked(plain(comparison.messages), "user")
+    return usable(comparison)
 
 
 LAYOUTS = (

@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Any
 
 from training.artifacts.comparisons import Comparison
-from training.artifacts.layouts.columns import Layout, entries_of, filled, first_filled, number, parsed, peek
+from training.artifacts.layouts.columns import Layout, entries_of, filled, first_filled, number, parsed, peek, text_in
 from training.artifacts.layouts.exchanges import ANSWERS
 from training.artifacts.layouts.faults import fault
 from training.artifacts.layouts.preferences.ratings import (
@@ -19,7 +19,6 @@ from training.artifacts.layouts.preferences.ratings import (
 )
 from training.artifacts.layouts.preferences.record import comparison, question_of
 from training.artifacts.loading import Row
-from training.artifacts.text import text_of
 
 LISTS = ("completions", "answers", "responses", "generations", "candidates", "outputs")
 TEXTS = ("response", "answer", "completion", "text", "content", "generation", "output")
@@ -101,7 +100,7 @@ def _rated(row: Row, texts: Sequence[str], ratings: Sequence[float]) -> Comparis
 
 def _text(value: Any) -> str:
     """The text of a response: text itself, or the first of an object's keys that hold it."""
-    text = text_of(next(value[key] for key in TEXTS if key in value) if _is_response(value) else value)
+    text = text_in(next(value[key] for key in TEXTS if key in value) if _is_response(value) else value)
     if text is None:
         raise fault("response_not_text")
     return text

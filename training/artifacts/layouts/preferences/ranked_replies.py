@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from training.artifacts.comparisons import Comparison
-from training.artifacts.layouts.columns import Layout, number, peek
+from training.artifacts.layouts.columns import Layout, number, peek, text_in
 from training.artifacts.layouts.faults import fault
 from training.artifacts.layouts.messages import turns
 from training.artifacts.layouts.preferences.ratings import ranks_of_order
 from training.artifacts.layouts.preferences.record import comparison
 from training.artifacts.loading import Row
-from training.artifacts.text import text_of
 
 
 def _read(row: Row) -> Comparison:
     """Replies without a rank are left out of the comparison. Raises `Skip`."""
-    replies = [(text_of(text), number(rank)) for text, rank in zip(row["text"], row["rank"], strict=True)]
+    replies = [(text_in(text), number(rank)) for text, rank in zip(row["text"], row["rank"], strict=True)]
     ranked = [(text, rank) for text, rank in replies if text is not None and rank is not None]
     if len(ranked) < 2:
         raise fault("unranked_replies")

@@ -28,7 +28,7 @@ def numbers(values: Any, count: int, name: str) -> list[float]:
     """One finite number per response.
 
     Raises:
-        Skip: their count differs from the responses', or one is no number.
+        Skip: their count differs from the responses', or one is not a number.
     """
     if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != count:
         raise fault("other_count", name)

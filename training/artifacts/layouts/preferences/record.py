@@ -55,7 +55,7 @@ def comparison(
     for text in texts:
         whole_text(text)
     try:
-        made = Comparison(
+        result = Comparison(
             id=label_text(row, "id") or content_id(context, list(texts), judgment),
             messages=tuple({"role": m["role"], "content": m["content"]} for m in context),
             responses=tuple(Response(text.strip()) for text in texts),
@@ -70,18 +70,17 @@ def comparison(
         )
     except ComparisonError as error:
         raise Skip("not_a_comparison", error.reason) from None
-    return usable(made)
+    return usable(result)
 
 
-def usable(made: Comparison) -> Comparison:
-    """The comparison, if its prompt is a conversation and its responses differ.
+def usable(comparison: Comparison) -> Comparison:
+    """The comparison, if its responses say something and differ.
 
     Raises:
         Skip: with the reason why not.
     """
-    checked(plain(made.messages), "user")
-    if any(not response.text.strip() for response in made.responses):
+    if any(not response.text.strip() for response in comparison.responses):
         raise fault("empty_response")
-    if len({response.text for response in made.responses}) == 1:
+    if len({response.text for response in comparison.responses}) == 1:
         raise fault("same_responses")
-    return made
+    return comparison

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from training.artifacts.comparisons import Comparison
 from training.artifacts.conversations import Message
-from training.artifacts.layouts.columns import Layout, column_text, filled, number, parsed, truth
-from training.artifacts.layouts.exchanges import CONTEXTS, prompt_of
+from training.artifacts.layouts.columns import Layout, column_text, filled, number, parsed, text_in, truth
 from training.artifacts.layouts.faults import fault
 from training.artifacts.layouts.messages import plain, turns
 from training.artifacts.layouts.preferences.record import comparison, question_of
 from training.artifacts.loading import Row
-from training.artifacts.text import text_of
 
 WINNERS = {
     **dict.fromkeys(("model_a", "a", "response_a", "assistant_a"), 1),
@@ -118,7 +116,7 @@ def _post(row: Row) -> tuple[Message, ...]:
 
 def _summaries(row: Row) -> Comparison:
     summaries = row["summaries"]
-    texts = [text_of(summary) for summary in summaries] if isinstance(summaries, list | tuple) else []
+    texts = [text_in(summary) for summary in summaries] if isinstance(summaries, list | tuple) else []
     if len(texts) != 2 or None in texts:
         raise fault("not_two_summaries")
     return _voted(row, _post(row), [text for text in texts if text is not None], _index(row, "choice"))
@@ -163,7 +161,7 @@ def _one_turn(row: Row, name: str) -> str:
     value = parsed(row[name])
     if isinstance(value, list) and len(value) != 1:
         raise fault("several_turns")
-    text = text_of(value)
+    text = text_in(value)
     if text is None:
         raise fault("not_text", name)
     return text
@@ -179,23 +177,12 @@ def _predictions(row: Row) -> Comparison:
     texts: list[str] = []
     while filled(row, f"prediction {len(texts) + 1}"):
         texts.append(column_text(row, f"prediction {len(texts) + 1}"))
-    pairs, given = list(combinations(range(len(texts)), 2)), row["preference"]
-    if not isinstance(given, Sequence) or len(given) != len(pairs) or any(p not in PREDICTIONS for p in given):
+    pairs, choices = list(combinations(range(len(texts)), 2)), row["preference"]
+    numbers = [number(choice) for choice in choices] if isinstance(choices, list | tuple) else []
+    if len(numbers) != len(pairs) or any(choice not in PREDICTIONS for choice in numbers):
         raise fault("preference_of_pairs")
-    columns = {name: row[name] for name in ("question", "prompt", "instruction", *CONTEXTS) if filled(row, name)}
-    prompt = prompt_of(columns | {"context": _passages(row)} if filled(row, "passages") else columns)
-    if prompt is None:
-        raise fault("no_prompt")
-    signs = tuple((i, j, PREDICTIONS[p]) for (i, j), p in zip(pairs, given, strict=True))
-    return comparison(row, prompt, texts, pairs=signs)
-
-
-def _passages(row: Row) -> str:
-    """Reading matter that belongs to a question: lists of a title and its sentences."""
-    texts: list[Any] = [
-        part if isinstance(part, str) else "".join(part[1:] if len(part) > 1 else part) for part in row["passages"]
-    ]
-    return "\n\n".join(text.strip() for text in texts)
+    signs = tuple((i, j, PREDICTIONS[int(c or 0)]) for (i, j), c in zip(pairs, numbers, strict=True))
+    return comparison(row, question_of(row), texts, pairs=signs)
 
 
 def _layout(name: str, note: str, read: Callable[[Row], Comparison], *columns: str) -> Layout:
@@ -270,6 +257,7 @@ LAYOUTS = (
         "response_b",
         "winner_model_a",
         "winner_model_b",
+        "prompt",
     ),
     _layout(
         "two responses and a winner",

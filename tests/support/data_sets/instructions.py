@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.published.data_set import DataSet, assistant, system, user
+from tests.support.data_sets.data_set import DataSet, assistant, system, user
 
 DATA_SETS: tuple[DataSet, ...] = (
     DataSet(

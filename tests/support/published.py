@@ -3,8 +3,8 @@
 `DATA_SETS` is for every reader: `training`, `service import prompts` and `evals` must make the same records of them.
 """
 
-from tests.support.published import chats, instructions, pairs, ratings, trees, votes
-from tests.support.published.data_set import DataSet, Judged
+from tests.support.data_sets import chats, instructions, pairs, ratings, trees, votes
+from tests.support.data_sets.data_set import DataSet, Judged
 
 __all__ = ["DATA_SETS", "DataSet", "Judged"]
 

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 
-from tests.support.published.data_set import DataSet, assistant, context, said, system, user
+from tests.support.data_sets.data_set import DataSet, assistant, context, sharegpt, system, user
 
 DATA_SETS: tuple[DataSet, ...] = (
     DataSet(
         "ShareGPT",
         {"demonstrations": "conversation"},
         [
-            {"id": "a1", "conversations": [said("human", "Hi"), said("gpt", "Hello."), said("human", "Bye")]},
-            {"id": "a2", "conversations": [said("gpt", "Welcome."), said("human", "Hi"), said("gpt", "Hello.")]},
-            {"conversations": [said("system", "Be brief."), said("user", "Hi"), said("chatgpt", "Hello.")]},
+            {
+                "id": "a1",
+                "conversations": [sharegpt("human", "Hi"), sharegpt("gpt", "Hello."), sharegpt("human", "Bye")],
+            },
+            {
+                "id": "a2",
+                "conversations": [sharegpt("gpt", "Welcome."), sharegpt("human", "Hi"), sharegpt("gpt", "Hello.")],
+            },
+            {"conversations": [sharegpt("system", "Be brief."), sharegpt("user", "Hi"), sharegpt("chatgpt", "Hello.")]},
             {
                 "conversations": [
-                    said("human", "Time?"),
-                    said("function_call", "{}"),
-                    said("observation", "9"),
-                    said("gpt", "Nine."),
+                    sharegpt("human", "Time?"),
+                    sharegpt("function_call", "{}"),
+                    sharegpt("observation", "9"),
+                    sharegpt("gpt", "Nine."),
                 ],
                 "tools": "[...]",
             },
@@ -35,9 +41,16 @@ DATA_SETS: tuple[DataSet, ...] = (
         "ShareGPT with system",
         {"demonstrations": "conversation"},
         [
-            {"system": "Be kind.", "conversations": [said("human", "Hi"), said("gpt", "Hello.")], "tools": "[]"},
-            {"system": "", "conversations": [said("human", "Hi"), said("gpt", "Good day.")]},
-            {"system": "A", "conversations": [said("system", "B"), said("human", "Hi"), said("gpt", "Hello.")]},
+            {
+                "system": "Be kind.",
+                "conversations": [sharegpt("human", "Hi"), sharegpt("gpt", "Hello.")],
+                "tools": "[]",
+            },
+            {"system": "", "conversations": [sharegpt("human", "Hi"), sharegpt("gpt", "Good day.")]},
+            {
+                "system": "A",
+                "conversations": [sharegpt("system", "B"), sharegpt("human", "Hi"), sharegpt("gpt", "Hello.")],
+            },
         ],
         [[system("Be kind."), user("Hi"), assistant("Hello.")], [user("Hi"), assistant("Good day.")]],
         skipped={"demonstrations": {"two different system prompts": 1}},
@@ -132,15 +145,20 @@ DATA_SETS: tuple[DataSet, ...] = (
         [
             {
                 "conversations": [
-                    said("human", "Hi") | {"train": False},
-                    said("assistant", "Hey") | {"train": False},
-                    said("human", "How are you?") | {"train": None},
-                    said("assistant", "Well.") | {"train": True},
+                    sharegpt("human", "Hi") | {"train": False},
+                    sharegpt("assistant", "Hey") | {"train": False},
+                    sharegpt("human", "How are you?") | {"train": None},
+                    sharegpt("assistant", "Well.") | {"train": True},
                 ]
             },
             {"conversations": [{"role": "user", "value": "Go."}, {"role": "model", "value": "Gone."}]},
-            {"conversations": [said("human", "Hi") | {"train": True}, said("assistant", "Hey")]},
-            {"conversations": [said("human", "Hi"), said("assistant", "Hey") | {"train_detail": [{"train": True}]}]},
+            {"conversations": [sharegpt("human", "Hi") | {"train": True}, sharegpt("assistant", "Hey")]},
+            {
+                "conversations": [
+                    sharegpt("human", "Hi"),
+                    sharegpt("assistant", "Hey") | {"train_detail": [{"train": True}]},
+                ]
+            },
             {"segments": [{"label": False, "text": "<s>Hi\n"}, {"label": True, "text": "Hello</s>"}], "messages": [1]},
         ],
         [[user("Hi"), context("Hey"), user("How are you?"), assistant("Well.")], [user("Go."), assistant("Gone.")]],
@@ -205,7 +223,7 @@ DATA_SETS: tuple[DataSet, ...] = (
             {
                 "instruction": "Name a star.",
                 "response": "Vega.",
-                "conversations": [said("human", "Name a star."), said("gpt", "Vega.")],
+                "conversations": [sharegpt("human", "Name a star."), sharegpt("gpt", "Vega.")],
             }
         ],
         [[user("Name a star."), assistant("Vega.")]],

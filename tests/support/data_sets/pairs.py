@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.published.data_set import DataSet, Judged, assistant, said, system, user
+from tests.support.data_sets.data_set import DataSet, Judged, assistant, sharegpt, system, user
 
 HH_PROMPT = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Name a river.\n\nAssistant:"
 HH_TURNS = [user("Hi"), assistant("Hello."), user("Name a river.")]
@@ -119,9 +119,9 @@ DATA_SETS: tuple[DataSet, ...] = (
         [
             {"instruction": "Add.", "input": "1 1", "chosen": "2", "rejected": "3"},
             {
-                "conversations": [said("human", "Hi"), said("gpt", "Hello."), said("human", "A day?")],
-                "chosen": said("gpt", "Monday."),
-                "rejected": said("gpt", "No."),
+                "conversations": [sharegpt("human", "Hi"), sharegpt("gpt", "Hello."), sharegpt("human", "A day?")],
+                "chosen": sharegpt("gpt", "Monday."),
+                "rejected": sharegpt("gpt", "No."),
                 "system": "Be brief.",
             },
         ],
@@ -183,7 +183,7 @@ DATA_SETS: tuple[DataSet, ...] = (
     DataSet(
         "UltraInteract pairs",
         {"comparisons": "chosen and rejected"},
-        [{"task": "math", "trajectory": [said("user", "Solve x.")], "chosen": "x = 1", "rejected": "x = 2"}],
+        [{"task": "math", "trajectory": [sharegpt("user", "Solve x.")], "chosen": "x = 1", "rejected": "x = 2"}],
         comparisons=[Judged([user("Solve x.")], ["x = 1", "x = 2"], [1, 2])],
     ),
     DataSet(

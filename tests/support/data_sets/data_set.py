@@ -73,6 +73,6 @@ def context(text: str) -> Turn:
     return {"role": "assistant", "content": text, "weight": 0}
 
 
-def said(name: str, text: str) -> Turn:
+def sharegpt(name: str, text: str) -> Turn:
     """A turn of ShareGPT."""
     return {"from": name, "value": text}

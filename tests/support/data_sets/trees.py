@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.published.data_set import DataSet, Judged, Rows, assistant, user
+from tests.support.data_sets.data_set import DataSet, Judged, Rows, assistant, user
 
 
 def node(id: str, parent: str | None, role: str, text: str, rank: int | None = None) -> dict[str, Any]:
