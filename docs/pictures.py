@@ -14,7 +14,6 @@ from pathlib import Path
 
 import tyro
 from playwright.sync_api import Page, sync_playwright
-from rich.progress import Progress
 
 from training.artifacts.errors import UserError, run_command
 from training.loop import simulate
@@ -84,9 +83,7 @@ def rank(config: Config) -> None:
         simulate.load_prompts(world / "prompts-collect.jsonl"),
         simulate.load_labelers(world, "training"),
     )
-    with Progress(transient=True) as progress:
-        service = Service(config.url, key.strip())
-        simulate.rank_prompts(service, prompts[: 2 * RANKED], labelers, RANKED, 4, 0, progress)
+    simulate.rank_prompts(Service(config.url, key.strip()), prompts[: 2 * RANKED], labelers, RANKED, 4, 0)
 
 
 def compare(page: Page, config: Config) -> None:

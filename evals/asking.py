@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress
-
-from evals.client import Answer, Client, Refused, Sampling, each, in_batches
-from evals.results import Ask
+from evals.client import Answer, Client, Refused, Sampling, each
+from evals.results import Ask, prompt_hash
+from evals.seeds import answer_seed
 from training.artifacts import checkpoints
 from training.artifacts.checkpoints import Manifest
 from training.artifacts.errors import UserError
@@ -104,33 +103,30 @@ async def answer_rows(
     system: System,
     rows: Sequence[Mapping[str, Any]],
     sampling: Sampling,
-    progress: Progress,
+    run_seed: int,
+    suite: str,
     label: str,
     as_text: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> list[Answer | Refused]:
-    """The system's answer to the `messages` of every row.
+    """The system's answer to the `messages` of every row, each sampled with a seed of its own (`seeds.py`).
 
     Args:
+        suite: that the rows belong to; with `run_seed`, a row's `id` and its messages it gives the seed.
         as_text: how a model without a chat template is asked; the miniature world's ways by default, where `mode`
             chooses the few-shot examples.
     """
-    name = f"{system.label}: {label}"
-    if system.ask == "chat":
-
-        async def one(row: Mapping[str, Any]) -> Answer:
-            return await client.chat(system.checkpoint, row["messages"], sampling)
-
-        return await each(rows, one, name, progress, client.concurrency)
-
     if system.ask == "few-shot" and as_text is None:
         sampling = replace(sampling, stop=("question :",))
     text_of = as_text or (_plain_text if system.ask == "plain" else _few_shot_text)
 
-    async def several(batch: Sequence[Mapping[str, Any]]) -> list[Answer]:
-        answers = await client.complete(system.checkpoint, [text_of(row) for row in batch], sampling)
-        return [Answer(answer.text.strip(), answer.finish_reason) for answer in answers]
+    async def one(row: Mapping[str, Any]) -> Answer:
+        seed = answer_seed(run_seed, suite, str(row["id"]), prompt_hash(row["messages"]))
+        if system.ask == "chat":
+            return await client.chat(system.checkpoint, row["messages"], sampling, seed)
+        answer = await client.complete(system.checkpoint, text_of(row), sampling, seed)
+        return replace(answer, text=answer.text.strip())
 
-    return await in_batches(rows, several, name, progress, client.concurrency)
+    return await each(rows, one, f"{system.label}: {label}", client.concurrency)
 
 
 def _plain_text(row: Mapping[str, Any]) -> str:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import aiohttp
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from training.artifacts import progress
 from training.artifacts.conversations import text_of
 from training.artifacts.errors import UserError
 
@@ -42,10 +42,11 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """A generated text. `finish_reason` is `stop` when the model ended by itself."""
+    """A generated text. `finish_reason` is `stop` when the model ended by itself; `seed` is None for a greedy text."""
 
     text: str
     finish_reason: str | None
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,20 +64,23 @@ class Scored:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How texts are generated. Temperature 0 is greedy and needs no seed; otherwise each request sends the seed.
+    """How texts are generated; temperature 0 is greedy. The seed is no part of it: each answer has one of its own.
 
     top_p is sent always: left out, the service would fill in the checkpoint's own default.
     """
 
     temperature: float = 0.0
     max_tokens: int = 64
-    seed: int = 0
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
 
-    def body(self) -> dict[str, Any]:
+    def body(self, seed: int | None) -> dict[str, Any]:
+        """Fields of one request. Raises `ValueError` for a sampled answer without a seed of its own (`seeds.py`)."""
         fields: dict[str, Any] = {"temperature": self.temperature, "max_tokens": self.max_tokens, "top_p": self.top_p}
-        fields |= {"seed": self.seed} if self.temperature > 0 else {}
+        if self.temperature > 0:
+            if seed is None:
+                raise ValueError("a sampled answer needs a seed of its own")
+            fields["seed"] = seed
         return fields | ({"stop": list(self.stop)} if self.stop else {})
 
 
@@ -125,16 +129,17 @@ class Client:
         # Other servers of the protocol use `root` for other things.
         return {str(row["id"]): str(row["root"] if row.get("owned_by") == "alignloop" else row["id"]) for row in rows}
 
-    async def chat(self, model: str, messages: Messages, sampling: Sampling) -> Answer:
-        body = {"model": model, "messages": _turns(messages)} | sampling.body()
+    async def chat(self, model: str, messages: Messages, sampling: Sampling, seed: int | None = None) -> Answer:
+        """The answer to a conversation. `seed` is required above temperature 0."""
+        body = {"model": model, "messages": _turns(messages)} | sampling.body(seed)
         choice = (await self._request("POST", "/v1/chat/completions", body))["choices"][0]
-        return Answer(choice["message"]["content"] or "", choice["finish_reason"])
+        return Answer(choice["message"]["content"] or "", choice["finish_reason"], body.get("seed"))
 
-    async def complete(self, model: str, prompts: Sequence[str], sampling: Sampling) -> list[Answer]:
-        """What follows each text, in one request."""
-        body = {"model": model, "prompt": list(prompts)} | sampling.body()
-        choices = (await self._request("POST", "/v1/completions", body))["choices"]
-        return [Answer(c["text"], c["finish_reason"]) for c in sorted(choices, key=lambda c: c["index"])]
+    async def complete(self, model: str, prompt: str, sampling: Sampling, seed: int | None = None) -> Answer:
+        """What follows a text. One text per request: the prompts of one request would share its seed."""
+        body = {"model": model, "prompt": prompt} | sampling.body(seed)
+        choice = (await self._request("POST", "/v1/completions", body))["choices"][0]
+        return Answer(choice["text"], choice["finish_reason"], body.get("seed"))
 
     async def logprobs(self, model: str, prompts: Sequence[str] | Sequence[Sequence[int]]) -> list[Scored]:
         """Log-probabilities of texts (or lists of token ids), one `Scored` each, in one request."""
@@ -190,38 +195,33 @@ async def each(
     things: Sequence[Thing],
     measure: Callable[[Thing], Awaitable[Found]],
     label: str,
-    progress: Progress | None = None,
     concurrency: int = 48,
 ) -> list[Found | Refused]:
     """Measure every thing concurrently, with a progress bar. A `Refused` takes the place of what failed."""
     gate = asyncio.Semaphore(concurrency)
-    bar = progress.add_task(label, total=len(things)) if progress is not None else None
+    with progress.bar(label, len(things)) as bar:
 
-    async def one(thing: Thing) -> Found | Refused:
-        async with gate:
-            try:
-                return await measure(thing)
-            except Refused as refused:
-                return refused
-            finally:
-                if progress is not None and bar is not None:
-                    progress.advance(bar)
+        async def one(thing: Thing) -> Found | Refused:
+            async with gate:
+                try:
+                    return await measure(thing)
+                except Refused as refused:
+                    return refused
+                finally:
+                    bar.advance()
 
-    tasks = [asyncio.ensure_future(one(thing)) for thing in things]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        if progress is not None and bar is not None:
-            progress.remove_task(bar)
+        tasks = [asyncio.ensure_future(one(thing)) for thing in things]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
 
 
 async def in_batches(
     things: Sequence[Thing],
     measure: Callable[[Sequence[Thing]], Awaitable[Sequence[Found]]],
     label: str,
-    progress: Progress | None = None,
     concurrency: int = 48,
 ) -> list[Found | Refused]:
     """Measure several things a request. If one of a batch is refused, its companions are asked again alone."""
@@ -235,17 +235,11 @@ async def in_batches(
                 return [(await whole([thing]))[0] for thing in batch]
             return [refused] * len(batch)
 
-    answers = await each(batches, whole, label, progress, max(2, concurrency // BATCH))
+    answers = await each(batches, whole, label, max(2, concurrency // BATCH))
     found: list[Found | Refused] = []
     for batch, answer in zip(batches, answers, strict=True):
         found += [answer] * len(batch) if isinstance(answer, Refused) else answer
     return found
-
-
-def progress_bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), transient=True
-    )
 
 
 def _turns(messages: Messages) -> list[dict[str, str]]:

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
-from rich.progress import Progress
 
 from evals.client import Client, Refused, Sampling, Scored, each, in_batches
 
@@ -26,12 +25,11 @@ class ServedModel(LM):
     lm-eval calls from a worker thread; the requests run on `loop`, where the client lives.
     """
 
-    def __init__(self, client: Client, checkpoint: str, loop: asyncio.AbstractEventLoop, progress: Progress) -> None:
+    def __init__(self, client: Client, checkpoint: str, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self.client = client
         self.checkpoint = checkpoint
         self.loop = loop
-        self.progress = progress
         self.failures: dict[tuple[str, int], str] = {}
         # (task, document) -> token counts of its continuations in order, for means per token
         self.lengths: dict[tuple[str, int], list[int]] = {}
@@ -63,9 +61,7 @@ class ServedModel(LM):
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Log-probability of whole texts; one longer than the context is scored in halves, each without the other."""
-        found = self._run(
-            each([r.args[0] for r in requests], self._rolling, "texts", self.progress, self.client.concurrency)
-        )
+        found = self._run(each([r.args[0] for r in requests], self._rolling, "texts", self.client.concurrency))
         answers = []
         for request, result in zip(requests, found, strict=True):
             if isinstance(result, Refused):
@@ -84,9 +80,9 @@ class ServedModel(LM):
             until = settings.get("until") or []
             stop = tuple([until] if isinstance(until, str) else until)
             sampling = Sampling(max_tokens=int(settings.get("max_gen_toks", 64)), stop=stop)
-            return (await self.client.complete(self.checkpoint, [context], sampling))[0].text
+            return (await self.client.complete(self.checkpoint, context, sampling)).text
 
-        found = self._run(each(requests, one, "generating", self.progress, self.client.concurrency))
+        found = self._run(each(requests, one, "generating", self.client.concurrency))
         answers = []
         for request, result in zip(requests, found, strict=True):
             if isinstance(result, Refused):
@@ -98,7 +94,7 @@ class ServedModel(LM):
         async def whole(batch: Sequence[str]) -> list[Scored]:
             return await self.client.logprobs(self.checkpoint, batch)
 
-        return await in_batches(texts, whole, "log-probabilities", self.progress, self.client.concurrency)
+        return await in_batches(texts, whole, "log-probabilities", self.client.concurrency)
 
     async def _rolling(self, text: str) -> tuple[float, int]:
         """Sum of log-probabilities and number of predicted tokens."""

@@ -84,6 +84,7 @@ class Item:
         cluster: items with the same cluster are not independent; None: the item stands alone.
         tags: use case, mode and whatever else splits items.
         missing: why the measurement failed, None if it did not.
+        seed: that the response was sampled with; None for a greedy one.
     """
 
     suite: str
@@ -98,6 +99,7 @@ class Item:
     cluster: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     missing: str | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class Result:
         seed: sent with every request.
         suites: what was measured.
         url: the service; through_filters: whether its filters, canary and capture were in the way.
-        sampling: temperature, max_tokens, seed.
+        sampling: temperature, max_tokens, top_p, and by what rule each answer got its seed.
         data: name -> {"path", "sha256", "rows", "skipped": {reason: count}}.
         judges: name -> what it is, its version or hash, its own accuracy.
         prompts_sha256: sha256 over the prompt hashes of all items in order.

@@ -15,20 +15,21 @@ from typing import Any, Literal
 
 import tyro
 from rich.console import Console
-from rich.progress import Progress
 
 from evals import gate, report, results
 from evals.asking import System, answer_rows, reward_of, systems_of
-from evals.client import Client, Sampling, progress_bar
+from evals.client import Client, Sampling
 from evals.judges import toxicity as toxicity_judge
 from evals.judges import truth as truth_judge
 from evals.results import Item, Result, prompt_hash, summarise
+from evals.seeds import RULE
 from evals.statistics import Estimate, wilson
 from evals.suites import honesty, preference, reward, tax, toxicity, truth
 from evals.suites.judged import read_rows
 from evals.table import wide_console
 from evals.tasks.files import kind_of
 from evals.tasks.files import read as read_data
+from training.artifacts import progress
 from training.artifacts.comparisons import Comparison
 from training.artifacts.errors import UserError, run_command
 from training.artifacts.files import sha256_file, write_atomically
@@ -38,6 +39,7 @@ from training.miniature import Labeler
 
 Suite = Literal["tax", "truth", "honesty", "toxicity", "preference", "reward"]
 ALL: tuple[Suite, ...] = ("tax", "truth", "honesty", "toxicity", "preference", "reward")
+SYSTEMS_AT_ONCE = 2  # an engine works on one core on CPU: two keep two cores busy
 HELDOUT_DOCUMENTS = 500
 
 
@@ -74,7 +76,7 @@ class Config:
     max_tokens: int = 64
     """Longest answer in tokens."""
     seed: int = 0
-    """Seed sent with every request; it matters at a temperature above 0 only."""
+    """Seed of the run. Above temperature 0 each answer gets its own from it, the same for every system (seeds.py)."""
     concurrency: int = 48
     """Requests in flight at once."""
     gate: bool = True
@@ -98,7 +100,7 @@ class Setting:
 
     @property
     def sampling(self) -> Sampling:
-        return Sampling(self.config.temperature, self.config.max_tokens, self.config.seed)
+        return Sampling(self.config.temperature, self.config.max_tokens)
 
 
 def main(config: Config) -> int:
@@ -175,12 +177,23 @@ async def evaluate(setting: Setting, console: Console) -> None:
         scorer = reward_of(config.reward, store, served) if config.reward else None
         for stale in ("run.json", "gate.json"):  # of an earlier run in the same folder
             (setting.out / stale).unlink(missing_ok=True)
-        with progress_bar() as progress:
-            names = []
-            for system in systems:
-                names.append(await _measure(client, system, scorer, setting, progress, console))
-            if scorer and setting.comparisons:
-                names.append(await _measure_reward(client, scorer, setting, progress))
+        at_once, texts = asyncio.Semaphore(SYSTEMS_AT_ONCE), RawText(client, setting)
+        with progress.bar("models measured", len(systems)) as shown:
+
+            async def one(system: System) -> str:
+                async with at_once:
+                    name = await _measure(client, system, scorer, setting, texts, console)
+                shown.advance()
+                return name
+
+            tasks = [asyncio.create_task(one(system)) for system in systems]
+            try:
+                names = list(await asyncio.gather(*tasks))
+            finally:
+                for task in tasks:
+                    task.cancel()
+        if scorer and setting.comparisons:
+            names.append(await _measure_reward(client, scorer, setting))
     described = {
         "systems": names,
         "baselines": [s.name for s in systems[: len(config.baseline)]],
@@ -192,62 +205,89 @@ async def evaluate(setting: Setting, console: Console) -> None:
     write_atomically(setting.out / "run.json", json.dumps(described, indent=1, default=str) + "\n")
 
 
+class RawText:
+    """Suites that send raw text: the same for every way of asking a checkpoint, so measured once per checkpoint."""
+
+    def __init__(self, client: Client, setting: Setting) -> None:
+        self._client, self._setting = client, setting
+        self._lm_eval = asyncio.Lock()  # keeps state in its modules
+        self._items: dict[str, asyncio.Task[list[Item]]] = {}
+
+    async def items(self, checkpoint: str) -> list[Item]:
+        """Items of the tax, and of multiple choice on truth."""
+        if checkpoint not in self._items:
+            self._items[checkpoint] = asyncio.create_task(self._measure(checkpoint))
+        return await self._items[checkpoint]
+
+    async def _measure(self, checkpoint: str) -> list[Item]:
+        setting, client = self._setting, self._client
+        world, suites, items = setting.world, setting.suites, []
+        if "tax" in suites:
+            # The world's own held-out text is longer than the measurement needs; a user's file is used whole.
+            own = world is None or setting.files.get("heldout") != world / "heldout.jsonl"
+            limits = {} if own else {"heldout": HELDOUT_DOCUMENTS}
+            async with self._lm_eval:
+                items += await tax.measure(client, checkpoint, setting.files, limits)
+        if "truth" in suites and world:
+            choices = truth.world_choices(read_rows(world, "items-misconceptions.jsonl"))
+            items += await truth.choose(client, checkpoint, "misconceptions_choices", choices)
+        if "truth" in suites and setting.truthfulqa:
+            for task, questions in zip(
+                ("truthfulqa_mc1", "truthfulqa_mc2"), truth.truthfulqa_choices(setting.truthfulqa), strict=True
+            ):
+                chosen = await truth.choose(client, checkpoint, task, questions)
+                items += truth.only(task.rsplit("_", 1)[1], chosen)
+        return items
+
+
 async def _measure(
-    client: Client, system: System, scorer: System | None, setting: Setting, progress: Progress, console: Console
+    client: Client, system: System, scorer: System | None, setting: Setting, texts: RawText, console: Console
 ) -> str:
     """All suites of one policy. Returns the name of its files."""
     begun = time.monotonic()
     items: list[Item] = []
     world, suites = setting.world, setting.suites
 
-    async def on_world(name: str, label: str) -> tuple[list[Any], list[Any]]:
+    async def on_world(suite: Suite, name: str, label: str) -> tuple[list[Any], list[Any]]:
         assert world is not None
         rows = read_rows(world, name)
-        return rows, await answer_rows(client, system, rows, setting.sampling, progress, label)
+        seed = setting.config.seed
+        return rows, await answer_rows(client, system, rows, setting.sampling, seed, suite, label)
 
-    if "tax" in suites:
-        # The world's own held-out text is longer than the measurement needs; a user's file is used whole.
-        own = world is None or setting.files.get("heldout") != world / "heldout.jsonl"
-        limits = {} if own else {"heldout": HELDOUT_DOCUMENTS}
-        items += await tax.measure(client, system.checkpoint, setting.files, progress, limits)
+    items += await texts.items(system.checkpoint)
     if "truth" in suites and world:
         for kind in ("misconceptions", "facts"):
-            rows, answers = await on_world(f"items-{kind}.jsonl", kind)
+            rows, answers = await on_world("truth", f"items-{kind}.jsonl", kind)
             items += truth.generated(kind, rows, answers)
-        choices = truth.world_choices(read_rows(world, "items-misconceptions.jsonl"))
-        items += await truth.choose(client, system.checkpoint, "misconceptions_choices", choices, progress)
-    if "truth" in suites and setting.truthfulqa:
-        for task, questions in zip(
-            ("truthfulqa_mc1", "truthfulqa_mc2"), truth.truthfulqa_choices(setting.truthfulqa), strict=True
-        ):
-            found = await truth.choose(client, system.checkpoint, task, questions, progress)
-            items += truth.only(task.rsplit("_", 1)[1], found)
-        if setting.truth_judge is not None:
-            asked = truth.truthfulqa_rows(setting.truthfulqa)
-            sampling = replace(setting.sampling, stop=("\n",))
-            answers = await answer_rows(client, system, asked, sampling, progress, "TruthfulQA", truth.primed)
-            items += truth.truthfulqa_generated(asked, answers, setting.truth_judge)
+    if "truth" in suites and setting.truthfulqa and setting.truth_judge is not None:
+        questions = truth.truthfulqa_rows(setting.truthfulqa)
+        sampling = replace(setting.sampling, stop=("\n",))
+        answers = await answer_rows(
+            client, system, questions, sampling, setting.config.seed, "truth", "TruthfulQA", truth.primed
+        )
+        items += await asyncio.to_thread(truth.truthfulqa_generated, questions, answers, setting.truth_judge)
     if "honesty" in suites:
         for kind in honesty.KINDS:
-            items += honesty.items(kind, *await on_world(f"items-{kind}.jsonl", kind))
+            items += honesty.items(kind, *await on_world("honesty", f"items-{kind}.jsonl", kind))
     if "toxicity" in suites:
-        items += toxicity.items(*await on_world("items-rude.jsonl", "rude prompts"), setting.judge)
+        rude = await on_world("toxicity", "items-rude.jsonl", "rude prompts")
+        items += await asyncio.to_thread(toxicity.items, *rude, setting.judge)  # a model's work: others go on
     answered: list[Item] = []
     if {"preference", "reward"} & set(suites) and world:
-        answered = preference.items(*await on_world("prompts-evaluation.jsonl", "prompts"))
+        answered = preference.items(*await on_world("preference", "prompts-evaluation.jsonl", "prompts"))
         items += answered if "preference" in suites else []
     if scorer and "reward" in suites:
-        items += await reward.mean_reward(client, scorer.checkpoint, answered, progress)
+        items += await reward.mean_reward(client, scorer.checkpoint, answered)
     seconds = time.monotonic() - begun
     console.print(f"measured {system.label} ({system.checkpoint}, {system.ask}): {len(items)} items in {seconds:.0f} s")
     return _write(system, items, setting, seconds, scorer)
 
 
-async def _measure_reward(client: Client, scorer: System, setting: Setting, progress: Progress) -> str:
+async def _measure_reward(client: Client, scorer: System, setting: Setting) -> str:
     """Accuracy of the reward model by group of labelers, beside what the labelers' noise allows."""
     begun = time.monotonic()
     specs = _specs(setting.world) if setting.world else {}
-    items = await reward.accuracy(client, scorer.checkpoint, setting.comparisons, specs, progress)
+    items = await reward.accuracy(client, scorer.checkpoint, setting.comparisons, specs)
     extra: dict[str, Estimate] = {}
     for group in sorted({c.labeler_group for c in setting.comparisons if c.labeler_group}):
         labelers = _labelers(setting.world, group) if setting.world else []
@@ -285,7 +325,7 @@ def _write(
         through_filters=config.through_filters,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=config.seed,
-        sampling=asdict(setting.sampling),
+        sampling=asdict(setting.sampling) | ({"seed": RULE} if config.temperature > 0 else {}),
         suites=list(setting.suites),
         data=setting.data,
         judges=judges,

@@ -186,7 +186,8 @@ def _sampling(policies: Run) -> str:
     """How the answers were generated, in a sentence; empty without any policy."""
     kinds = {(r.sampling["temperature"], r.sampling["max_tokens"], r.seed) for r, _ in policies}
     settings = [
-        f"{'greedily' if t == 0 else f'at temperature {t:g} with seed {seed}'}, with at most {tokens} tokens"
+        (f"at temperature {t:g}, each with a seed of its own (run {seed})" if t else "greedily")
+        + f", with at most {tokens} tokens"
         for t, tokens, seed in sorted(kinds)
     ]
     return f"Answers were generated {'; '.join(settings)}." if settings else ""

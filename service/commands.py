@@ -19,6 +19,7 @@ from service.preferences import prompts
 from service.settings import Settings
 from service.store.database import Store
 from service.store.models import Audit, Engine, Key, Labeler, now
+from training.artifacts import progress
 from training.artifacts.checkpoints import resolve
 from training.artifacts.errors import UserError
 
@@ -128,7 +129,7 @@ def import_rows(settings: Settings, parsed: argparse.Namespace) -> None:
 
 def _wait(settings: Settings, store: Store, alias: str, checkpoint: str, version: int) -> None:
     began = time.monotonic()
-    with CONSOLE.status(f"waiting until {checkpoint} is served"):
+    with progress.bar(f"waiting until {checkpoint} is served"):
         while time.monotonic() - began < settings.engine_start_seconds:
             states = _states(store, checkpoint)
             if any(state == "ready" for state, _ in states):

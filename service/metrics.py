@@ -18,6 +18,9 @@ tokens = Counter(
     "alignloop_tokens_total", "Tokens of prompts and of completions, as engines report them", ("model", "kind")
 )
 running = Gauge("alignloop_running_requests", "Requests at an engine now", ("model",))
+identical = Counter(
+    "alignloop_identical_responses_total", "Prompts passed over in collecting: all their responses were identical"
+)
 engines = Gauge("alignloop_engines", "Engines by state", ("model", "state"))
 
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
 from scipy import stats
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
+from training.artifacts import progress
 from training.artifacts.errors import UserError
 from training.artifacts.files import sha256_file, write_atomically
 
@@ -227,7 +227,7 @@ def _fit(tokenizer: Any, examples: Examples, fit: Sequence[int], config: Trainin
         for order in (generator.permutation(fit) for _ in range(config.epochs))
         for start in range(0, len(order), config.batch)
     ]
-    for batch in track(batches, f"training the {name} judge", transient=True):
+    for batch in progress.track(batches, f"training the {name} judge"):
         inputs = tokenizer([examples.texts[i] for i in batch], return_tensors="pt", truncation=True, padding=True)
         target = torch.tensor([examples.labels[i] for i in batch], dtype=torch.float32)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(model(**inputs).logits, target)

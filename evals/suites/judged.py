@@ -46,11 +46,11 @@ def make_items(
     items = []
     for row, answer in zip(rows, answers, strict=True):
         values: Mapping[str, float | None] = dict.fromkeys(names)
-        text = finish_reason = missing = None
+        text = finish_reason = missing = seed = None
         if isinstance(answer, Refused):
             missing = answer.reason
         else:
-            text, finish_reason = answer.text, answer.finish_reason
+            text, finish_reason, seed = answer.text, answer.finish_reason, answer.seed
             verdict = judge(row, text, finished=finish_reason == "stop")
             values = {name: value for name, value in scores(row, answer, verdict).items() if name in names}
         items.append(
@@ -65,6 +65,7 @@ def make_items(
                 scores=values,
                 tags={name: str(row[name]) for name in ("use_case", "mode", "kind", "group") if name in row},
                 missing=missing,
+                seed=seed,
             )
         )
     return items

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.progress import Progress
-
 from evals.client import Client, Messages, Refused, in_batches
 from evals.results import Item, prompt_hash
 from training.artifacts.comparisons import Comparison, pairs_of
@@ -18,14 +16,14 @@ SUITE = "reward"
 AGREEMENT_PAIRS = 600
 
 
-async def mean_reward(client: Client, reward: str, answered: Sequence[Item], progress: Progress) -> list[Item]:
+async def mean_reward(client: Client, reward: str, answered: Sequence[Item]) -> list[Item]:
     """Items with the reward of each answer. A high reward alone proves nothing: the policy was trained on it."""
 
     async def several(batch: Sequence[Item]) -> list[float | None]:
         return await client.rewards(reward, [_conversation(i.prompt, i.response or "") for i in batch])
 
     there = [item for item in answered if item.response is not None]
-    values = await in_batches(there, several, "rewards", progress, client.concurrency)
+    values = await in_batches(there, several, "rewards", client.concurrency)
     found = dict(zip((item.id for item in there), values, strict=True))
     items = []
     for item in answered:
@@ -42,7 +40,7 @@ async def mean_reward(client: Client, reward: str, answered: Sequence[Item], pro
 
 
 async def accuracy(
-    client: Client, reward: str, comparisons: Sequence[Comparison], specs: Mapping[str, Any], progress: Progress
+    client: Client, reward: str, comparisons: Sequence[Comparison], specs: Mapping[str, Any]
 ) -> list[Item]:
     """One item a pair that a labeler ordered, by group of labelers; pairs of one prompt are one cluster.
 
@@ -54,7 +52,7 @@ async def accuracy(
         return await client.rewards(reward, batch)
 
     asked = [_conversation(c.messages, r.text) for c in comparisons for r in c.responses]
-    answers = iter(await in_batches(asked, several, "comparisons", progress, client.concurrency))
+    answers = iter(await in_batches(asked, several, "comparisons", client.concurrency))
     items = []
     for comparison in comparisons:
         rewards = [next(answers) for _ in comparison.responses]

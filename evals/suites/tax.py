@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress
-
 from evals.client import Client
 from evals.results import Item, prompt_hash
 from evals.tasks.files import FOLDER, kind_of
@@ -23,7 +21,6 @@ async def measure(
     client: Client,
     checkpoint: str,
     files: Mapping[str, Path],
-    progress: Progress,
     limits: Mapping[str, int] | None = None,
 ) -> list[Item]:
     """Items of every task.
@@ -37,7 +34,7 @@ async def measure(
         limits: name of the task -> number of its first rows to use.
     """
     loop = asyncio.get_running_loop()
-    samples, model = await asyncio.to_thread(_evaluate, client, checkpoint, files, limits or {}, loop, progress)
+    samples, model = await asyncio.to_thread(_evaluate, client, checkpoint, files, limits or {}, loop)
     items: list[Item] = []
     for task, rows in samples.items():
         for row in rows:
@@ -51,7 +48,6 @@ def _evaluate(
     files: Mapping[str, Path],
     limits: Mapping[str, int],
     loop: asyncio.AbstractEventLoop,
-    progress: Progress,
 ) -> tuple[dict[str, list[dict[str, Any]]], Any]:
     """Run lm-eval's own loop in this thread; returns its samples by task, and the adapter."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -76,7 +72,7 @@ def _evaluate(
         task.set_config("task", name)
         task.set_fewshot_seed(0)
         tasks[name] = task
-    model = ServedModel(client, checkpoint, loop, progress)
+    model = ServedModel(client, checkpoint, loop)
     found = evaluate(model, {"tasks": tasks, "groups": {}, "group_map": {}}, bootstrap_iters=0, log_samples=True)
     return found["samples"], model
 

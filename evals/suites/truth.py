@@ -9,8 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress
-
 from evals.client import Answer, Client, Refused, each
 from evals.judges.classifier import Judge
 from evals.judges.truth import judged_text
@@ -107,6 +105,7 @@ def truthfulqa_generated(rows: Sequence[Row], answers: Sequence[Answer | Refused
                 finish_reason=answer.finish_reason if isinstance(answer, Answer) else None,
                 scores={"truthful": float(next(scores) >= 0.5) if there else None},
                 missing=answer.reason if isinstance(answer, Refused) else None,
+                seed=answer.seed if isinstance(answer, Answer) else None,
             )
         )
     return items
@@ -182,9 +181,7 @@ def _primer() -> str:
     return template.split("'", 2)[1]
 
 
-async def choose(
-    client: Client, checkpoint: str, task: str, questions: Sequence[Choices], progress: Progress
-) -> list[Item]:
+async def choose(client: Client, checkpoint: str, task: str, questions: Sequence[Choices]) -> list[Item]:
     """MC1 and MC2 of every question. An answer's score is the log-probability of " " + answer after the text."""
 
     async def one(question: Choices) -> list[float]:
@@ -192,7 +189,7 @@ async def choose(
         alone, *answered = await client.logprobs(checkpoint, texts)
         return [math.fsum(value or 0.0 for value in scored.logprobs[len(alone.logprobs) :]) for scored in answered]
 
-    found = await each(questions, one, f"{task}: choices", progress, max(1, client.concurrency // 8))
+    found = await each(questions, one, f"{task}: choices", max(1, client.concurrency // 8))
     items = []
     for question, values in zip(questions, found, strict=True):
         missing = values.reason if isinstance(values, Refused) else None

@@ -21,7 +21,8 @@ from training.artifacts.conversations import Message
 
 
 class UnusablePrompt(ApiError):
-    """This prompt cannot be given to a policy: it is too long, or holds a control token."""
+    """No policy can take this prompt: it is too long, holds a control token or half a character, or every policy's
+    engine refuses it, as where its chat template has no place for a system turn."""
 
 
 def policies(endpoints: Endpoints, names: Sequence[str]) -> list[Endpoint]:
@@ -63,6 +64,8 @@ async def sample(
 ) -> tuple[list[Response], float]:
     """K responses to a conversation. One that repeats another is sampled once more, then kept as it is.
 
+    A policy whose engine refuses the prompt is left out, as long as another takes it.
+
     Returns:
         The responses, and the probability with which their checkpoints were chosen.
 
@@ -70,24 +73,43 @@ async def sample(
         UnusablePrompt: see there.
         ApiError: 502 or 503 when an engine fails, is down or full.
     """
-    by_checkpoint = {endpoint.checkpoint: _for_engine(messages, endpoint) for endpoint in chosen}
-    counts, propensity = allocate(len(chosen), k, random.SystemRandom())
 
-    async def ask(endpoint: Endpoint, n: int) -> list[Response]:
-        if n == 0:
-            return []
-        with endpoints.busy(endpoint, limit):
-            return await complete(http, endpoint, by_checkpoint[endpoint.checkpoint], n, temperature)
+    async def ask(endpoint: Endpoint, n: int) -> list[Response] | UnusablePrompt:
+        try:
+            own = _for_engine(messages, endpoint)
+            with endpoints.busy(endpoint, limit):
+                return await complete(http, endpoint, own, n, temperature)
+        except UnusablePrompt as refusal:
+            return refusal
 
-    drawn = await asyncio.gather(*(ask(e, n) for e, n in zip(chosen, counts, strict=True)))
-    responses = [response for group in drawn for response in group]
-    writers = [endpoint for endpoint, n in zip(chosen, counts, strict=True) for _ in range(n)]
+    able = list(chosen)
+    while True:
+        counts, propensity = allocate(len(able), k, random.SystemRandom())
+        asked = [(endpoint, n) for endpoint, n in zip(able, counts, strict=True) if n]
+        groups = await asyncio.gather(*(ask(endpoint, n) for endpoint, n in asked))
+        refusals = {e.checkpoint: g for (e, _), g in zip(asked, groups, strict=True) if isinstance(g, UnusablePrompt)}
+        if not refusals:
+            break
+        able = [endpoint for endpoint in able if endpoint.checkpoint not in refusals]
+        if not able:
+            raise next(iter(refusals.values()))
+    responses = [response for group in groups if isinstance(group, list) for response in group]
+    writers = [endpoint for endpoint, n in asked for _ in range(n)]
     repeated = [i for i, r in enumerate(responses) if r.text in {earlier.text for earlier in responses[:i]}]
     if repeated and temperature > 0:
         again = await asyncio.gather(*(ask(writers[i], 1) for i in repeated))
-        for index, (response,) in zip(repeated, again, strict=True):
-            responses[index] = response
+        for index, group in zip(repeated, again, strict=True):
+            if isinstance(group, list):
+                responses[index] = group[0]
     return responses, propensity
+
+
+def distinct(responses: Sequence[Response]) -> list[Response]:
+    """Responses without those that read like another, in order; chance decides which of equals stays, so that no
+    policy gains from its place. Fewer than two: there is nothing to compare."""
+    order = random.SystemRandom().sample(range(len(responses)), len(responses))
+    first = {responses[index].text.strip(): index for index in reversed(order)}
+    return [responses[index] for index in sorted(first.values())]
 
 
 def _for_engine(messages: Sequence[Mapping[str, Any]], endpoint: Endpoint) -> list[Message]:
@@ -139,4 +161,6 @@ def _refused(status: int, content: bytes, endpoint: Endpoint) -> ApiError:
     error = upstream_error(status, content, endpoint.checkpoint)
     if error.code == "context_length_exceeded":
         return UnusablePrompt(400, "the prompt leaves no room for a response: shorten it", code=error.code)
+    if error.status == 400:  # all but the messages is ours, and the same for every prompt
+        return UnusablePrompt(400, f"{endpoint.checkpoint} cannot take the prompt: {error.message}", code=error.code)
     return error

@@ -40,15 +40,16 @@ def check_kind(kind: str, k: int) -> None:
         raise ApiError(400, f"k must be from 2 to {MAX_K}", param="k")
 
 
-def choose_prompt(session: Session, labeler_id: str) -> Prompt | None:
-    """A stored prompt that this labeler has not had: one of those with the fewest tasks, at random."""
+def choose_prompt(session: Session, labeler_id: str, tried: Collection[str] = ()) -> Prompt | None:
+    """A stored prompt that this labeler has not had, and none of `tried`: one of those with the fewest tasks, at
+    random."""
     tasks = (
         select(Task.prompt_id, func.count().label("n")).where(_counts(Task)).group_by(Task.prompt_id).subquery("tasks")
     )
     return session.scalar(
         select(Prompt)
         .outerjoin(tasks, tasks.c.prompt_id == Prompt.id)
-        .where(_open_to(labeler_id))
+        .where(_open_to(labeler_id), Prompt.id.not_in(tried))
         .order_by(func.coalesce(tasks.c.n, 0), func.random())
         .limit(1)
     )
@@ -69,9 +70,15 @@ def choose_repeat(
         .limit(tries)
     )
     for task in candidates:
-        if len(task.responses) == k and all(response.checkpoint in checkpoints for response in task.responses):
+        same_policies = all(response.checkpoint in checkpoints for response in task.responses)
+        if len(task.responses) == k and same_policies and _all_differ(task):
             return task
     return None
+
+
+def _all_differ(task: Task) -> bool:
+    """Whether no two responses read alike."""
+    return len({response.text.strip() for response in task.responses}) == len(task.responses)
 
 
 def open_task(
@@ -84,8 +91,13 @@ def open_task(
     guideline: str,
     propensity: float | None,
     minutes: float,
+    state: str = "open",
 ) -> tuple[Task, str]:
     """Store a task with a random order on screen.
+
+    Args:
+        state: `open`, or `identical` for one that is passed over because its responses read alike. It is shown to
+            nobody; the labeler does not get the prompt again.
 
     Returns:
         The task, and its token, which the store keeps only as a hash.
@@ -101,7 +113,7 @@ def open_task(
         prompt_id=prompt_id,
         labeler_id=labeler_id,
         token_hash=_digest(token),
-        state="open",
+        state=state,
         shown=shown,
         guideline=guideline,
         propensity=propensity,
@@ -124,13 +136,13 @@ def open_task(
 
 
 def resume(session: Session, labeler_id: str, kind: str, k: int, minutes: float) -> tuple[Task, str] | None:
-    """The labeler's oldest open task of this kind, under a new token; None if there is none."""
+    """The labeler's oldest open task of this kind and at most K responses, under a new token; None if there is none."""
     open_ones = session.scalars(
         select(Task)
         .where(Task.labeler_id == labeler_id, Task.state == "open", Task.kind == kind, Task.expires > now())
         .order_by(Task.created)
     )
-    task = next((task for task in open_ones if len(task.responses) == k), None)
+    task = next((task for task in open_ones if len(task.responses) <= k and _all_differ(task)), None)
     return None if task is None else (task, _renew(task, minutes))
 
 

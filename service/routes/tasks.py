@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
@@ -13,13 +14,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from starlette.datastructures import State
 
+from service import metrics
 from service.auth import SignedIn, labeler_session
 from service.errors import ApiError
 from service.preferences import answers, tasks
 from service.preferences.answers import Judgement
 from service.preferences.guidelines import guideline
 from service.preferences.prompts import check_prompt, typed_prompt
-from service.preferences.sampling import UnusablePrompt, policies, sample
+from service.preferences.sampling import UnusablePrompt, distinct, policies, sample
 from service.store.models import Prompt, Task
 from training.artifacts.comparisons import Response
 
@@ -67,29 +69,46 @@ class Given(Token):
 
 @router.post("/next")
 async def next_task(wanted: Wanted, request: Request, labeler: Labeler) -> dict[str, Any]:
-    """The labeler's next task on a stored prompt; `task` is null when there is none left."""
+    """The labeler's next task on a stored prompt; `task` is null when there is none left.
+
+    Two identical responses are never shown: a task on the others has fewer, and a prompt without two different ones is
+    passed over and counted in `identical`. A prompt that no policy can take is retired.
+    """
     state = request.app.state
     tasks.check_kind(wanted.kind, wanted.k)
     if wanted.resume:
         resumed = await asyncio.to_thread(_resume, state, labeler, wanted)
         if resumed is not None:
-            return resumed
+            return resumed | {"identical": 0}
     writers = policies(state.endpoints, state.settings.collect_policies)
     checkpoints = {endpoint.checkpoint for endpoint in writers}
+    refused: dict[str, UnusablePrompt] = {}
+    identical = 0
     for _ in range(TRIES):
-        plan = await asyncio.to_thread(_choose, state, labeler, wanted, checkpoints)
+        plan = await asyncio.to_thread(_choose, state, labeler, wanted, checkpoints, refused)
         if isinstance(plan, dict):
-            return plan
+            await asyncio.to_thread(_retire, state, refused)
+            return plan | {"identical": identical}
         try:
             responses, propensity = await _sample(state, writers, plan.messages, wanted.k)
         except UnusablePrompt as error:
-            await asyncio.to_thread(_retire, state, plan, error.message)
+            refused[plan.id] = error
             continue
+        await asyncio.to_thread(_retire, state, refused)  # another prompt was taken: the fault is theirs
+        refused = {}
         try:
-            return await asyncio.to_thread(_give, state, labeler, wanted, plan, responses, propensity)
+            given = await asyncio.to_thread(_give, state, labeler, wanted, plan, responses, propensity)
         except IntegrityError:
             continue  # the same labeler asked twice at once and got this prompt both times
-    raise ApiError(503, "no prompt could be given to a policy: import others", code="no_usable_prompt")
+        if given is not None:
+            return given | {"identical": identical}
+        identical += 1
+    if refused:
+        reason = next(iter(refused.values())).message
+        message = f"no policy takes any of the {len(refused)} prompts tried ({reason}): import others, or serve another"
+        raise ApiError(503, message, code="no_usable_prompt")
+    message = f"all responses to each of {identical} prompts were identical: raise collect_temperature"
+    raise ApiError(503, message, code="identical_responses")
 
 
 @router.post("/prompt")
@@ -101,7 +120,11 @@ async def typed_task(typed: Typed, request: Request, labeler: Labeler) -> dict[s
         raise ApiError(400, "give either `text` or `messages`", param="text")
     messages = check_prompt(typed.messages or [{"role": "user", "content": typed.text}])
     writers = policies(state.endpoints, state.settings.collect_policies)
-    responses, propensity = await _sample(state, writers, messages, typed.k)
+    sampled, propensity = await _sample(state, writers, messages, typed.k)
+    responses = distinct(sampled)
+    if len(responses) < 2:
+        message = f"all {typed.k} responses to this prompt are identical: there is nothing to compare, type another"
+        raise ApiError(409, message, param="text", code="identical_responses")
 
     def give() -> dict[str, Any]:
         with state.store.session() as session:
@@ -165,7 +188,9 @@ def _resume(state: State, labeler: SignedIn, wanted: Wanted) -> dict[str, Any] |
         return None if found is None else _shown(session, labeler, *found)
 
 
-def _choose(state: State, labeler: SignedIn, wanted: Wanted, checkpoints: set[str]) -> Prompt | dict[str, Any]:
+def _choose(
+    state: State, labeler: SignedIn, wanted: Wanted, checkpoints: set[str], refused: Collection[str]
+) -> Prompt | dict[str, Any]:
     """A prompt to sample responses for, or the finished answer: a repeated set of responses, or nothing left."""
     with state.store.session() as session:
         tasks.expire_stale(session, labeler.labeler_id)
@@ -178,7 +203,7 @@ def _choose(state: State, labeler: SignedIn, wanted: Wanted, checkpoints: set[st
                         return _open(session, state, labeler, wanted, earlier.prompt, responses, earlier.propensity)
                 except IntegrityError:
                     pass  # the same labeler asked twice at once
-        prompt = tasks.choose_prompt(session, labeler.labeler_id)
+        prompt = tasks.choose_prompt(session, labeler.labeler_id, refused)
         return prompt or {"task": None, "progress": _progress(session, labeler)}
 
 
@@ -193,15 +218,22 @@ async def _sample(
 
 def _give(
     state: State, labeler: SignedIn, wanted: Wanted, prompt: Prompt, responses: list[Response], propensity: float
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
+    """The task as it is shown; None where all responses read alike, which is stored and counted."""
+    different = distinct(responses)
     with state.store.session() as session:
-        return _open(session, state, labeler, wanted, prompt, responses, propensity)
+        if len(different) >= 2:
+            return _open(session, state, labeler, wanted, prompt, different, propensity)
+        _store(session, state, labeler, wanted, prompt, responses, propensity, "identical")
+        metrics.identical.inc()
+        return None
 
 
-def _retire(state: State, prompt: Prompt, reason: str) -> None:
-    log.warning("prompt %s is given to nobody any more: %s", prompt.id, reason)
-    with state.store.session() as session:
-        tasks.retire(session, prompt.id, reason)
+def _retire(state: State, refused: Mapping[str, UnusablePrompt]) -> None:
+    for prompt, error in refused.items():
+        log.warning("prompt %s is given to nobody any more: %s", prompt, error.message)
+        with state.store.session() as session:
+            tasks.retire(session, prompt, error.message)
 
 
 def _open(
@@ -213,7 +245,20 @@ def _open(
     responses: list[Response],
     propensity: float | None,
 ) -> dict[str, Any]:
-    task, token = tasks.open_task(
+    return _shown(session, labeler, *_store(session, state, labeler, wanted, prompt, responses, propensity, "open"))
+
+
+def _store(
+    session: Session,
+    state: State,
+    labeler: SignedIn,
+    wanted: Wanted | Typed,
+    prompt: Prompt,
+    responses: list[Response],
+    propensity: float | None,
+    task_state: str,
+) -> tuple[Task, str]:
+    return tasks.open_task(
         session,
         labeler.labeler_id,
         wanted.kind,
@@ -222,8 +267,8 @@ def _open(
         guideline=state.settings.guideline,
         propensity=propensity,
         minutes=state.settings.task_minutes,
+        state=task_state,
     )
-    return _shown(session, labeler, task, token)
 
 
 def _shown(session: Session, labeler: SignedIn, task: Task, token: str) -> dict[str, Any]:

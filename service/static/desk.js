@@ -66,7 +66,7 @@ export function openDesk({ draw, reveal, key }) {
     );
     draw(task);
     setPhase("open");
-    say("");
+    say(found.identical ? `Passed over ${found.identical} prompts: all their responses were identical.` : "");
     since = performance.now();
     $("#prompt-title").focus({ preventScroll: true });
     window.scrollTo({ top: 0 });

@@ -2,7 +2,8 @@
 
 import { fillCard, nameCard, openDesk } from "./desk.js";
 
-const cards = [...document.querySelectorAll(".response")];
+const places = [...document.querySelectorAll(".response")];
+let cards = places; // those of the task on screen: identical responses are shown once
 const submit = document.querySelector('[data-action="submit"]');
 let current = null; // id of the task on screen, under which the draft is kept
 
@@ -58,6 +59,12 @@ const mark = (position) => cards[(position + cards.length) % cards.length].focus
 const desk = openDesk({
   draw(task) {
     current = null;
+    cards = places.slice(0, task.responses.length);
+    places.forEach((card, position) => {
+      card.hidden = position >= cards.length;
+      for (const input of card.querySelectorAll(".ranks input"))
+        input.closest("label").hidden = Number(input.value) > cards.length;
+    });
     cards.forEach((card, position) => {
       fillCard(card, task.responses[position]);
       for (const input of card.querySelectorAll("input")) input.checked = false;

@@ -158,7 +158,7 @@ class Task(Base):
     prompt_id: Mapped[str] = mapped_column(ForeignKey("prompts.id"), index=True)
     labeler_id: Mapped[str] = mapped_column(ForeignKey("labelers.id"))
     token_hash: Mapped[str] = mapped_column(String(64), unique=True)  # single use
-    state: Mapped[str] = mapped_column(String(10))  # open | answered | skipped | expired
+    state: Mapped[str] = mapped_column(String(10))  # open | answered | skipped | expired | identical
     shown: Mapped[list[Any]]
     guideline: Mapped[str] = mapped_column(String(40))
     propensity: Mapped[float | None]

@@ -21,12 +21,14 @@ PRESET = """
 [world]
 size = "demo"
 [tokenizer]
-data = "{home}/world/1-demo-0/pretrain.jsonl"
+name = "{world_name}"
+data = "{world}/pretrain.jsonl"
 kind = "words"
 vocab_size = 4096
 [pretrain]
-data = "{home}/world/1-demo-0/pretrain.jsonl"
-validation = "{home}/world/1-demo-0/heldout.jsonl"
+tokenizer = "{home}/tokenizer/{world_name}"
+data = "{world}/pretrain.jsonl"
+validation = "{world}/heldout.jsonl"
 layout = "documents"
 hidden_size = 64
 layers = 1
@@ -38,32 +40,34 @@ tokens = 200_000
 batch_tokens = 2048
 learning_rate = 5e-3
 [sft]
-data = "{home}/world/1-demo-0/demonstrations.jsonl"
+data = "{world}/demonstrations.jsonl"
 epochs = 1
 learning_rate = 2e-3
 [sample]
-prompts = "{home}/world/1-demo-0/prompts-reward.jsonl"
+prompts = "{world}/prompts-reward.jsonl"
 labelers = "miniature"
-world = "{home}/world/1-demo-0"
-name = "demo"
+world = "{world}"
+name = "{world_name}/first"
 limit = 200
 k_max = 4
 max_tokens = 12
 [reward]
-data = "{home}/comparisons/demo.jsonl"
-validation = "{home}/comparisons/demo-validation.jsonl"
-demonstrations = "{home}/world/1-demo-0/demonstrations.jsonl"
+data = "{home}/comparisons/{world_name}/first.jsonl"
+validation = "{home}/comparisons/{world_name}/first-validation.jsonl"
+demonstrations = "{world}/demonstrations.jsonl"
 learning_rate = 1e-3
 batch = 16
 [ppo]
-prompts = "{home}/world/1-demo-0/prompts-ppo.jsonl"
+prompts = "{world}/prompts-ppo.jsonl"
 iterations = 2
 batch = 64
 minibatch = 32
 learning_rate = 1e-4
 max_tokens = 12
 ptx_coefficient = 0.3
-pretraining_data = "{home}/world/1-demo-0/pretrain.jsonl"
+pretraining_data = "{world}/pretrain.jsonl"
+[loop]
+earlier = "{home}/comparisons/{world_name}"
 """
 
 
@@ -85,15 +89,27 @@ def wait_for(text: str, log: Path, process: subprocess.Popen[str], seconds: floa
     return log.read_text()
 
 
+def start_demo(arguments: list[str], port: int, log: Path) -> subprocess.Popen[str]:
+    with log.open("w") as stream:
+        return subprocess.Popen(
+            [sys.executable, "-m", "training", "demo", *arguments, "--port", str(port)],
+            cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, text=True, preexec_fn=_take_ctrl_c,
+        )  # fmt: skip
+
+
+def end(demo: subprocess.Popen[str]) -> None:
+    """Ctrl-C ends the demo and everything that it started."""
+    family = descendants(demo)
+    demo.send_signal(signal.SIGINT)
+    assert demo.wait(90) == 0
+    assert not psutil.wait_procs(family, timeout=20)[1]
+
+
 def test_the_first_turn_is_served_the_second_is_measured_and_ctrl_c_ends_all(tmp_path: Path) -> None:
     preset, log, home, port = tmp_path / "tiny.toml", tmp_path / "demo.log", tmp_path / "home", free_port()
     preset.write_text(PRESET)
-    common = ["--preset", str(preset), "--home", str(home)]
-    with log.open("w") as stream:
-        demo = subprocess.Popen(
-            [sys.executable, "-m", "training", "demo", *common, "--port", str(port)],
-            cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, text=True, preexec_fn=_take_ctrl_c,
-        )  # fmt: skip
+    common = ["--preset", str(preset), "--seed", "7", "--home", str(home)]
+    demo = start_demo(common, port, log)
     try:
         said = wait_for("Ctrl-C ends the service", log, demo)
         (report,) = (home / "reports").glob("demo-*")
@@ -107,7 +123,7 @@ def test_the_first_turn_is_served_the_second_is_measured_and_ctrl_c_ends_all(tmp
         url = f"http://127.0.0.1:{port}"
         loop = subprocess.run(
             [sys.executable, "-m", "training", "loop", *common, "--url", url, "--labelers", "miniature",
-             "--prompts", "{home}/world/1-demo-0/prompts-collect.jsonl", "--limit", "16"],
+             "--limit", "16"],
             cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, "ALIGNLOOP_KEY": key},
         )  # fmt: skip
         assert loop.returncode == 0, loop.stdout + loop.stderr
@@ -116,10 +132,19 @@ def test_the_first_turn_is_served_the_second_is_measured_and_ctrl_c_ends_all(tmp
         assert aliases["aliases"]["policy/candidate"] == turn["policies"]["turn"]
         assert aliases["aliases"]["policy/production"] == turn["baseline"]
 
-        family = descendants(demo)
-        demo.send_signal(signal.SIGINT)
-        assert demo.wait(90) == 0
-        assert not psutil.wait_procs(family, timeout=20)[1]
+        end(demo)
+
+        # A second start trains and measures nothing, and serves what the aliases name, the second turn's candidate too.
+        demo = start_demo(common, port, log)
+        said = wait_for("Ctrl-C ends the service", log, demo)
+        assert "pretraining" not in said
+        key = said.split("key          ")[1].split()[0]
+        headers = {"Authorization": f"Bearer {key}"}
+        engines = httpx.get(f"{url}/admin/engines", headers=headers, trust_env=False).json()["data"]
+        named = httpx.get(f"{url}/admin/aliases", headers=headers, trust_env=False).json()["aliases"]
+        assert {engine["checkpoint"] for engine in engines} == set(named.values())
+        assert len(named) == 4
+        end(demo)
     finally:
         if demo.poll() is None:
             demo.kill()

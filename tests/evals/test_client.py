@@ -74,15 +74,14 @@ def test_one_refused_text_does_not_spoil_its_batch() -> None:
         prompts = (await request.json())["prompt"]
         if "bad" in prompts:
             return error(400, "no")
-        return web.json_response(
-            {"choices": [{"index": i, "text": p, "finish_reason": "stop"} for i, p in enumerate(prompts)]}
-        )
+        values = [{"token_logprobs": [None, 96.0 - ord(p)], "top_logprobs": [None, {p: 0.0}]} for p in prompts]
+        return web.json_response({"choices": [{"index": i, "logprobs": v} for i, v in enumerate(values)]})
 
     async def use(client: Client) -> list[Any]:
-        return await in_batches(["a", "bad", "c"], lambda batch: client.complete("m", batch, Sampling()), "")
+        return await in_batches(["a", "bad", "c"], lambda batch: client.logprobs("m", batch), "")
 
     first, second, third = ask(handler, use)
-    assert (first.text, third.text) == ("a", "c")
+    assert (first.logprobs, third.logprobs) == ([None, -1.0], [None, -3.0])
     assert isinstance(second, Refused)
 
 

@@ -55,7 +55,7 @@ def test_schema(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / row["items_file"]).read_text().splitlines()]
     assert set(lines[0]) == {
         "suite", "task", "id", "prompt", "prompt_hash", "response", "finish_reason", "scores", "weight", "cluster",
-        "tags", "missing",
+        "tags", "missing", "seed",
     }  # fmt: skip
     assert set(lines[0]) == {f.name for f in fields(Item)}
 

@@ -109,13 +109,36 @@ def test_the_same_run_gives_the_same_answers(
     assert responses(again) == responses(out)
 
 
+@pytest.mark.parametrize("ask", ["chat", "plain"])
+def test_prompts_get_noise_of_their_own_and_a_rerun_the_same_answers(
+    gateway: Running, tiny_policy: Checkpoint, ask: Any
+) -> None:
+    """Four items with one and the same prompt: under one seed the engine would answer all of them alike."""
+    import asyncio
+
+    from evals.asking import System, answer_rows
+    from evals.client import Client, Sampling
+
+    rows = [{"id": f"item {n}", "messages": [{"role": "user", "content": "the red fox"}]} for n in range(4)]
+
+    async def answers() -> list[str]:
+        async with Client(gateway.url, gateway.add_key("eval")) as client:
+            system, sampling = System(tiny_policy.id, ask, "policy"), Sampling(temperature=1.0, max_tokens=8)
+            given = await answer_rows(client, system, rows, sampling, 0, "preference", "prompts")
+            return [answer.text for answer in given]
+
+    first = asyncio.run(answers())
+    assert len(set(first)) == 4
+    assert asyncio.run(answers()) == first
+
+
 def test_log_probabilities_are_those_of_lm_evals_own_model(gateway: Running, tiny_policy: Checkpoint) -> None:
     import asyncio
 
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
-    from evals.client import Client, progress_bar
+    from evals.client import Client
     from evals.lm import ServedModel
 
     pairs = [
@@ -130,12 +153,11 @@ def test_log_probabilities_are_those_of_lm_evals_own_model(gateway: Running, tin
     )
 
     async def ask() -> tuple[list[tuple[float, bool]], dict[Any, str]]:
-        with progress_bar() as progress:
-            async with Client(gateway.url, gateway.add_key("eval")) as client:
-                model = ServedModel(client, tiny_policy.id, asyncio.get_running_loop(), progress)
-                long = Instance("loglikelihood", {}, ("word " * 2000, "x"), 9, ("task", 9, 1))
-                found = await asyncio.to_thread(model.loglikelihood, [*instances, long])
-                return found, model.failures
+        async with Client(gateway.url, gateway.add_key("eval")) as client:
+            model = ServedModel(client, tiny_policy.id, asyncio.get_running_loop())
+            long = Instance("loglikelihood", {}, ("word " * 2000, "x"), 9, ("task", 9, 1))
+            found = await asyncio.to_thread(model.loglikelihood, [*instances, long])
+            return found, model.failures
 
     found, failures = asyncio.run(ask())
     for mine, theirs in zip(found[:-1], expected, strict=True):

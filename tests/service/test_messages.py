@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +20,10 @@ from service.routes.openai import prepare
 from service.routes.score import _render_all
 from tests.service.conftest import engine_row
 from tests.support.families import FAMILIES, generation_eos, tokenizer_of
-from training.artifacts.comparisons import Comparison, Response
+from training.artifacts.comparisons import Comparison, Response, to_json
 from training.artifacts.errors import UserError
 from training.artifacts.rendering import Rendered, Renderer
-from training.stages.reward import rankings_of
+from training.data import reading, rendering
 
 pytestmark = pytest.mark.unit
 CHAT = "/v1/chat/completions"
@@ -132,8 +131,11 @@ def test_score_the_reward_stage_and_ppo_read_the_same_ids(tmp_path: Path, family
     by_score = _render_all(target, conversations)
     renderer = Renderer(tokenizer, stop_ids=target.stop_ids)
     ranked = Comparison("c", tuple(question), tuple(map(Response, answers)), ranks=(1, 2, 3, 4))
-    (ranking,) = rankings_of(renderer, [ranked], 256, Counter())
-    assert ranking.rows == by_score
+    frozen = tmp_path / "frozen.jsonl"
+    frozen.write_text(to_json(ranked) + "\n")
+    selection = reading.select(reading.COMPARISONS, str(frozen))
+    (ranking,) = rendering.comparisons(tmp_path, selection, renderer, 256).items
+    assert [list(row) for row in ranking.rows] == by_score
     (prompt,) = renderer.prompts([question])
     assert isinstance(prompt, Rendered)
     for row, demonstration in zip(ranking.rows, renderer.render(conversations, learn=True), strict=True):

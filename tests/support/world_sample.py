@@ -13,6 +13,7 @@ from training.artifacts.comparisons import Comparison, Response, freeze
 from training.miniature import World
 from training.miniature.items import KINDS
 from training.miniature.labelers import Group
+from training.miniature.world import world_name
 
 ROWS = 8
 
@@ -20,7 +21,7 @@ ROWS = 8
 def write(home: Path) -> Path:
     """Write the sample below `home` and return its folder."""
     world = World.build(seed=0, size="demo")
-    folder = home / "world" / "1-demo-0"
+    folder = home / "world" / world_name("demo", 0)
     folder.mkdir(parents=True)
     for kind in KINDS:
         items = world.items(kind)[-ROWS:] if kind == "context" else world.items(kind)[:ROWS]

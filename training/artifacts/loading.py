@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,9 +11,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from rich.console import Console
-from rich.progress import track
-
+from training.artifacts import progress
 from training.artifacts.errors import UserError
 from training.artifacts.rows import open_source
 from training.artifacts.skips import UNKNOWN_COLUMNS, Skip
@@ -25,6 +22,7 @@ T = TypeVar("T")
 Row = Mapping[str, Any]
 Regroup = Callable[[Iterator[Row | Skip]], Iterator[Row | Skip]]
 MOST_SHOWN = 8
+ROWS_PER_ADVANCE = 500  # a bar moved for every row would take longer than the reading
 
 
 class TrackedRow(Mapping[str, Any]):
@@ -197,26 +195,27 @@ class Reading(Generic[T]):
         """Each record with the columns that its layout did not look at."""
         name, usable, unknown = self.source.name, 0, 0
         columns: dict[str, None] = {}
-        hidden = not sys.stderr.isatty()
         read = self.source.rows() if self._regroup is None else self._regroup(self.source.rows())
-        rows = track(read, f"reading {name}", console=Console(stderr=True), transient=True, disable=hidden)
-        for number, row in enumerate(rows):
-            self.rows += 1
-            try:
-                if isinstance(row, Skip):
-                    raise row
-                tracked = TrackedRow(row, number)
-                if len(columns) < MOST_SHOWN:
-                    columns |= dict.fromkeys(row)
-                record = self._parse(tracked)
-            except Skip as skip:
-                unknown += skip.code == UNKNOWN_COLUMNS
-                self.skipped[skip.reason] += 1
-            except RecursionError:  # of a layout, over nested lists that the reader itself could still hold
-                self.skipped[Skip("too_deep").reason] += 1
-            else:
-                usable += 1
-                yield record, tracked.unread()
+        with progress.bar(f"reading {name}") as bar:
+            for number, row in enumerate(read):
+                self.rows += 1
+                if self.rows % ROWS_PER_ADVANCE == 0:
+                    bar.advance(ROWS_PER_ADVANCE)
+                try:
+                    if isinstance(row, Skip):
+                        raise row
+                    tracked = TrackedRow(row, number)
+                    if len(columns) < MOST_SHOWN:
+                        columns |= dict.fromkeys(row)
+                    record = self._parse(tracked)
+                except Skip as skip:
+                    unknown += skip.code == UNKNOWN_COLUMNS
+                    self.skipped[skip.reason] += 1
+                except RecursionError:  # of a layout, over nested lists that the reader itself could still hold
+                    self.skipped[Skip("too_deep").reason] += 1
+                else:
+                    usable += 1
+                    yield record, tracked.unread()
         if self.rows and unknown == self.rows:
             held = "is plain text" if list(columns) == ["line"] else f"has the columns {', '.join(list(columns)[:12])}"
             raise UserError(f"{name} {held}; this kind of data needs {self._needs}")

@@ -51,17 +51,17 @@ def _tokenizer(name: str) -> Any:
 def _rendered(config: DataConfig, tokenizer: Any, home: Path) -> Rows[Any]:
     """The rows as a stage would read them."""
     if config.kind == "pretraining":
-        selection = reading.select(home, reading.DOCUMENTS, config.source, limit=config.limit)
+        selection = reading.select(reading.DOCUMENTS, config.source, limit=config.limit)
         rows = rendering.documents(home, selection, tokenizer, document_marks(tokenizer))
         return splits.split_documents(rows, config.context)
     renderer = Renderer(tokenizer)
     if config.kind == "prompts":
-        selection = reading.select(home, reading.PROMPTS, config.source, limit=config.limit)
+        selection = reading.select(reading.PROMPTS, config.source, limit=config.limit)
         return rendering.prompts(home, selection, renderer, min(lengths.PROMPT, config.context))
     if config.kind == "comparisons":
-        selection = reading.select(home, reading.COMPARISONS, config.source, limit=config.limit)
+        selection = reading.select(reading.COMPARISONS, config.source, limit=config.limit)
         return rendering.comparisons(home, selection, renderer, config.context)
-    selection = reading.select(home, reading.DEMONSTRATIONS, config.source, limit=config.limit)
+    selection = reading.select(reading.DEMONSTRATIONS, config.source, limit=config.limit)
     return rendering.demonstrations(home, selection, renderer, config.context)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from training.artifacts.errors import UserError
@@ -19,7 +18,7 @@ from training.artifacts.loading import Reading, Regroup, parse_mixture
 from training.artifacts.rows import Skip, kind_of, open_source
 from training.data import hygiene as rules
 from training.data.usage import SourceUsage
-from training.runtime.runs import at_home, rng_for
+from training.runtime.runs import rng_for
 
 
 class DataKind(NamedTuple):
@@ -66,7 +65,6 @@ class Selection:
 
 
 def select(
-    home: Path,
     kind: DataKind,
     sources: str | Sequence[str],
     *,
@@ -75,7 +73,7 @@ def select(
     seed: int = 0,
     hygiene: bool = False,
 ) -> Selection:
-    """A selection of these sources, each with an optional weight (`SOURCE=WEIGHT`) and `{home}` replaced.
+    """A selection of these sources, each with an optional weight (`SOURCE=WEIGHT`).
 
     Args:
         sources: a single one may be plain text.
@@ -88,7 +86,7 @@ def select(
     names = (sources,) if isinstance(sources, str) else tuple(sources)
     if limit is not None and limit < 1:
         raise UserError(f"--limit {limit}: use at least 1, or leave it out")
-    mixture = parse_mixture([at_home(home, name) for name in names])
+    mixture = parse_mixture(names)
     for source, _ in mixture:
         open_source(source)
     paths, weights = zip(*mixture, strict=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from training.artifacts import progress
 from training.artifacts.comparisons import Comparison, pairs_of
 from training.artifacts.conversations import Refusal, sentence
 from training.artifacts.files import sha256_file
@@ -25,7 +25,6 @@ from training.data.items import Examples, Rankings, Rows
 from training.data.ragged import Ragged
 from training.data.reading import DataKind, Entry, Selection
 from training.data.usage import SourceUsage, Usage, from_summary, summary
-from training.runtime.runs import CONSOLE
 
 PART_RECORDS = 2000  # rendered together
 PART_CHARACTERS = 4_000_000  # of a part at most, unless a single record is longer
@@ -185,25 +184,17 @@ def _rendered(
     }
 
     def build(writer: Writer) -> Mapping[str, Any]:
-        with _progress() as progress:
-            task = progress.add_task(f"rendering {selection.role}", total=None, done="")
-            done = 0
+        with progress.bar(f"rendering {selection.role}") as bar:
             for part in _parts(reading.entries(selection, kind, sources)):
                 for name, values in render(part, sources).items():
                     writer.append(name, values, DTYPES[name])
-                done += len(part)
-                progress.update(task, done=f"{done:,}")
+                bar.advance(len(part))
         return {**facts(), "sources": [summary(source) for source in sources]}
 
     stored = cached(home, key, build)
     paths = zip(selection.sources, stored.facts["sources"], strict=True)
     usages = tuple(from_summary(source | {"path": path}) for path, source in paths)
     return stored, Usage(selection.role, usages, len(_array(stored, "contents")))
-
-
-def _progress() -> Progress:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.fields[done]}"))
-    return Progress(*columns, TimeElapsedColumn(), console=CONSOLE, transient=True)
 
 
 def _parts(entries: Iterator[Entry]) -> Iterator[list[Entry]]:

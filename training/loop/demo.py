@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import socket
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.artifacts import checkpoints
+from training.artifacts import checkpoints, progress
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
 from training.loop import checks
@@ -25,8 +25,8 @@ from training.runtime import processes, runs
 from training.runtime.configuration import parse, preset_file
 
 SAY = runs.CONSOLE.print
-SERVED = ("ppo-ptx", "reward", "sft", "ppo", "pretrain")
 ALIASES = {"policy/production": "ppo-ptx", "policy/baseline": "sft", "reward/production": "reward"}
+MEASURED = ("ppo", "pretrain")  # beside those of the aliases, and served for that only
 COLLECTED = ("policy/production", "policy/candidate", "policy/baseline")
 SCOPES = ("generate", "score", "eval", "export", "admin")
 TEMPERATURE = "0.8"  # sampled, as people would meet the models; a model this small rambles at 1
@@ -40,6 +40,8 @@ class Config:
 
     preset: str = "demo"
     """Preset of every stage: demo, or a TOML file of your own with the same tables."""
+    seed: int = 0
+    """Seed of the world and of every stage. Turns of several seeds may share a home."""
     home: Path = Path("runs")
     """Where everything is written."""
     port: int = 8000
@@ -57,11 +59,10 @@ class Steps:
     def __init__(self, config: Config) -> None:
         self.config = config
         preset = preset_file(config.preset)
-        self.file = config.home / f"demo-{preset.stem}.json"
+        self.file = config.home / f"demo-{preset.stem}-{config.seed}.json"
         self.key = hashlib.sha256(preset.read_bytes()).hexdigest()
-        kept = json.loads(self.file.read_text()) if self.file.is_file() else {}
-        self.results: dict[str, str] = kept["steps"] if kept.get("preset") == self.key else {}
-        self.seconds: dict[str, float] = {}
+        saved = json.loads(self.file.read_text()) if self.file.is_file() else {}
+        self.results: dict[str, str] = saved["steps"] if saved.get("preset") == self.key else {}
 
     def done(self, name: str) -> bool:
         result = self.results.get(name)
@@ -69,11 +70,11 @@ class Steps:
             return False
         return Path(result).exists() or (self.config.home / "checkpoints" / result / checkpoints.MANIFEST).is_file()
 
-    def start(self, name: str, arguments: Sequence[str], beside: bool) -> subprocess.Popen[str]:
-        """Start a step. One that runs beside another logs to a file: two progress bars garble each other."""
-        log = self.log(name) if beside else None
-        threads = {"OMP_NUM_THREADS": "1"} if beside else None
-        return processes.start(arguments, capture=True, log=log, environment=threads)
+    def stage(self, name: str, *arguments: str) -> list[str]:
+        """Command of a stage of this turn: with its preset, its seed, its home."""
+        config = self.config
+        common = ["--preset", config.preset, "--seed", str(config.seed), "--home", str(config.home)]
+        return ["training", name, *common, *arguments]
 
     def log(self, name: str) -> Path:
         return self.config.home / "logs" / f"{name}.log"
@@ -84,17 +85,18 @@ class Steps:
         A step's result is the last line of its standard output.
         """
         todo = {name: arguments for name, arguments in steps.items() if not self.done(name)}
-        started = time.monotonic()
+        threads = processes.shared_cores(len(todo))
         with ExitStack() as stack:
             children = {}
             for place, (name, arguments) in enumerate(todo.items()):
-                SAY(f"[bold]{name}[/]" + (f"  (beside it; progress in {self.log(name)})" if place else ""))
-                children[name] = self.start(name, arguments, beside=len(todo) > 1 and place > 0)
+                # One that runs beside another logs to a file: two progress bars garble each other.
+                log = self.log(name) if place else None
+                SAY(f"[bold]{name}[/]" + (f"  (beside it; progress in {log})" if log else ""))
+                children[name] = processes.start(arguments, capture=True, log=log, environment=threads)
                 stack.callback(processes.stop, children[name])
             for place, (name, child) in enumerate(children.items()):
                 output = processes.finish(child, name, self.log(name) if place else None)
                 self.results[name] = output.strip().splitlines()[-1]
-                self.seconds[name] = time.monotonic() - started
                 content = json.dumps({"preset": self.key, "steps": self.results}, indent=2) + "\n"
                 write_atomically(self.file, content)
         return [self.results[name] for name in steps]
@@ -114,11 +116,11 @@ def demo(config: Config) -> int:
         SAY(f"first turn done in {(time.monotonic() - started) / 60:.1f} minutes")
         if config.check:
             second = time.monotonic()
-            _second_turn(config, service)
+            _second_turn(steps, service)
             SAY(f"second turn done in {(time.monotonic() - second) / 60:.1f} minutes")
             checks.run(service, RANKED, LABELERS)
             return 0
-        _welcome(config, service, report)
+        _welcome(steps, service, report)
         try:
             while True:
                 time.sleep(3600)
@@ -128,29 +130,30 @@ def demo(config: Config) -> int:
 
 
 def _train(steps: Steps) -> None:
-    """Every stage of the first turn. Those that need nothing of each other run side by side."""
-    home = str(steps.config.home)
-    stage = ["--preset", steps.config.preset, "--home", home]
-    ppo = ["training", "ppo", *stage]
-    steps.run({"world": ["training", "world", *stage]})
-    steps.run({"tokenizer": ["training", "tokenizer", *stage]})
-    steps.run({"pretrain": ["training", "pretrain", *stage]})
-    steps.run({"sft": ["training", "sft", *stage]})
-    steps.run({"sample": ["training", "sample", *stage]})
-    steps.run({"reward": ["training", "reward", *stage]})
+    """Every stage of the first turn. Those that need nothing of each other run side by side.
+
+    Models are named by id: the newest of a stage may be of another seed or of a later turn.
+    """
+    steps.run({"world": steps.stage("world")})
+    steps.run({"tokenizer": steps.stage("tokenizer")})
+    [base] = steps.run({"pretrain": steps.stage("pretrain")})
+    [sft] = steps.run({"sft": steps.stage("sft", "--model", base)})
+    steps.run({"sample": steps.stage("sample", "--model", sft)})
+    [reward] = steps.run({"reward": steps.stage("reward", "--model", sft)})
+    ppo = steps.stage("ppo", "--model", sft, "--reward", reward)
     steps.run({"ppo-ptx": ppo, "ppo": [*ppo, "--ptx-coefficient", "0"]})
 
 
 def _serve(steps: Steps, stack: ExitStack) -> Service:
-    """Start gateway and engines, and wait until every checkpoint of the turn is served."""
-    config, made = steps.config, steps.results
+    """Start gateway and engines, and wait until the aliases' checkpoints are served, and those still to be measured."""
+    config, results = steps.config, steps.results
     home = ["--home", str(config.home)]
     for alias, step in ALIASES.items():
-        _command("service", "promote", alias, made[step], "--no-wait", *home)
-    _command("service", "import", "prompts", f"{made['world']}/prompts-collect.jsonl", *home)
+        _command("service", "promote", alias, results[step], "--no-wait", *home)
+    _command("service", "import", "prompts", f"{results['world']}/prompts-collect.jsonl", *home)
     key = _command("service", "keys", "add", "demo", "--scopes", *SCOPES, "--days", "1", *home)
     service = Service(f"http://127.0.0.1:{config.port}", key.strip())
-    served = [made[step] for step in SERVED]
+    served = _served(steps)
     log = config.home / "logs" / "service.log"
     child = processes.start(
         ["service", "serve", "--open", "--port", str(config.port), "--with-engines", *served, *home],
@@ -159,51 +162,67 @@ def _serve(steps: Steps, stack: ExitStack) -> Service:
     )
     stack.callback(processes.stop, child)
     deadline = time.monotonic() + READY_SECONDS
-    with runs.CONSOLE.status("starting the engines") as status:
+    with progress.bar("engines ready", len(served)) as bar:
         while missing := set(served) - _ready(service):
             if child.poll() is not None:
                 raise UserError(f"the service ended: see {log}")
             if time.monotonic() > deadline:
                 raise UserError(f"{', '.join(sorted(missing))} not served yet ({_trouble(service)}): see {log}")
-            status.update(f"starting the engines: {len(served) - len(missing)} of {len(served)} are ready")
+            bar.advance(len(served) - len(missing) - bar.completed)
             time.sleep(1)
     return service
 
 
+def _served(steps: Steps) -> list[str]:
+    """Checkpoints that need an engine: those of the aliases and, until the turn is measured, all that is compared."""
+    measured = () if _is_measured(steps) else MEASURED
+    return [steps.results[step] for step in (*ALIASES.values(), *measured)]
+
+
+def _report_folder(steps: Steps) -> Path:
+    return steps.config.home / "reports" / f"demo-{steps.results['ppo-ptx']}"
+
+
+def _is_measured(steps: Steps) -> bool:
+    return (_report_folder(steps) / "table.json").is_file()
+
+
 def _measure(steps: Steps, service: Service) -> Path:
     """The first turn's table, figures and report; printed again when they are there already."""
-    made, home = steps.results, steps.config.home
-    out = home / "reports" / f"demo-{made['ppo-ptx']}"
-    if (out / "table.json").is_file():
+    results, home = steps.results, steps.config.home
+    out = _report_folder(steps)
+    if _is_measured(steps):
         _show(["evals.report", str(out)])
         return out
-    base, reward = made["pretrain"], made["reward"]
-    rankings = Path(made["sample"])
+    base, rankings = results["pretrain"], Path(results["sample"])
     _show(
         [
-            "evals.run", "--url", service.url, "--home", str(home), "--out", str(out), "--no-gate",
-            "--temperature", TEMPERATURE, "--baseline", base, f"{base}:few-shot", made["sft"],
-            "--checkpoint", made["ppo"], made["ppo-ptx"],
-            "--reward", reward, "--comparisons", str(rankings.with_stem(f"{rankings.stem}-validation")),
-        ]
+            "evals.run", "--url", service.url, "--home", str(home), "--world", results["world"], "--out", str(out),
+            "--no-gate", "--temperature", TEMPERATURE, "--seed", str(steps.config.seed),
+            "--baseline", base, f"{base}:few-shot", results["sft"],
+            "--checkpoint", results["ppo"], results["ppo-ptx"],
+            "--reward", results["reward"], "--comparisons", str(rankings.with_stem(f"{rankings.stem}-validation")),
+        ],
+        processes.ONE_THREAD,
     )  # fmt: skip
     return out
 
 
-def _second_turn(config: Config, service: Service) -> None:
+def _second_turn(steps: Steps, service: Service) -> None:
     """The loop's next turn on rankings of simulated labelers, with its control."""
     _show(
-        [
-            "training", "loop", "--url", service.url, "--preset", config.preset, "--home", str(config.home),
-            "--labelers", "miniature", "--limit", str(RANKED), "--control", "--temperature", TEMPERATURE,
-            "--suites", "preference",
-        ],
+        steps.stage(
+            "loop", "--url", service.url, "--sft", steps.results["sft"], "--labelers", "miniature",
+            "--limit", str(RANKED), "--control", "--temperature", TEMPERATURE, "--suites", "preference",
+        ),
         {"ALIGNLOOP_KEY": service.key},
     )  # fmt: skip
 
 
-def _welcome(config: Config, service: Service, report: Path) -> None:
-    where = f"--url {service.url} --home {config.home} --preset {config.preset}"
+def _welcome(steps: Steps, service: Service, report: Path) -> None:
+    command = shlex.join(
+        steps.stage("loop", "--url", service.url, "--sft", steps.results["sft"], "--labelers", "miniature")
+    )
     SAY(
         f"""
   ask it       {service.url}/playground
@@ -213,7 +232,7 @@ def _welcome(config: Config, service: Service, report: Path) -> None:
   OpenAI API   {service.url}/v1           models policy/production, policy/baseline
   key          {service.key}   (for /admin and /api/export, valid for a day)
 
-  next turn    ALIGNLOOP_KEY={service.key} .venv/bin/python -m training loop --labelers miniature {where}
+  next turn    ALIGNLOOP_KEY={service.key} .venv/bin/python -m {command}
   Ctrl-C ends the service and its engines.
 """,
         highlight=False,

@@ -10,14 +10,14 @@ import asyncio
 import json
 import random
 import secrets
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import aiohttp
-from rich.progress import Progress
 
+from training.artifacts import progress
 from training.artifacts.comparisons import Comparison
 from training.artifacts.errors import UserError
 from training.loop.client import TIMEOUT, Service, request
@@ -31,22 +31,23 @@ def rank_prompts(
     count: int,
     k: int,
     seed: int,
-    progress: Progress,
-) -> int:
+) -> Counter[str]:
     """Give the prompts to the service and let the labelers work side by side until `count` of them were ranked.
 
     Args:
         prompts: all that the labelers can judge; the service chooses among them.
-        k: responses a task.
+        k: responses per task; the service shows fewer where some are identical.
         seed: of the labelers' noise.
 
     Returns:
-        Number of tasks answered; the service gives some prompts to two labelers, to measure their agreement.
+        Number of tasks `answered` (the service gives some prompts to two labelers, to measure their agreement),
+        skipped because the prompt is not in `prompts` (`foreign`), and of prompts that the service passed over because
+        all responses were `identical`.
     """
     if count > len(prompts):
         raise UserError(f"there are {len(prompts)} prompts, not {count}: lower --limit")
-    bar = progress.add_task("rankings over HTTP", total=count)
-    return asyncio.run(_rank_prompts(service, prompts, labelers, count, k, seed, lambda: progress.advance(bar)))
+    with progress.bar("rankings over HTTP", count) as bar:
+        return asyncio.run(_rank_prompts(service, prompts, labelers, count, k, seed, bar.advance))
 
 
 async def _rank_prompts(
@@ -56,8 +57,8 @@ async def _rank_prompts(
     count: int,
     k: int,
     seed: int,
-    advance: Any,
-) -> int:
+    advance: Callable[[], None],
+) -> Counter[str]:
     rows = [{"id": p.id, "messages": list(p.messages), "user": p.user, "use_case": p.use_case} for p in prompts]
     async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
         await service.call(session, "POST", "/admin/prompts", json={"prompts": rows})
@@ -72,7 +73,7 @@ async def _rank_prompts(
     )
     if len(ranked) < count:
         raise UserError(f"the service gave out {len(ranked)} of {count} prompts only: import more, or lower --limit")
-    return sum(counts)
+    return sum(counts, Counter())
 
 
 async def _sign_up(service: Service, session: aiohttp.ClientSession, labeler: Labeler) -> str:
@@ -91,33 +92,36 @@ async def _sitting(
     k: int,
     seed: int,
     advance: Callable[[], None],
-) -> int:
+) -> Counter[str]:
     """One labeler's sitting: sign in, then one task after the other until `ranked`, shared by all, holds `count`."""
     rng = random.Random(f"{seed}/{labeler.id}")
     jar = aiohttp.CookieJar(unsafe=True)  # cookies of plain IP addresses, such as 127.0.0.1
     async with aiohttp.ClientSession(cookie_jar=jar, timeout=TIMEOUT) as session:
         signed_in = await request(session, "POST", f"{url}/api/session", json={"token": token})
         headers = {"X-CSRF-Token": signed_in["csrf"]}
-        answered = 0
+        counts: Counter[str] = Counter()
         while len(ranked) < count:
             body = {"kind": "rank", "k": k}
-            task = (await request(session, "POST", f"{url}/api/tasks/next", json=body, headers=headers))["task"]
+            reply = await request(session, "POST", f"{url}/api/tasks/next", json=body, headers=headers)
+            task = reply["task"]
+            counts["identical"] += reply["identical"]
             if task is None:
                 break
             mine = f"{url}/api/tasks/{task['id']}"
             if task["prompt_id"] not in prompts:  # somebody else's prompt: these labelers cannot judge it
                 await request(session, "POST", f"{mine}/skip", json={"token": task["token"]}, headers=headers)
+                counts["foreign"] += 1
                 continue
             texts = [r["text"] for r in sorted(task["responses"], key=lambda r: int(r["position"]))]
             ranks = labeler.rank(prompts[task["prompt_id"]], texts, rng)
             await request(
                 session, "POST", f"{mine}/answer", json={"token": task["token"], "ranks": ranks}, headers=headers
             )
-            answered += 1
+            counts["answered"] += 1
             if task["prompt_id"] not in ranked:
                 ranked.add(task["prompt_id"])
                 advance()
-        return answered
+        return counts
 
 
 def shuffled(comparisons: Sequence[Comparison], seed: int) -> list[Comparison]:

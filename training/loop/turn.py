@@ -16,9 +16,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any, Literal
 
-from rich.progress import Progress
-
-from training.artifacts import comparisons
+from training.artifacts import comparisons, progress
 from training.artifacts.comparisons import Comparison
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
@@ -50,8 +48,8 @@ class Config:
     """Folder of frozen comparisons to train on beside the service's; files NAME-validation.jsonl are kept out."""
     labelers: Literal["people", "miniature"] = "people"
     """people: take the rankings that are there. miniature: simulated labelers rank prompts over HTTP first."""
-    prompts: str = "{home}/world/1-demo-0/prompts-collect.jsonl"
-    """Prompts for simulated labelers."""
+    prompts: str = "{world}/prompts-collect.jsonl"
+    """Prompts for simulated labelers, in the folder of their world."""
     limit: int = 420
     """How many of those prompts are ranked."""
     k: int = 4
@@ -65,7 +63,7 @@ class Config:
     control: bool = False
     """Also train reward model and policy on shuffled rankings: they must do worse."""
     seed: int = 0
-    """Seed of the simulated labelers and of the shuffle."""
+    """Seed of the stages, of the simulated labelers and of the shuffle; names the world where the preset does not."""
     home: Path = Path("runs")
     """Where everything is written."""
 
@@ -75,14 +73,14 @@ def turn(config: Config) -> dict[str, Any]:
     service = Service(config.url.rstrip("/"), config.key)
     started = time.monotonic()
     baseline = _resolve_alias(service, config.baseline)
-    measured = bool(config.eval_data) or any((config.home / "world").glob("*/world.json"))
+    measured = bool(config.eval_data) or _world(config) is not None
     if not measured:
         SAY("nothing to measure with (no world, no --eval-data): the candidate will only be served, for people to rank")
 
     # 1. Rankings.
     if config.labelers == "miniature":
         _simulate(config, service)
-    collected = client.export(service)
+    collected = _of_this_world(config, client.export(service))
 
     # 2. Freeze them together with all earlier ones; the control is the same with shuffled ranks.
     frozen, control = _freeze(config, collected)
@@ -119,6 +117,12 @@ def turn(config: Config) -> dict[str, Any]:
     return summary
 
 
+def _world(config: Config) -> Path | None:
+    """The miniature world's folder, where the simulated labelers' prompts lie; None for one's own data."""
+    folder = Path(config.prompts).parent
+    return folder if (folder / "world.json").is_file() else None
+
+
 def _resolve_alias(service: Service, name: str) -> str:
     """The checkpoint that an alias means now; a checkpoint's id stays as it is."""
     aliases = service.ask("GET", "/admin/aliases")["aliases"]
@@ -128,23 +132,34 @@ def _resolve_alias(service: Service, name: str) -> str:
 
 def _simulate(config: Config, service: Service) -> None:
     """Simulated labelers rank the world's collecting prompts over HTTP."""
-    prompts = simulate.load_prompts(Path(runs.at_home(config.home, config.prompts)))
-    labelers = simulate.load_labelers(Path(runs.at_home(config.home, config.prompts)).parent, "training")[:LABELERS]
+    prompts = simulate.load_prompts(Path(config.prompts))
+    labelers = simulate.load_labelers(Path(config.prompts).parent, "training")[:LABELERS]
     started = time.monotonic()
-    with Progress(console=runs.CONSOLE) as progress:
-        answered = simulate.rank_prompts(service, prompts, labelers, config.limit, config.k, config.seed, progress)
+    counts = simulate.rank_prompts(service, prompts, labelers, config.limit, config.k, config.seed)
     SAY(
         f"{config.limit} prompts ranked (K = {config.k}) by {len(labelers)} simulated labelers over HTTP: "
-        f"{answered} answers in {time.monotonic() - started:.0f} s"
+        f"{counts['answered']} answers in {time.monotonic() - started:.0f} s; "
+        f"passed over: {counts['identical']} with identical responses, {counts['foreign']} of other worlds"
     )
+
+
+def _of_this_world(config: Config, collected: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons without those on prompts of another world, whose facts would contradict this one's."""
+    world = _world(config)
+    if world is None:
+        return list(collected)
+    others = tuple(f"{folder.name}-" for folder in world.parent.iterdir() if folder != world)  # ids start with a name
+    rows = [c for c in collected if not (c.prompt_id or "").startswith(others)]
+    if len(rows) < len(collected):
+        SAY(f"left out: {len(collected) - len(rows)} comparisons on prompts of other worlds")
+    return rows
 
 
 def _freeze(config: Config, collected: Sequence[Comparison]) -> tuple[Path, Path]:
     """Write all rankings as one frozen file, and the same with shuffled ranks. Returns both."""
     if not collected:
         raise UserError("the service holds no comparison yet: rank some answers on /compare or /rank first")
-    folder = Path(runs.at_home(config.home, config.earlier))
-    files = sorted(file for file in folder.glob("*.jsonl") if not file.stem.endswith("-validation"))
+    files = sorted(file for file in Path(config.earlier).glob("*.jsonl") if not file.stem.endswith("-validation"))
     rows = {c.id: c for file in files for c in comparisons.read(file)[0]}
     before = len(rows)
     rows |= {c.id: c for c in collected}
@@ -160,11 +175,11 @@ def _stage(config: Config, stage: str, runs_of_stage: Mapping[str, Sequence[str]
     """Run a stage once a name, side by side; the ids of the checkpoints. Only the first shows its progress."""
     children: dict[str, Popen[str]] = {}
     logs: dict[str, Path | None] = {}
-    common = [stage, "--preset", config.preset, "--home", str(config.home)]
+    common = [stage, "--preset", config.preset, "--seed", str(config.seed), "--home", str(config.home)]
+    threads = processes.shared_cores(len(runs_of_stage))
     try:
         for name, arguments in runs_of_stage.items():
             logs[name] = config.home / "logs" / f"turn-{stage}-{name}.log" if children else None
-            threads = {"OMP_NUM_THREADS": "1"} if len(runs_of_stage) > 1 else None
             children[name] = processes.start(
                 ["training", *common, *arguments], capture=True, log=logs[name], environment=threads
             )
@@ -182,10 +197,11 @@ def _serve(service: Service, checkpoints: Collection[str]) -> None:
     for checkpoint in checkpoints:
         service.ask("POST", "/admin/engines", json={"checkpoint": checkpoint})
     deadline = time.monotonic() + READY_SECONDS
-    with runs.CONSOLE.status(f"starting {len(checkpoints)} engines"):
-        while set(checkpoints) - {model["id"] for model in service.ask("GET", "/v1/models")["data"]}:
+    with progress.bar("engines ready", len(checkpoints)) as bar:
+        while missing := set(checkpoints) - {model["id"] for model in service.ask("GET", "/v1/models")["data"]}:
             if time.monotonic() > deadline:
                 raise UserError("the new engines are not ready after ten minutes: see the service's logs")
+            bar.advance(len(checkpoints) - len(missing) - bar.completed)
             time.sleep(1)
 
 
@@ -200,13 +216,15 @@ def _measure(config: Config, service: Service, policies: Mapping[str, str], base
     """Evaluate the new policies beside the baseline; the report goes to `out`."""
     suites = ["--suite", *config.suites] if config.suites else []
     data = ["--data", *config.eval_data] if config.eval_data else []
+    world = _world(config)
     child = processes.start(
         [
             "evals.run", "--url", service.url, "--home", str(config.home), "--out", str(out), "--no-gate",
             "--baseline", baseline, "--checkpoint", *policies.values(), *suites, *data,
-            "--temperature", str(config.temperature),
+            "--temperature", str(config.temperature), "--seed", str(config.seed),
+            *(["--world", str(world)] if world else []),
         ],
-        environment={"ALIGNLOOP_KEY": service.key},
+        environment={"ALIGNLOOP_KEY": service.key, **processes.ONE_THREAD},
     )  # fmt: skip
     try:
         processes.finish(child, "the evaluation")

@@ -11,13 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
+from training.artifacts import progress
 from training.artifacts.errors import UserError
 from training.artifacts.files import sha256_file
 from training.miniature.items import KINDS
 from training.miniature.prompts import row
-from training.miniature.world import SIZES, WORLD_VERSION, World
+from training.miniature.world import SIZES, World, world_name
 from training.runtime.configuration import parse
 
 PURPOSES = ("reward", "ppo", "collect", "evaluation")
@@ -37,7 +36,7 @@ class WorldConfig:
 
     @property
     def folder(self) -> Path:
-        return self.home / "world" / f"{WORLD_VERSION}-{self.size}-{self.seed}"
+        return self.home / "world" / world_name(self.size, self.seed)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -101,12 +100,10 @@ def parts(world: World) -> Iterator[tuple[str, Iterable[dict[str, Any]]]]:
 def _write(world: World, folder: Path) -> None:
     counts: dict[str, int] = {}
     files: dict[str, str] = {}
-    columns = (TextColumn("[progress.description]{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, transient=True) as progress:
-        bar = progress.add_task("world", total=SIZES[world.size].documents)
+    with progress.bar("world", SIZES[world.size].documents) as bar:
         for name, rows in parts(world):
-            progress.update(bar, description=name)
-            counts[name] = _write_rows(folder / name, rows, lambda: progress.advance(bar, 1000))
+            bar.note(name)
+            counts[name] = _write_rows(folder / name, rows, lambda: bar.advance(1000))
             files[name] = sha256_file(folder / name)
     described = world.describe() | {"counts": counts, "files": files}
     _write_text(folder / "world.json", [json.dumps(described, indent=2) + "\n"])

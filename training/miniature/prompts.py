@@ -53,8 +53,10 @@ class PromptMaker:
     A user writes one to nine prompts of one purpose. Every tenth training user is for validation.
     """
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, world: str) -> None:
+        """`world` starts every id: prompts of two worlds may lie in one store."""
         self._rng = rng
+        self._world = world
         self._conversations: set[str] = set()  # all that were returned so far, as JSON
         self._users = 0
 
@@ -72,7 +74,7 @@ class PromptMaker:
     def prompts(self, side: Side, purpose: Purpose, count: int) -> list[Prompt]:
         tasks = self.tasks(side, count)
         return [
-            Prompt(f"{purpose}-{number:05d}", task.messages, user, task.use_case, task.mode, split, task.spec)
+            Prompt(self._id(purpose, number), task.messages, user, task.use_case, task.mode, split, task.spec)
             for number, (task, (user, split)) in enumerate(zip(tasks, self._users_of(side, count), strict=True))
         ]
 
@@ -82,10 +84,12 @@ class PromptMaker:
         for number, (task, (user, split)) in enumerate(zip(tasks, self._users_of(side, count), strict=True)):
             writer: Writer = self._rng.choices((CAREFUL, ORDINARY, CARELESS), (4, 5, 1))[0]
             messages = (*task.messages, assistant(write(self._rng, task, writer)))
-            demonstrations.append(
-                Demonstration(f"demo-{number:05d}", messages, user, task.use_case, task.mode, split, task.spec)
-            )
+            identity = self._id("demonstration", number)
+            demonstrations.append(Demonstration(identity, messages, user, task.use_case, task.mode, split, task.spec))
         return demonstrations
+
+    def _id(self, purpose: str, number: int) -> str:
+        return f"{self._world}-{purpose}-{number:05d}"
 
     def _users_of(self, side: Side, count: int) -> list[tuple[str, Split]]:
         """A user and the user's split for each of `count` prompts."""

@@ -17,8 +17,13 @@ from training.miniature.labelers import Group, Labeler, make_labelers
 from training.miniature.prompts import Demonstration, Prompt, PromptMaker, Purpose
 from training.miniature.tasks.base import Side
 
-WORLD_VERSION = "1"
+WORLD_VERSION = "2"
 Size = Literal["demo", "miniature"]
+
+
+def world_name(size: str, seed: int) -> str:
+    """Name of a world's folder: version, size and seed, as in `2-demo-0`."""
+    return f"{WORLD_VERSION}-{size}-{seed}"
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,8 @@ class World:
     @cached_property
     def _demonstrations_and_prompts(self) -> tuple[list[Demonstration], dict[str, list[Prompt]]]:
         """Demonstrations, and prompts by purpose: drawn together so that none occurs twice."""
-        maker, train = PromptMaker(self._rng("prompts")), Side.of("train", self.facts)
+        name = world_name(self.size, self.seed)
+        maker, train = PromptMaker(self._rng("prompts"), name), Side.of("train", self.facts)
         demonstrations = maker.demonstrations(train, self.counts.demonstrations)
         prompts: dict[str, list[Prompt]] = {}
         trained: tuple[Purpose, ...] = ("reward", "ppo", "collect")

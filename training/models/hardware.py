@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 import torch
@@ -29,8 +30,15 @@ _full_precision: ContextVar[bool] = ContextVar("full_precision", default=False)
 def autocast() -> AbstractContextManager[Any]:
     """bfloat16 where the hardware multiplies it natively, float32 elsewhere (emulated bfloat16 is slower)."""
     kind = device().type
-    native = torch.cuda.is_bf16_supported() if kind == "cuda" else torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(kind, torch.bfloat16, enabled=bool(native) and not _full_precision.get())
+    return torch.autocast(kind, torch.bfloat16, enabled=_multiplies_bf16(kind) and not _full_precision.get())
+
+
+@cache
+def _multiplies_bf16(kind: str) -> bool:
+    """On a CPU also that ATen uses AVX-512 (ATEN_CPU_CAPABILITY may forbid it), else bfloat16 would be emulated."""
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return "AVX512" in torch.backends.cpu.get_cpu_capability() and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import count
 
 from training.runtime.runs import rng_for
@@ -55,10 +56,16 @@ def cycle_batch(rows: int, size: int, number: int, *names: int | str) -> list[in
     batch: list[int] = []
     while len(batch) < size:
         one_pass, start = divmod(number * size + len(batch), rows)
-        order = list(range(rows))
-        rng_for("stretch", *names, one_pass).shuffle(order)
+        order = _shuffled_pass(rows, one_pass, names)
         batch += order[start : start + size - len(batch)]
     return batch
+
+
+@lru_cache(maxsize=8)  # the passes that are under way: shuffling a million rows anew for each batch takes a second
+def _shuffled_pass(rows: int, number: int, names: tuple[int | str, ...]) -> tuple[int, ...]:
+    order = list(range(rows))
+    rng_for("stretch", *names, number).shuffle(order)
+    return tuple(order)
 
 
 def chunks(rows: Sequence[int], size: int | None) -> list[list[int]]:

@@ -32,7 +32,7 @@ class Sampling:
     max_tokens: int
     stop_ids: tuple[int, ...]
     seed: int
-    rows: int = 256
+    rows: int = 128  # prompts are padded to the longest of them: 128 of like length take a quarter less time than 256
 
 
 class Rollouts(NamedTuple):

@@ -1,10 +1,14 @@
-"""Command lines and TOML presets for frozen configuration dataclasses."""
+"""Command lines and TOML presets for frozen configuration dataclasses.
+
+Texts of a configuration may hold `{home}` (the home folder), `{world}` (the folder of the miniature world) and
+`{world_name}` (that folder's name). They are replaced here, once, so that a preset works in any home with any seed.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -12,6 +16,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import tyro
 
 from training.artifacts.errors import UserError
+from training.miniature.world import world_name
 
 PRESETS = Path(__file__).parent.parent / "presets"
 STAGES = {
@@ -50,16 +55,38 @@ def parse(cls: type[Config], stage: str, arguments: Sequence[str]) -> Config:
     default = from_preset(cls, stage, preset) if preset else None
     kwargs: dict[str, Any] = {} if default is None else {"default": default}
     description = f"{cls.__doc__}\n\n{PRESET_HELP}"
-    return tyro.cli(cls, args=rest, prog=f"python -m training {stage}", description=description, **kwargs)
+    config = tyro.cli(cls, args=rest, prog=f"python -m training {stage}", description=description, **kwargs)
+    # A command that runs stages has its preset as a field, with a default.
+    preset = getattr(config, "preset", preset)
+    return _with_places(config, _read(preset) if preset else {})
+
+
+def _with_places(config: Config, preset: Mapping[str, Any]) -> Config:
+    """`config` with the placeholders of its texts replaced.
+
+    The world's size and seed are those of the preset's table [world]; without a seed there, the command's own seed.
+    """
+    world: Mapping[str, Any] = preset.get("world", {})
+    home = str(getattr(config, "home", "runs"))
+    name = world_name(world.get("size", "demo"), world.get("seed", getattr(config, "seed", 0)))
+    places = {"{home}": home, "{world}": f"{home}/world/{name}", "{world_name}": name}
+
+    def placed(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(placed, value))
+        if isinstance(value, str):
+            for place, text in places.items():
+                value = value.replace(place, text)
+        return Path(placed(str(value))) if isinstance(value, Path) else value
+
+    fields = dataclasses.fields(config)  # type: ignore[arg-type]  # every stage's config is a dataclass
+    changed = {f.name: placed(getattr(config, f.name)) for f in fields if f.name != "home"}
+    return dataclasses.replace(config, **changed)  # type: ignore[type-var]  # the same
 
 
 def from_preset(cls: type[Config], stage: str, preset: str) -> Config:
     """The configuration of one stage from a preset's table [stage]; keys outside every table hold for all stages."""
-    path = preset_file(preset)
-    try:
-        table = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from None
+    path, table = preset_file(preset), _read(preset)
     stray = sorted(k for k, v in table.items() if isinstance(v, dict) and k not in TABLES)
     stray += sorted(k for k, v in table.items() if not isinstance(v, dict) and (k in TABLES or k not in COMMON))
     if stray:
@@ -81,6 +108,15 @@ def from_preset(cls: type[Config], stage: str, preset: str) -> Config:
     # The commands that run other stages hand the preset on.
     name = {"preset": preset} if "preset" in fields else {}
     return cls(**(values | missing | name))
+
+
+def _read(preset: str) -> dict[str, Any]:
+    """A preset's tables. Raises `UserError` where it is no TOML."""
+    path = preset_file(preset)
+    try:
+        return tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from None
 
 
 def preset_file(preset: str) -> Path:

@@ -22,12 +22,11 @@ from types import FrameType, TracebackType
 from typing import IO, Any, Protocol
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from training.artifacts import progress
 from training.artifacts.errors import UserError
 
-CONSOLE = Console(stderr=True)
+CONSOLE = progress.CONSOLE
 SAVE_SECONDS = 30.0
 SAVE_SHARE = 0.05  # of the time at most goes into saving
 
@@ -57,13 +56,14 @@ class Run:
 
     def __init__(self, home: Path, stage: str, config: Any, inputs: Sequence[str]) -> None:
         self.config = resolved(config)
-        settings = {name: value for name, value in self.config.items() if name != "home"}
+        settings = {name: _from_home(value, home) for name, value in self.config.items() if name != "home"}
         text = json.dumps([stage, settings, list(inputs)], sort_keys=True, default=str)
         self.name = f"{stage}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         self.folder = home / "work" / self.name
         self.start = 0
         self._logs = home / "tensorboard" / self.name
         self._parts: dict[str, Stateful] = {}
+        self._bar: progress.Bar
         self._interrupted = False
         self._lock: IO[str] | None = None
         self._writer: Any = None
@@ -111,13 +111,10 @@ class Run:
     def steps(self, total: int, title: str) -> Iterator[int]:
         """Numbers of the steps that remain. State is saved between them: when it is due, and before Ctrl-C works."""
         saved, cost = time.monotonic(), 0.0
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=CONSOLE) as progress:
-            self._bar = progress.add_task(title, total=total, completed=self.start, note="")
-            self._progress = progress
+        with progress.bar(title, total, self.start, keep=True) as self._bar:
             for step in range(self.start, total):
                 yield step
-                progress.advance(self._bar)
+                self._bar.advance()
                 due = time.monotonic() - saved > max(SAVE_SECONDS, cost / SAVE_SHARE)
                 if due or self._interrupted:
                     started = time.monotonic()
@@ -146,7 +143,7 @@ class Run:
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, step)
         if note is not None:
-            self._progress.update(self._bar, note=note)
+            self._bar.note(note)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._interrupted:
@@ -160,9 +157,11 @@ def resolved(config: Any) -> dict[str, Any]:
     return values
 
 
-def at_home(home: Path, path: str) -> str:
-    """`path` with a leading `{home}` replaced: presets name files of the home folder wherever it is."""
-    return path.replace("{home}", str(home))
+def _from_home(value: Any, home: Path) -> Any:
+    """A setting with files of the home folder named from it, so that a run resumes wherever that folder lies now."""
+    if isinstance(value, list):
+        return [_from_home(part, home) for part in value]
+    return value.replace(f"{home}/", "{home}/") if isinstance(value, str) else value
 
 
 def derive_seed(*names: int | str) -> int:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from transformers import AutoTokenizer
 
-from training.artifacts import checkpoints, machine
+from training.artifacts import checkpoints, machine, progress
 from training.artifacts.checkpoints import Checkpoint, Kind, System
 from training.artifacts.conversations import Refusal, sentence
 from training.artifacts.errors import UserError
@@ -99,13 +99,13 @@ def adopt(config: Config) -> Checkpoint:
     checkpoints.sweep(store)
     staged = checkpoints.staging(store)
     try:
-        with runs.CONSOLE.status(f"copying {config.source}") as status:
+        with progress.bar(f"copying {config.source}") as bar:
             if source.is_file():
-                status.update(f"unpacking {config.source}")
+                bar.rename(f"unpacking {config.source}")
                 unpacking.unpack(source, staged)
                 kind = _kind_of(staged, config)
             else:
-                fetching.copy_checkpoint(source, staged, kind, status.update)
+                fetching.copy_checkpoint(source, staged, kind, bar.rename)
             if config.label_weights:
                 heads.fold_labels(staged, config.label_weights, config.source)
             tokenizer = _tokenizer(staged, config)
@@ -113,13 +113,13 @@ def adopt(config: Config) -> Checkpoint:
             if model is not None:
                 heads.untie_different(staged, model)
             about = checks.read_config(staged, config.source)
-            status.update("computing the probe")
+            bar.rename("computing the probe")
             probe = _probe(staged, model, about, _probe_rows(staged, tokenizer, about, kind), kind)
             context = forward.context_of_config(about)
             generation = _take_generation_defaults(staged, context) if kind == "policy" else None
             if kind == "reward":
                 _serve_raw_scores(staged)
-            status.update("hashing the weights")
+            bar.rename("hashing the weights")
             return checkpoints.publish(
                 staged,
                 store,

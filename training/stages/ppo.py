@@ -337,7 +337,6 @@ def prepare(config: Config) -> Setup:
 def load_prompts(config: Config, renderer: Renderer, longest: int) -> Rows[Ragged]:
     """Prompts of at most `longest` tokens."""
     selection = reading.select(
-        config.home,
         reading.PROMPTS,
         config.prompts,
         limit=config.limit,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -20,6 +21,7 @@ from training.data.items import Rows
 from training.data.ragged import Packed, Ragged
 from training.data.usage import Usage
 from training.models import building, forward, hardware, optimization, probes, publishing
+from training.models.parallel import add_gradients
 from training.rl import batches
 from training.rl.losses import token_logprobs
 from training.runtime import runs
@@ -86,7 +88,7 @@ def train(config: Config) -> Checkpoint:
     """Train a base model and publish it."""
     check(config)
     hardware.set_threads()
-    tokenizer = load_tokenizer(runs.at_home(config.home, config.tokenizer))
+    tokenizer = load_tokenizer(config.tokenizer)
     data = prepare(config, tokenizer)
     lengths = data.training.lengths.tolist()
     plan = plan_steps(lengths, config)
@@ -113,8 +115,8 @@ def train(config: Config) -> Checkpoint:
             optimization.set_rate(optimizer, _rate(step, len(plan), config))
             # 2. Mean cross-entropy over the step's tokens.
             batch = [data.training[i] for i in plan[step]]
-            loss = next_token_loss(model, batch) / sum(len(row) - 1 for row in batch)
-            loss.backward()
+            predicted = sum(len(row) - 1 for row in batch)
+            loss = add_gradients(model, batch, partial(mean_loss, model, predicted))
             # 3. One optimizer step.
             norm = optimization.clip_gradients([model], 1.0)
             optimizer.step()
@@ -124,8 +126,8 @@ def train(config: Config) -> Checkpoint:
                 speed = seen / (time.monotonic() - started)
                 run.log(
                     step,
-                    {"loss": loss.item(), "gradient_norm": norm, "tokens_per_second": speed},
-                    f"loss {loss.item():.3f}  {speed:,.0f} tokens/s",
+                    {"loss": loss, "gradient_norm": norm, "tokens_per_second": speed},
+                    f"loss {loss:.3f}  {speed:,.0f} tokens/s",
                 )
 
         loss_held_out = held_out_loss(model, data.validation, config.batch_tokens)
@@ -173,12 +175,12 @@ def check(config: Config) -> None:
 def prepare(config: Config, tokenizer: Any) -> Data:
     """Rows of text to train on, no more than the run uses, and held-out ones; says what is used of each."""
     marks = document_marks(tokenizer)
-    selection = reading.select(config.home, reading.DOCUMENTS, config.data, limit=config.limit, seed=config.seed)
+    selection = reading.select(reading.DOCUMENTS, config.data, limit=config.limit, seed=config.seed)
     rows = rendering.documents(config.home, selection, tokenizer, marks)
     usages = [_noted(rows, config)]
     limits.report(usages[0])
     if config.validation:
-        others = reading.select(config.home, reading.DOCUMENTS, config.validation, role="validation")
+        others = reading.select(reading.DOCUMENTS, config.validation, role="validation")
         split = splits.against(rows, rendering.documents(config.home, others, tokenizer, marks))
         usages.append(_noted(split.held_out, config))
         limits.report(usages[1])
@@ -213,6 +215,11 @@ def next_token_loss(model: Any, rows: Sequence[Any]) -> Any:
     labels = forward.pad_right([row[1:] for row in rows], 0)
     mask = forward.response_mask([row[1:] for row in rows])
     return -(token_logprobs(forward.logits_of(model, rows), labels) * mask).sum()
+
+
+def mean_loss(model: Any, predicted: int, rows: Sequence[Any]) -> Any:
+    """What these rows add to the mean cross-entropy per predicted token of their step."""
+    return next_token_loss(model, rows) / predicted
 
 
 def held_out_loss(model: Any, rows: Sequence[Any], batch_tokens: int) -> float:

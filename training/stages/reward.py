@@ -156,13 +156,13 @@ def check(config: Config) -> None:
 def prepare(config: Config, renderer: Renderer, context: int) -> Data:
     """Comparisons, held-out comparisons and the rows of the offset as token ids; says what is used of each."""
     selection = reading.select(
-        config.home, reading.COMPARISONS, config.data, limit=config.limit, seed=config.seed, hygiene=config.hygiene
+        reading.COMPARISONS, config.data, limit=config.limit, seed=config.seed, hygiene=config.hygiene
     )
     rows = rendering.comparisons(config.home, selection, renderer, context)
     limits.report(rows.usage)
     usages = [rows.usage]
     if config.validation:
-        others = reading.select(config.home, reading.COMPARISONS, config.validation, role="validation")
+        others = reading.select(reading.COMPARISONS, config.validation, role="validation")
         split = splits.against(rows, rendering.comparisons(config.home, others, renderer, context))
         usages.append(split.held_out.usage)
         limits.report(split.held_out.usage)
@@ -174,9 +174,7 @@ def prepare(config: Config, renderer: Renderer, context: int) -> Data:
         responses = responses_of(training, OFFSET_ROWS, config.seed)
         words = f"a random {len(responses):,} of all training responses"
         return Data(training, split.held_out.items, responses, words, split.by, usages)
-    written = reading.select(
-        config.home, reading.DEMONSTRATIONS, config.demonstrations, limit=OFFSET_ROWS, seed=config.seed
-    )
+    written = reading.select(reading.DEMONSTRATIONS, config.demonstrations, limit=OFFSET_ROWS, seed=config.seed)
     demonstrations = rendering.demonstrations(config.home, written, renderer, context)
     limits.report(demonstrations.usage)
     offset_rows = [row.tolist() for row in demonstrations.items.ids]

@@ -86,10 +86,10 @@ def sample(config: Config) -> Path:
     file.
     """
     check(config)
-    labelers = _labelers(Path(runs.at_home(config.home, config.world))) if config.labelers else None
+    labelers = _labelers(Path(config.world)) if config.labelers else None
     hardware.set_threads()
     selection = reading.select(
-        config.home, reading.PROMPTS, config.prompts, limit=config.limit, seed=config.seed, hygiene=config.hygiene
+        reading.PROMPTS, config.prompts, limit=config.limit, seed=config.seed, hygiene=config.hygiene
     )
     source = loading.load(config.model, config.home)
     renderer = templates.renderer_for(source)

@@ -183,12 +183,12 @@ def _renderer(source: loading.Source, config: Config) -> Renderer:
 def prepare(config: Config, renderer: Renderer, context: int) -> Data:
     """Demonstrations, held-out demonstrations and text as token ids; says what is used of each."""
     selection = reading.select(
-        config.home, reading.DEMONSTRATIONS, config.data, limit=config.limit, seed=config.seed, hygiene=config.hygiene
+        reading.DEMONSTRATIONS, config.data, limit=config.limit, seed=config.seed, hygiene=config.hygiene
     )
     rows = rendering.demonstrations(config.home, selection, renderer, context)
     limits.report(rows.usage)
     if config.validation:
-        others = reading.select(config.home, reading.DEMONSTRATIONS, config.validation, role="validation")
+        others = reading.select(reading.DEMONSTRATIONS, config.validation, role="validation")
         split = splits.against(rows, rendering.demonstrations(config.home, others, renderer, context))
         usages = [rows.usage, split.held_out.usage]
         limits.report(split.held_out.usage)

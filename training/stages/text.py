@@ -25,7 +25,7 @@ def load(
     """
     if not needed:
         return Ragged(np.empty(0, np.int32), np.empty(0, np.int32)), []
-    selection = reading.select(home, reading.DOCUMENTS, sources, limit=needed, seed=seed)
+    selection = reading.select(reading.DOCUMENTS, sources, limit=needed, seed=seed)
     marks = document_marks(renderer.tokenizer, renderer.stop_ids)
     rows = rendering.documents(home, selection, renderer.tokenizer, marks)
     rows = splits.split_documents(splits.weighted(rows, selection.weights, seed), context)

@@ -15,11 +15,11 @@ from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, process
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
+from training.artifacts import progress
 from training.artifacts.errors import UserError
 from training.data import reading
 from training.data.reading import Selection
 from training.data.usage import SourceUsage, Usage
-from training.runtime import runs
 from training.runtime.configuration import parse
 from training.stages import limits
 
@@ -52,7 +52,7 @@ class Config:
     limit: int | None = None
     """Use this many documents at most, drawn at random."""
     seed: int = 0
-    """Seed of that draw."""
+    """Seed of that draw, and of the world where `{world}` names one."""
     home: Path = Path("runs")
     """Where everything is written."""
 
@@ -61,10 +61,10 @@ def train(config: Config) -> Path:
     """Train a tokenizer and save it as a transformers folder, replacing one of the same name. Returns the folder."""
     if config.vocab_size <= 256 + len(SPECIAL):
         raise UserError(f"--vocab-size {config.vocab_size} leaves no room: bytes and special tokens take 261")
-    selection = reading.select(config.home, reading.DOCUMENTS, config.data, limit=config.limit, seed=config.seed)
+    selection = reading.select(reading.DOCUMENTS, config.data, limit=config.limit, seed=config.seed)
     sources = tuple(SourceUsage(path, reading.fingerprint(path, reading.DOCUMENTS)[0]) for path in selection.sources)
     build = byte_pairs if config.kind == "bpe" else whole_words
-    with runs.CONSOLE.status("tokenizer from text"):
+    with progress.bar("tokenizer from text"):
         tokenizer = build(documents(selection, sources), config.vocab_size)
     limits.report(Usage(selection.role, sources, sum(s.rows - sum(s.skipped.values()) for s in sources)))
     folder = config.home / "tokenizer" / config.name

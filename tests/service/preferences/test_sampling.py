@@ -1,22 +1,30 @@
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from service.endpoints import Endpoint, Endpoints, View
 from service.errors import ApiError
-from service.preferences.sampling import allocate, policies
+from service.preferences.sampling import UnusablePrompt, allocate, policies, sample
 from service.store.database import Store
+from training.artifacts.comparisons import Response
 
 pytestmark = pytest.mark.unit
 
 
 def endpoint(checkpoint: str) -> Endpoint:
     url, created = f"http://{checkpoint}", "2026-01-01T00:00:00"
-    return Endpoint(checkpoint, "policy", url, "sft", 256, {}, 0.0, None, (0,), (), False, created, Path(checkpoint))
+    return Endpoint(checkpoint, "policy", url, "sft", 256, {}, 0.0, (0,), (), False, created, Path(checkpoint))
 
 
 def endpoints(ready: list[str], aliases: dict[str, str], starting: tuple[str, ...] = ()) -> Endpoints:
@@ -67,3 +75,73 @@ def test_a_policy_that_is_set_but_down_is_an_error_and_not_an_a_a_comparison() -
     with pytest.raises(ApiError) as refused:
         policies(endpoints(["a"], {}), ["nosuch"])
     assert refused.value.status == 404
+
+
+def engine(texts: list[str], status: int = 200) -> tuple[web.Application, list[dict[str, Any]]]:
+    """An engine that answers with these texts in turn, or refuses every prompt with `status`; and what it was asked."""
+    asked: list[dict[str, Any]] = []
+    remaining = iter(texts)
+
+    async def handler(request: web.Request) -> web.Response:
+        body = await request.json()
+        asked.append(body)
+        if status != 200:
+            return web.json_response({"error": {"message": "System role not supported"}}, status=status)
+        choices = [
+            {"index": i, "message": {"content": next(remaining)}, "finish_reason": "stop"} for i in range(body["n"])
+        ]
+        return web.json_response({"choices": choices})
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", handler)
+    return app, asked
+
+
+def sampled(apps: list[web.Application], k: int, text: str = "q") -> list[Response]:
+    async def run() -> list[Response]:
+        async with AsyncExitStack() as stack:
+            servers = [await stack.enter_async_context(TestServer(app)) for app in apps]
+            http = await stack.enter_async_context(aiohttp.ClientSession())
+            chosen = [replace(endpoint(str(i)), url=str(s.make_url("")).rstrip("/")) for i, s in enumerate(servers)]
+            messages = [{"role": "user", "content": text}]
+            return (await sample(http, endpoints([], {}), chosen, messages, k, 1.0, 64))[0]
+
+    return asyncio.run(run())
+
+
+def test_each_response_has_a_seed_of_its_own() -> None:
+    responses = [r for _ in range(3) for r in sampled([engine(["a", "b"])[0], engine(["c", "d"])[0]], 4)]
+    assert len({response.sampling["seed"] for response in responses}) == 12
+
+
+def test_a_repeated_response_is_drawn_once_more_under_another_seed() -> None:
+    app, asked = engine(["a", "a", "b"])
+    assert [r.text for r in sampled([app], 2)] == ["a", "b"]
+    assert [body["n"] for body in asked] == [2, 1]
+    assert asked[0]["seed"] != asked[1]["seed"]
+
+
+def test_a_policy_that_cannot_take_the_prompt_leaves_it_to_the_others() -> None:
+    refusing, _ = engine([], status=400)
+    able, _ = engine(["of a round that counts for nothing", "a", "b"])
+    responses = sampled([refusing, able], 2)
+    assert [(r.text, r.checkpoint) for r in responses] == [("a", "1"), ("b", "1")]
+
+
+def test_a_prompt_that_every_policy_refuses_is_unusable_for_its_reason() -> None:
+    with pytest.raises(UnusablePrompt, match="cannot take the prompt: System role not supported"):
+        sampled([engine([], 400)[0], engine([], 400)[0]], 2)
+
+
+def test_half_a_character_is_unusable_and_reaches_no_engine() -> None:
+    app, asked = engine(["a", "b"])
+    with pytest.raises(UnusablePrompt, match="half a character"):
+        sampled([app], 2, "hello \ud83d")
+    assert not asked
+
+
+def test_an_engine_that_fails_is_no_fault_of_the_prompt() -> None:
+    with pytest.raises(ApiError) as failed:
+        sampled([engine([], 500)[0]], 2)
+    assert failed.value.status == 502
+    assert not isinstance(failed.value, UnusablePrompt)

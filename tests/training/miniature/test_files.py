@@ -51,7 +51,7 @@ def test_a_version_of_the_world_is_these_bytes(home: Path) -> None:
     folder = command.run(command.WorldConfig(home=home, seed=3, size="tiny"))
     files = json.loads((folder / "world.json").read_text())["files"]
     digest = hashlib.sha256("".join(files.values()).encode()).hexdigest()
-    assert {WORLD_VERSION: digest} == {"1": "6a50f9ab8ffd87374eb2554dd4f2268bb772876cb24cde0a85a06d5d63171d68"}
+    assert {WORLD_VERSION: digest} == {"2": "2c32bd2aab7198541aaaa512aee7bc0a24f3a943c976b903c593ed2f6adfa2c6"}
 
 
 def test_the_same_world_is_written_once(home: Path) -> None:

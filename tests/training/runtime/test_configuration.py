@@ -143,3 +143,66 @@ def test_a_command_that_runs_stages_hands_its_preset_on(tmp_path: Path) -> None:
     name = preset(tmp_path, "[sft]\nsteps = 3\n")
     assert parse(Several, "several", ["--preset", name]).preset == name
     assert parse(Several, "several", []).preset == "demo"
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A stage with files."""
+
+    data: str = "{world}/pretrain.jsonl"
+    """Text."""
+    more: tuple[str, ...] = ("{home}/a", "b")
+    """Files."""
+    folder: Path = Path("{home}/c")
+    """A folder."""
+    name: str = "{world_name}"
+    """A name."""
+    seed: int = 0
+    """Seed."""
+    home: Path = Path("runs")
+    """Where everything is written."""
+
+
+def test_places_follow_home_and_seed_of_the_command_line(tmp_path: Path) -> None:
+    name = preset(tmp_path, 'seed = 4\n[world]\nsize = "miniature"\n')
+    got = parse(Placed, "sft", ["--preset", name, "--seed", "7", "--home", "/h"])
+    assert (got.data, got.name) == ("/h/world/2-miniature-7/pretrain.jsonl", "2-miniature-7")
+    assert (got.more, got.folder, got.home) == (("/h/a", "b"), Path("/h/c"), Path("/h"))
+    assert parse(Placed, "sft", ["--preset", name]).data == "runs/world/2-miniature-4/pretrain.jsonl"
+    assert parse(Placed, "sft", []).data == "runs/world/2-demo-0/pretrain.jsonl"
+
+
+def test_a_world_of_its_own_seed_stays_while_the_runs_seed_changes(tmp_path: Path) -> None:
+    name = preset(tmp_path, "[world]\nseed = 3\n")
+    assert parse(Placed, "sft", ["--preset", name, "--seed", "7"]).name == "2-demo-3"
+
+
+def test_every_stage_of_the_demo_reads_the_world_that_the_world_command_writes_whatever_the_seed() -> None:
+    """The preset names no world by hand: what one command writes is what the next one reads."""
+    from training.loop import demo, turn
+    from training.loop.world import WorldConfig
+    from training.stages import ppo, pretrain, reward, sample, sft, tokenizer
+
+    def config(cls: type, stage: str) -> Any:
+        return parse(cls, stage, ["--preset", "demo", "--seed", "7", "--home", "/h"])
+
+    folder = str(parse(WorldConfig, "world", ["--preset", "demo", "--seed", "7", "--home", "/h"]).folder)
+    assert folder == "/h/world/2-demo-7"
+    trained = config(tokenizer.Config, "tokenizer")
+    assert trained.data == f"{folder}/pretrain.jsonl"
+    base = config(pretrain.Config, "pretrain")
+    assert (base.data, base.validation) == (f"{folder}/pretrain.jsonl", f"{folder}/heldout.jsonl")
+    assert base.tokenizer == f"/h/tokenizer/{trained.name}"
+    assert config(sft.Config, "sft").data == f"{folder}/demonstrations.jsonl"
+    sampled = config(sample.Config, "sample")
+    assert (sampled.prompts, sampled.world) == (f"{folder}/prompts-reward.jsonl", folder)
+    scorer = config(reward.Config, "reward")
+    assert scorer.data == f"/h/comparisons/{sampled.name}.jsonl"
+    assert scorer.validation == f"/h/comparisons/{sampled.name}-validation.jsonl"
+    assert config(ppo.Config, "ppo").prompts == f"{folder}/prompts-ppo.jsonl"
+    turned = config(turn.Config, "loop")
+    assert turned.prompts == f"{folder}/prompts-collect.jsonl"
+    assert turned.earlier == str(Path(scorer.data).parent)
+    assert config(demo.Config, "demo").seed == 7
+    for one in (trained, base, sampled, scorer, turned):
+        assert "{" not in str(one)

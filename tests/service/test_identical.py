@@ -1,0 +1,143 @@
+"""Collecting: identical responses are never shown, and a prompt that no policy can take holds up nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import select
+
+from service import auth
+from service.preferences import prompts
+from service.preferences.sampling import UnusablePrompt
+from service.routes import tasks as routes
+from service.store.database import Store
+from service.store.models import Prompt, Task
+from training.artifacts.comparisons import Response
+
+pytestmark = pytest.mark.unit
+Build = Callable[..., TestClient]
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Prompt text -> what the policies answer to it; a prompt that is not here is refused by every engine."""
+    script: dict[str, list[str]] = {}
+
+    async def sample(*arguments: Any) -> tuple[list[Response], float]:
+        text = arguments[3][-1]["content"]
+        if text not in script:
+            raise UnusablePrompt(400, "System role not supported", code="invalid_value")
+        return [Response(a, f"policy-{i % 2}", {"seed": i}, "stop") for i, a in enumerate(script[text])], 1.0
+
+    monkeypatch.setattr(routes, "sample", sample)
+    monkeypatch.setattr(routes, "policies", lambda *_: [])
+    return script
+
+
+@pytest.fixture
+def labelers(app_client: Build, local_store: Store) -> list[TestClient]:
+    clients = []
+    for name in ("Ada", "Bob"):
+        with local_store.session() as session:
+            _, token = auth.add_labeler(session, name, "training")
+        client = app_client()
+        client.headers["X-CSRF-Token"] = client.post("/api/session", json={"token": token}).json()["csrf"]
+        clients.append(client)
+    return clients
+
+
+def store_prompts(store: Store, *texts: str) -> None:
+    with store.session() as session:
+        prompts.import_rows(session, [{"id": text, "prompt": text} for text in texts])
+
+
+def take(client: TestClient, kind: str = "rank", k: int = 4, status: int = 200) -> dict[str, Any]:
+    reply = client.post("/api/tasks/next", json={"kind": kind, "k": k})
+    assert reply.status_code == status, reply.text
+    body: dict[str, Any] = reply.json()
+    return body
+
+
+def test_a_ranking_shows_only_different_responses(
+    answers: dict[str, list[str]], labelers: list[TestClient], local_store: Store
+) -> None:
+    store_prompts(local_store, "q")
+    answers["q"] = ["a", "b", "a ", "b"]
+    task = take(labelers[0])["task"]
+    assert sorted(r["text"].strip() for r in task["responses"]) == ["a", "b"]
+    assert task["k"] == 2
+    # The page asks for k = 4 again after a reload, and gets the same task.
+    again = labelers[0].post("/api/tasks/next", json={"kind": "rank", "k": 4, "resume": True}).json()["task"]
+    assert again["id"] == task["id"]
+    given = labelers[0].post(f"/api/tasks/{task['id']}/answer", json={"token": again["token"], "ranks": [1, 2]})
+    assert given.status_code == 200, given.text
+
+
+def test_of_equal_responses_each_policys_stays_equally_often(answers: dict[str, list[str]]) -> None:
+    same = [Response("a", f"policy-{i}") for i in range(2)] + [Response("b", "policy-0")]
+    kept = [routes.distinct(same) for _ in range(400)]
+    assert {tuple(r.text for r in rows) for rows in kept} == {("a", "b")}
+    first = sum(rows[0].checkpoint == "policy-0" for rows in kept)
+    assert 140 < first < 260  # half of 400, six standard deviations wide
+
+
+def test_a_prompt_with_identical_responses_is_passed_over_and_counted(
+    answers: dict[str, list[str]], labelers: list[TestClient], local_store: Store
+) -> None:
+    store_prompts(local_store, "same", "other")
+    answers["same"], answers["other"] = ["x", "x"], ["y", "z"]
+    replies = [take(labelers[0], "compare", 2) for _ in range(2)]
+    assert [r["task"] and r["task"]["prompt_id"] for r in replies] == ["other", None]
+    assert sum(r["identical"] for r in replies) == 1
+    with local_store.session() as session:
+        (passed,) = session.scalars(select(Task).where(Task.state == "identical"))
+        assert [r.text for r in passed.responses] == ["x", "x"]
+        assert session.get_one(Prompt, "same").retired is None
+    assert {r["task"] and r["task"]["prompt_id"] for r in (take(labelers[1], "compare", 2),)} == {"other"}
+
+
+def test_identical_responses_to_a_typed_prompt_are_said(
+    answers: dict[str, list[str]], labelers: list[TestClient]
+) -> None:
+    answers["mine"] = ["x", "x"]
+    reply = labelers[0].post("/api/tasks/prompt", json={"text": "mine"})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (409, "identical_responses")
+
+
+def test_where_every_prompt_gives_identical_responses_the_reason_is_said(
+    answers: dict[str, list[str]], labelers: list[TestClient], local_store: Store
+) -> None:
+    texts = [f"q{i}" for i in range(30)]
+    store_prompts(local_store, *texts)
+    answers.update({text: ["x", "x"] for text in texts})
+    error = take(labelers[0], "compare", 2, status=503)["error"]
+    assert error["code"] == "identical_responses"
+    assert "collect_temperature" in error["message"]
+
+
+def test_a_prompt_that_every_policy_refuses_is_retired_with_its_reason_and_everybody_goes_on(
+    answers: dict[str, list[str]], labelers: list[TestClient], local_store: Store
+) -> None:
+    store_prompts(local_store, "with a system turn", "good", "fine")
+    answers["good"] = answers["fine"] = ["a", "b"]
+    given = [take(client, "compare", 2)["task"]["prompt_id"] for client in labelers for _ in range(2)]
+    assert sorted(given) == ["fine", "fine", "good", "good"]
+    assert take(labelers[0], "compare", 2)["task"] is None
+    with local_store.session() as session:
+        prompt = session.get_one(Prompt, "with a system turn")
+        assert prompt.retired is not None
+        assert prompt.meta["retired"] == "System role not supported"
+
+
+def test_engines_that_refuse_every_prompt_empty_no_store(
+    answers: dict[str, list[str]], labelers: list[TestClient], local_store: Store
+) -> None:
+    """Then the fault is the engines', not the prompts'."""
+    store_prompts(local_store, *(f"q{i}" for i in range(30)))
+    error = take(labelers[0], "compare", 2, status=503)["error"]
+    assert (error["code"], "System role not supported" in error["message"]) == ("no_usable_prompt", True)
+    with local_store.session() as session:
+        assert all(prompt.retired is None for prompt in session.scalars(select(Prompt)))
