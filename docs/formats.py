@@ -9,7 +9,9 @@ from evals import gate as evals_gate
 from evals.results import SCORES, Item, Result
 from training.artifacts.checkpoints import Manifest
 from training.artifacts.comparisons import Comparison, Response
-from training.artifacts.layouts import comparisons, demonstrations, pretraining, prompts
+from training.artifacts.layouts.catalog import LAYOUTS
+from training.artifacts.layouts.faults import FAULTS
+from training.artifacts.skips import REASONS
 from training.loop.world import GROUPS, PURPOSES
 from training.miniature.items import KINDS
 from training.miniature.world import SIZES
@@ -70,10 +72,19 @@ def presets() -> str:
 
 
 def columns() -> str:
-    kinds = {
-        "demonstrations": demonstrations,
-        "comparisons": comparisons,
-        "prompts": prompts,
-        "pretraining": pretraining,
-    }
-    return table(("kind", "columns"), [(name, module.NEEDS) for name, module in kinds.items()])
+    """The layouts of each kind, in the order in which rows are tried."""
+    parts = []
+    for kind in dict.fromkeys(layout.kind for layout in LAYOUTS):
+        rows = [(x.name, ", ".join(map(_alternatives, x.columns)), x.note) for x in LAYOUTS if x.kind == kind]
+        parts.append(f"### {kind.capitalize()}\n\n{table(('layout', 'columns', 'what is read'), rows)}")
+    return "\n\n".join(parts)
+
+
+def _alternatives(names: tuple[str, ...]) -> str:
+    return " or ".join(f"`{name}`" for name in names)
+
+
+def reasons() -> str:
+    """Why a row is left out: of its file, of its layout, of the chat template."""
+    rows = [(f"`{code}`", sentence) for code, sentence in {**REASONS, **FAULTS}.items()]
+    return table(("code", "reason"), rows)

@@ -34,6 +34,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "world": formats.world,
     "presets": formats.presets,
     "columns": formats.columns,
+    "reasons": formats.reasons,
     "families": families.families,
 }
 

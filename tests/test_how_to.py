@@ -23,6 +23,7 @@ from service.preferences.prompts import import_rows
 from service.settings import Settings
 from training.artifacts.checkpoints import Checkpoint, resolve
 from training.artifacts.errors import UserError
+from training.artifacts.layouts import columns, demonstrations
 from training.runtime import configuration
 
 pytestmark = pytest.mark.unit
@@ -139,6 +140,21 @@ def test_a_route(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert client.get("/admin/waiting").status_code == 401
         assert client.get("/admin/waiting", headers=headers["export"]).status_code == 403
         assert client.get("/admin/waiting", headers=headers["admin"]).json() == {"prompts": 2}
+
+
+def test_a_data_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, additions = examples("data-format")
+    names = {"Layout": columns.Layout, "column_text": columns.column_text}
+    added = entries(additions["training/artifacts/layouts/demonstrations.py", "LAYOUTS"], names)
+    file = tmp_path / "riddles.jsonl"
+    rows = [{"riddle": "What has keys?", "solution": "A piano."}, {"riddle": "Who?", "solution": ""}, {"text": "no"}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=r"this kind of data needs|none of the"):
+        demonstrations.load(str(file))
+    monkeypatch.setattr(demonstrations, "LAYOUTS", (*demonstrations.LAYOUTS, *added))
+    loaded = demonstrations.load(str(file))
+    assert [[m["content"] for m in record.messages] for record in loaded.records] == [["What has keys?", "A piano."]]
+    assert sum(loaded.skipped.values()) == 2
 
 
 def test_a_choices_file_as_the_page_describes_it(tmp_path: Path) -> None:
