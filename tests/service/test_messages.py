@@ -20,7 +20,7 @@ from service.routes.openai import prepare
 from service.routes.score import _render_all
 from tests.service.conftest import engine_row
 from tests.support.families import FAMILIES, generation_eos, tokenizer_of
-from training.artifacts.comparisons import Comparison, Response, to_json
+from training.artifacts.comparisons import Comparison, Response, freeze
 from training.artifacts.errors import UserError
 from training.artifacts.rendering import Rendered, Renderer
 from training.data import reading, rendering
@@ -131,14 +131,13 @@ def test_score_the_reward_stage_and_ppo_read_the_same_ids(tmp_path: Path, family
     by_score = _render_all(target, conversations)
     renderer = Renderer(tokenizer, stop_ids=target.stop_ids)
     ranked = Comparison("c", tuple(question), tuple(map(Response, answers)), ranks=(1, 2, 3, 4))
-    frozen = tmp_path / "frozen.jsonl"
-    frozen.write_text(to_json(ranked) + "\n")
-    selection = reading.select(reading.COMPARISONS, str(frozen))
-    (ranking,) = rendering.comparisons(tmp_path, selection, renderer, 256).items
-    assert [list(row) for row in ranking.rows] == by_score
+    freeze([ranked], tmp_path / "rankings.jsonl")
+    selection = reading.select(reading.COMPARISONS, str(tmp_path / "rankings.jsonl"))
+    by_reward_stage = rendering.comparisons(tmp_path, selection, renderer, 256).items.rows
+    assert [row.tolist() for row in by_reward_stage] == by_score
     (prompt,) = renderer.prompts([question])
     assert isinstance(prompt, Rendered)
-    for row, demonstration in zip(ranking.rows, renderer.render(conversations, learn=True), strict=True):
+    for row, demonstration in zip(by_score, renderer.render(conversations, learn=True), strict=True):
         assert isinstance(demonstration, Rendered)
         response = [i for i, learned in zip(row, demonstration.mask, strict=True) if learned]
         assert renderer.extend(prompt.ids, response) == row == demonstration.ids

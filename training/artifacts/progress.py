@@ -24,7 +24,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-CONSOLE = Console(stderr=True)
+CONSOLE = Console(stderr=True, soft_wrap=True)  # lines of a log file are not broken
 LINE_SECONDS = 30.0
 SHORT_SECONDS = 2.0  # work that was shorter leaves no line in a log file
 Item = TypeVar("Item")

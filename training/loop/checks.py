@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import aiohttp
@@ -27,11 +28,15 @@ def run(service: Service, prompts: int, labelers: int) -> None:
         UserError: naming the checks that failed.
     """
     failed = asyncio.run(_run(service))
-    found = client.export(service)
-    ranked = {c.prompt_id for c in found if len(c.responses) == 4}
-    people = {c.labeler for c in found}
-    runs.CONSOLE.print(f"export: {len(found)} comparisons, {len(ranked)} prompts with K = 4, {len(people)} labelers")
-    if len(ranked) < prompts or len(people) < labelers:
+    comparisons = client.export(service)
+    prompt_ids = {c.prompt_id for c in comparisons}
+    people = {c.labeler for c in comparisons}
+    sizes = Counter(len(c.responses) for c in comparisons)  # identical responses are shown once
+    by_size = ", ".join(f"{count} with K = {k}" for k, count in sorted(sizes.items()))
+    runs.CONSOLE.print(
+        f"export: {len(comparisons)} comparisons ({by_size}) of {len(prompt_ids)} prompts by {len(people)} labelers"
+    )
+    if len(prompt_ids) < prompts or len(people) < labelers:
         failed.append("export")
     if failed:
         raise UserError(f"checks failed: {', '.join(failed)}: see the service's log")

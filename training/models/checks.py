@@ -98,9 +98,9 @@ def check_report(
     if missing:
         raise UserError(f"{name} lacks {_count(missing)}, such as `{missing[0]}`: give a whole {kind} checkpoint")
     if mismatched:
-        key, stored, wanted = mismatched[0]
+        key, stored, described = mismatched[0]
         raise UserError(
-            f"{name}: `{key}` has shape {tuple(stored)}, by its config.json {tuple(wanted)}: "
+            f"{name}: `{key}` has shape {tuple(stored)}, by its config.json {tuple(described)}: "
             "give weights and config.json of one model"
         )
     if unexpected:

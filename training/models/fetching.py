@@ -22,7 +22,7 @@ def source_of(source: str) -> Path:
     """The local folder or GGUF file of a checkpoint, downloaded where `source` is a hub id.
 
     Raises:
-        UserError: there is none, or it is no model as transformers or llama.cpp save it.
+        UserError: there is none, or it is not a model as transformers or llama.cpp save it.
     """
     path = Path(source).expanduser().resolve()
     if path.is_file():
@@ -52,7 +52,7 @@ def _download(source: str) -> Path:
         return Path(huggingface_hub.snapshot_download(source, allow_patterns=patterns))
     except Exception as error:  # its transport library, and so the errors, differ between versions
         raise UserError(
-            f"{source} is no local folder, and the Hugging Face hub did not give it ({type(error).__name__}): "
+            f"{source} is not a local folder, and the Hugging Face hub did not give it ({type(error).__name__}): "
             "give a folder, or check the id, the network and HF_TOKEN"
         ) from None
 

@@ -46,7 +46,7 @@ def fold_labels(folder: Path, label_weights: Sequence[float], name: str) -> None
     float32, so that rounding adds nothing.
 
     Raises:
-        UserError: the head is no plain linear map, or its number of labels is not that of the weights.
+        UserError: the head is not a plain linear map, or its number of labels is not that of the weights.
     """
     entries = headers(folder)
     entry = entries.get(HEAD)

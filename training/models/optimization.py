@@ -18,11 +18,11 @@ def adamw(
     betas (0.9, 0.95): Ouyang et al. 2022, appendix C. No decay and eps 1e-8 are ours; the reward model and PPO take
     1e-5, as the authors' earlier code does (Ziegler et al. 2019).
     """
-    made = [
+    parameter_groups = [
         {"params": [p for p in model.parameters() if p.requires_grad], "lr": rate, "peak": rate}
         for model, rate in groups
     ]
-    return torch.optim.AdamW(made, betas=betas, weight_decay=decay, eps=eps, fused=True)
+    return torch.optim.AdamW(parameter_groups, betas=betas, weight_decay=decay, eps=eps, fused=True)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -45,7 +45,7 @@ def unpack(file: Path, folder: Path) -> None:
     Files of float32 or float16 stay so; quantised weights become bfloat16, whose error is a tenth of theirs or less.
 
     Raises:
-        UserError: it is no whole GGUF file, its architecture is unknown, or memory does not hold its weights.
+        UserError: it is not a whole GGUF file, its architecture is unknown, or memory does not hold its weights.
     """
     parts = SPLIT.search(file.name)
     if parts and int(parts[1]) > 1:
@@ -80,9 +80,9 @@ def _contents(file: Path) -> tuple[torch.dtype, int]:
         end = max(header.data_start + tensor.offset + tensor.nbytes for tensor in header.tensors)
         dtype = header.dtype or torch.bfloat16
     except Exception as error:  # a damaged file ends in whatever its bytes happen to be read as
-        raise UserError(f"{file} is no whole GGUF model: fetch it again ({first_line(error)})") from None
+        raise UserError(f"{file} is not a whole GGUF model: fetch it again ({first_line(error)})") from None
     if end > file.stat().st_size:
-        raise UserError(f"{file} is no whole GGUF model: fetch it again (it ends before its last weight)")
+        raise UserError(f"{file} is not a whole GGUF model: fetch it again (it ends before its last weight)")
     return dtype, sum(sizes)
 
 

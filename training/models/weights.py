@@ -86,7 +86,7 @@ def headers(folder: Path) -> dict[str, Entry]:
 
 def header(file: Path) -> Iterator[tuple[str, Entry]]:
     """Names and places of the tensors of a safetensors file."""
-    damaged = UserError(f"{file} is no whole safetensors file: fetch it again, or save the model anew")
+    damaged = UserError(f"{file} is not a whole safetensors file: fetch it again, or save the model anew")
     size = file.stat().st_size
     try:
         with file.open("rb") as stream:

@@ -23,7 +23,7 @@ STAGES = {
     "tokenizer": "train a tokenizer on text",
     "pretrain": "train a base model on text",
     "sft": "fine-tune on demonstrations",
-    "sample": "sample K responses a prompt for ranking",
+    "sample": "sample K responses per prompt for ranking",
     "reward": "train a reward model on comparisons",
     "ppo": "train a policy against a reward model, with or without pretraining gradients",
     "adopt": "give any Hugging Face checkpoint a manifest",
@@ -91,16 +91,17 @@ def from_preset(cls: type[Config], stage: str, preset: str) -> Config:
     stray += sorted(k for k, v in table.items() if not isinstance(v, dict) and (k in TABLES or k not in COMMON))
     if stray:
         raise UserError(
-            f"{path}: `{stray[0]}` belongs nowhere: tables are {', '.join(TABLES)}; outside tables {', '.join(COMMON)}"
+            f"{path}: `{stray[0]}` is not a known table or key: tables are {', '.join(TABLES)}; "
+            f"outside tables {', '.join(COMMON)}"
         )
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]  # every stage's config is a dataclass
     common = {k: v for k, v in table.items() if not isinstance(v, dict) and k in fields}
-    chosen = table.get(stage, {})
-    unknown = sorted(set(chosen) - set(fields))
+    own = table.get(stage, {})
+    unknown = sorted(set(own) - set(fields))
     if unknown:
         raise UserError(f"{path}: unknown key `{unknown[0]}` in [{stage}] (known: {', '.join(fields)})")
     types = get_type_hints(cls)
-    values = {name: _convert(path, stage, name, types[name], value) for name, value in (common | chosen).items()}
+    values = {name: _convert(path, stage, name, types[name], value) for name, value in (common | own).items()}
     required = [
         f.name for f in fields.values() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     ]

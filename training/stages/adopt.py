@@ -273,12 +273,12 @@ def _take_generation_defaults(staged: Path, context: int) -> dict[str, Any]:
     """Move sampling defaults from generation_config.json to the manifest: a server would apply both."""
     file = staged / "generation_config.json"
     settings: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-    found = {name: settings.pop(key) for key, name in SAMPLING.items() if settings.get(key) is not None}
+    sampling = {name: settings.pop(key) for key, name in SAMPLING.items() if settings.get(key) is not None}
     greedy = settings.pop("do_sample", None) is False
     if file.is_file():
         write_atomically(file, json.dumps(settings, indent=2) + "\n")
     defaults: Mapping[str, Any] = {"temperature": 1.0, "top_p": 1.0, "max_tokens": min(256, context // 2)}
-    return {**defaults, **found, **({"temperature": 0.0} if greedy else {})}
+    return {**defaults, **sampling, **({"temperature": 0.0} if greedy else {})}
 
 
 def _serve_raw_scores(staged: Path) -> None:

@@ -68,9 +68,9 @@ def test_the_one_gguf_model_of_a_folder_is_taken(tmp_path: Path) -> None:
     [
         ({"a.Q4.gguf": b"GGUF", "a.Q8.gguf": b"GGUF"}, r"holds 2 GGUF models .a.Q4.gguf, a.Q8.gguf.: give one"),
         ({"m-00001-of-00002.gguf": b"GGUF", "m-00002-of-00002.gguf": b"GGUF"}, "is one of 2 parts: join them first"),
-        ({"m.gguf": b"PK\x03\x04 another thing"}, "is no whole GGUF model: fetch it again .*magic"),
-        ({"m.gguf": b"GGUF\x03\x00\x00\x00"}, "is no whole GGUF model: fetch it again"),
-        ({"m.gguf": b""}, "is no whole GGUF model: fetch it again"),
+        ({"m.gguf": b"PK\x03\x04 another thing"}, "is not a whole GGUF model: fetch it again .*magic"),
+        ({"m.gguf": b"GGUF\x03\x00\x00\x00"}, "is not a whole GGUF model: fetch it again"),
+        ({"m.gguf": b""}, "is not a whole GGUF model: fetch it again"),
     ],
 )
 def test_what_is_no_one_gguf_model_is_refused(tmp_path: Path, files: dict[str, bytes], message: str) -> None:

@@ -85,9 +85,9 @@ def test_command_line_beats_preset_beats_default(tmp_path: Path) -> None:
         ("[sft]\neither = 1.5\n", "`either` in [sft] must be int or str, not 1.5"),
         ("[sft.layers]\nx = 1\n", "`layers` in [sft] must be a list of int"),
         ("[stage\n", "not valid TOML"),
-        ("[sfft]\nsteps = 5\n", "`sfft` belongs nowhere"),
-        ("sed = 1\n", "`sed` belongs nowhere"),
-        ("ppo = 3\n", "`ppo` belongs nowhere"),
+        ("[sfft]\nsteps = 5\n", "`sfft` is not a known table or key"),
+        ("sed = 1\n", "`sed` is not a known table or key"),
+        ("ppo = 3\n", "`ppo` is not a known table or key"),
     ],
 )
 def test_a_wrong_preset_names_the_mistake(tmp_path: Path, text: str, words: str) -> None:

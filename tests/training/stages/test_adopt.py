@@ -200,7 +200,7 @@ def spoil(folder: Path, fault: str) -> None:
     [
         ("policy", "config.json", {}, "has no config.json: give a folder that transformers saved"),
         ("policy", "model.safetensors", {}, "holds no weights: give a folder with .safetensors files"),
-        ("policy", "weights cut", {}, "is no whole safetensors file: fetch it again"),
+        ("policy", "weights cut", {}, "is not a whole safetensors file: fetch it again"),
         (
             "policy",
             "pickle of another thing",

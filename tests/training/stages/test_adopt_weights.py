@@ -120,7 +120,7 @@ def test_quantised_weights_are_copied_and_their_probe_is_absent(tmp_path: Path, 
     with pytest.raises(UserError, match="has quantised weights"):
         loading.load(adopted.id, tmp_path / "runs")
     (source / WEIGHTS).write_bytes((source / WEIGHTS).read_bytes()[:-1])
-    with pytest.raises(UserError, match="is no whole safetensors file"):
+    with pytest.raises(UserError, match="is not a whole safetensors file"):
         adopt(Config(str(source), home=tmp_path / "runs"))
 
 

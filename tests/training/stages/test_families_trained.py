@@ -43,12 +43,13 @@ def test_answers_finish_after_fine_tuning_and_ppo_sees_them_finish(tmp_path: Pat
     assert len(finished) >= 0.95 * len(responses) == 0.95 * 48
     # Most are an answer of the demonstrations, word for word: nothing that the template writes is left in the text.
     assert sum(r["text"].startswith("the ") and r["text"].endswith(" .") for r in finished) > 0.7 * len(finished)
-    assert chain.ppo.manifest.metrics["last/finished"] >= 0.9
+    assert chain.ppo.manifest.metrics["raw/finished"] >= 0.9
     assert chain.ppo.manifest.stop_ids == chain.policy.manifest.stop_ids == chain.reward.manifest.stop_ids
     assert {c.manifest.system for c in (chain.policy, chain.reward, chain.ppo)} == {
         CHANGES.get(name, {}).get("system", "keep")
     }
-    assert chain.policy.manifest.data["demonstrations"]["unusable"] == {}
+    usage = chain.policy.manifest.data["demonstrations"]
+    assert (usage["rows"], usage["skipped"]) == (48, {})
 
 
 @contextmanager
