@@ -42,7 +42,7 @@ def text(part: str) -> dict[str, str]:
         ([], None),
         ([text("hi"), {"type": "image_url", "image_url": {"url": "x"}}], None),
         (["hi"], None),
-        (["one ", text("two")], "one two"),
+        (["one ", text("two")], None),
         ([5], None),
         ([{"type": "text", "text": None}], None),
         ({"text": "hi"}, None),

@@ -202,7 +202,7 @@ def test_every_stage_of_the_demo_reads_the_world_that_the_world_command_writes_w
     assert config(ppo.Config, "ppo").prompts == (f"{folder}/prompts-ppo.jsonl",)
     turned = config(turn.Config, "loop")
     assert turned.prompts == f"{folder}/prompts-collect.jsonl"
-    assert turned.earlier == str(Path(scorer.data).parent)
+    assert turned.earlier == str(Path(scorer.data[0]).parent)
     assert config(demo.Config, "demo").seed == 7
     for one in (trained, base, sampled, scorer, turned):
         assert "{" not in str(one)
