@@ -46,7 +46,10 @@ def want_engine(request: Request, body: WantEngine, caller: Admin) -> dict[str, 
 
 @router.delete("/engines/{checkpoint}", status_code=202)
 def unwant_engine(request: Request, checkpoint: str, caller: Admin) -> dict[str, Any]:
-    """Take that back. The engine ends unless an alias or the supervisor's own list names the checkpoint."""
+    """Withdraw the request for an engine of this checkpoint.
+
+    The engine ends unless an alias or the supervisor's own list names the checkpoint.
+    """
     with request.app.state.store.session() as session:
         if not desired.unwant(session, checkpoint):
             raise ApiError(404, f"nobody asked for an engine of {checkpoint}", code="not_found")

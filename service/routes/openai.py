@@ -48,7 +48,7 @@ async def completions(request: Request, caller: Annotated[Caller, Depends(requir
 
 @router.post("/v1/chat/completions")
 async def chat(request: Request, caller: Annotated[Caller, Depends(require("generate"))]) -> Response:
-    """Answer a conversation, rendered by the checkpoint's chat template."""
+    """Write the next turn of a conversation, rendered by the checkpoint's chat template."""
     return await _forward(request, "/v1/chat/completions")
 
 

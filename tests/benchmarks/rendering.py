@@ -276,7 +276,7 @@ def render_now(tokenizer: Any) -> Any:
         started = time.perf_counter()
         reading.fingerprint(str(path), data_kind)
         hashing = time.perf_counter() - started
-        selection = reading.select(home, data_kind, str(path))
+        selection = reading.select(data_kind, str(path))
         if kind == "text":
             rows = rendering.documents(home, selection, tokenizer, document_marks(tokenizer, renderer.stop_ids))
         elif kind == "hh":

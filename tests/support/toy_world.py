@@ -70,6 +70,7 @@ def pretrain_config(home: Path, **changes: Any) -> pretrain.Config:
     """Settings that pretrain a one-layer model in a second; `changes` replaces some of them."""
     settings: dict[str, Any] = {
         "data": str(home / "text.jsonl"),
+        "tokenizer": str(home / "tokenizer" / "default"),
         "layout": "documents",
         "hidden_size": 16,
         "layers": 1,

@@ -70,7 +70,7 @@ def sentence_with_place(refusal: Refusal) -> str:
 
 
 def text_of(content: Any) -> str | None:
-    """The text of a message's content: a string, or a list of texts and text parts, joined. None for all else."""
+    """The text of a message's content: a string, or a list of text parts, joined. None for all else."""
     if isinstance(content, str):
         return content
     if not isinstance(content, Sequence) or isinstance(content, bytes) or not content:
@@ -80,9 +80,7 @@ def text_of(content: Any) -> str | None:
 
 
 def _part_text(part: Any) -> str | None:
-    """The text of a string or of `{"type": "text", "text": ...}`; the type may be missing."""
-    if isinstance(part, str):
-        return part
+    """The text of `{"type": "text", "text": ...}`; the type may be missing."""
     if not isinstance(part, Mapping) or (part.get("type") or "text") not in TEXT_TYPES:
         return None
     text = part.get("text")

@@ -15,8 +15,8 @@ from training.artifacts.conversations import Message, Refusal, strings_pattern
 from training.artifacts.errors import UserError
 
 QUESTION, ANSWER, SECOND, SYSTEM = "qzxkq", "azxka", "szxks", "yzxky"  # words that no template writes by itself
-ASKED: list[Message] = [{"role": "user", "content": QUESTION}]
-ANSWERED: list[Message] = [*ASKED, {"role": "assistant", "content": ANSWER}]
+LONE_QUESTION: list[Message] = [{"role": "user", "content": QUESTION}]
+ANSWERED: list[Message] = [*LONE_QUESTION, {"role": "assistant", "content": ANSWER}]
 DROPS = "leaves out"
 NO_TEMPLATE = (
     "the tokenizer has no chat template: give one with `--chat-template FILE`, or with `--chat-template default` "
@@ -133,19 +133,19 @@ class Template:
 
     def _needs_parts(self) -> bool:
         """Whether text is lost as a string and not as a text part: some templates loop over parts alone."""
-        if QUESTION in self._one(ASKED):
+        if QUESTION in self._one(LONE_QUESTION):
             return False
         self._parts = True
-        needed = QUESTION in self._one(ASKED)
+        needed = QUESTION in self._one(LONE_QUESTION)
         self._parts = False
         return needed
 
     @cached_property
     def system_role(self) -> Refusal | None:
         """Why the template takes no system turn; None if it does."""
-        if QUESTION not in self._one(ASKED, generation=True):
+        if QUESTION not in self._one(LONE_QUESTION, generation=True):
             return None  # it takes no lone question, so nothing is known
-        text = self.texts([[{"role": "system", "content": SYSTEM}, *ASKED]], generation=True)[0]
+        text = self.texts([[{"role": "system", "content": SYSTEM}, *LONE_QUESTION]], generation=True)[0]
         if isinstance(text, Refusal):
             return text
         return None if SYSTEM in text else Refusal("system_role", DROPS)
@@ -178,20 +178,20 @@ class Template:
     @cached_property
     def header(self) -> str:
         """What `add_generation_prompt` adds to a conversation."""
-        without, prompt = self._one(ASKED), self._one(ASKED, generation=True)
+        without, prompt = self._one(LONE_QUESTION), self._one(LONE_QUESTION, generation=True)
         return prompt[len(without) :] if prompt.startswith(without) else ""
 
     @cached_property
     def opened(self) -> str:
         """What a generation prompt writes that a finished turn lacks, such as the start of a thought."""
-        prompt = self._one(ASKED, generation=True).rpartition(QUESTION)[2]
+        prompt = self._one(LONE_QUESTION, generation=True).rpartition(QUESTION)[2]
         whole = self._one(ANSWERED).rpartition(QUESTION)[2]
         return prompt[len(shared_start(prompt, whole)) :]
 
     @cached_property
     def lead(self) -> str:
         """What the template writes between a generation prompt and the last answer, such as an empty thought."""
-        prompt, whole = self._one(ASKED, generation=True), self._one(ANSWERED)
+        prompt, whole = self._one(LONE_QUESTION, generation=True), self._one(ANSWERED)
         return whole[len(prompt) :].partition(ANSWER)[0] if whole.startswith(prompt) and ANSWER in whole else ""
 
     @cached_property
@@ -205,7 +205,7 @@ class Template:
         if QUESTION in talk and ANSWER in talk and SECOND in talk:
             before, _, after = talk.partition(QUESTION)
             header, _, after = after.partition(ANSWER)
-            prompt = self._one(ASKED, generation=True).rpartition(QUESTION)[2]
+            prompt = self._one(LONE_QUESTION, generation=True).rpartition(QUESTION)[2]
             marks = [before, shared_start(header, prompt), after.partition(SECOND)[0]]
             strings |= {string for string in self._added if any(string in mark for mark in marks)}
         return tuple(sorted(strings, key=lambda s: (-len(s), s)))
@@ -264,15 +264,15 @@ def template_source(tokenizer: Any) -> str:
     return str(template)
 
 
-def stop_ids(tokenizer: Any, given: Sequence[int] = ()) -> tuple[int, ...]:
+def stop_ids(tokenizer: Any, generation_eos: Sequence[int] = ()) -> tuple[int, ...]:
     """Ids that end an assistant's turn; without a template those that end any text.
 
     Args:
-        given: end-of-sequence ids of generation_config.json.
+        generation_eos: end-of-sequence ids of generation_config.json.
     """
     if getattr(tokenizer, "chat_template", None):
-        return Template(tokenizer, given).stop_ids
-    return tuple(dict.fromkeys(int(i) for i in (tokenizer.eos_token_id, *given) if i is not None))
+        return Template(tokenizer, generation_eos).stop_ids
+    return tuple(dict.fromkeys(int(i) for i in (tokenizer.eos_token_id, *generation_eos) if i is not None))
 
 
 def template_hash(tokenizer: Any) -> str | None:

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
 from typing import Any, Literal
@@ -36,7 +36,7 @@ class Config:
 
     url: str = "http://127.0.0.1:8000"
     """Address of the service."""
-    key: str = field(default_factory=lambda: os.environ.get("ALIGNLOOP_KEY", ""))
+    key: str | None = None
     """Key with scopes admin and export; $ALIGNLOOP_KEY by default."""
     preset: str = "demo"
     """Preset of the reward and ppo stages."""
@@ -70,7 +70,7 @@ class Config:
 
 def turn(config: Config) -> dict[str, Any]:
     """Run the turn. Returns its summary, which is also written to HOME/reports/turn-ID/turn.json."""
-    service = Service(config.url.rstrip("/"), config.key)
+    service = Service(config.url.rstrip("/"), config.key or os.environ.get("ALIGNLOOP_KEY", ""))
     started = time.monotonic()
     baseline = _resolve_alias(service, config.baseline)
     measured = bool(config.eval_data) or _world(config) is not None

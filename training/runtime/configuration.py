@@ -112,7 +112,7 @@ def from_preset(cls: type[Config], stage: str, preset: str) -> Config:
 
 
 def _read(preset: str) -> dict[str, Any]:
-    """A preset's tables. Raises `UserError` where it is no TOML."""
+    """A preset's tables. Raises `UserError` where it is not TOML."""
     path = preset_file(preset)
     try:
         return tomllib.loads(path.read_text())

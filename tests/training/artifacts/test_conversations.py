@@ -41,7 +41,7 @@ def text(part: str) -> dict[str, str]:
         ([{"text": "hi"}], "hi"),
         ([], None),
         ([text("hi"), {"type": "image_url", "image_url": {"url": "x"}}], None),
-        (["hi"], "hi"),
+        (["hi"], None),
         (["one ", text("two")], "one two"),
         ([5], None),
         ([{"type": "text", "text": None}], None),

@@ -48,10 +48,10 @@ def read(home: Path, kind: str, path: Path, *, tokenizer: Any = None, context: i
         "prompts": (reading.PROMPTS, rendering.prompts),
     }
     if kind == "pretraining":
-        selection = reading.select(home, reading.DOCUMENTS, str(path), **options)
+        selection = reading.select(reading.DOCUMENTS, str(path), **options)
         return rendering.documents(home, selection, tokenizer, document_marks(tokenizer))
     data_kind, render = kinds[kind]
-    return render(home, reading.select(home, data_kind, str(path), **options), Renderer(tokenizer), context)
+    return render(home, reading.select(data_kind, str(path), **options), Renderer(tokenizer), context)
 
 
 def plain(rows: Rows[Any]) -> list[Any]:

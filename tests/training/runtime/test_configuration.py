@@ -189,17 +189,17 @@ def test_every_stage_of_the_demo_reads_the_world_that_the_world_command_writes_w
     folder = str(parse(WorldConfig, "world", ["--preset", "demo", "--seed", "7", "--home", "/h"]).folder)
     assert folder == "/h/world/2-demo-7"
     trained = config(tokenizer.Config, "tokenizer")
-    assert trained.data == f"{folder}/pretrain.jsonl"
+    assert trained.data == (f"{folder}/pretrain.jsonl",)
     base = config(pretrain.Config, "pretrain")
-    assert (base.data, base.validation) == (f"{folder}/pretrain.jsonl", f"{folder}/heldout.jsonl")
+    assert (base.data, base.validation) == ((f"{folder}/pretrain.jsonl",), (f"{folder}/heldout.jsonl",))
     assert base.tokenizer == f"/h/tokenizer/{trained.name}"
-    assert config(sft.Config, "sft").data == f"{folder}/demonstrations.jsonl"
+    assert config(sft.Config, "sft").data == (f"{folder}/demonstrations.jsonl",)
     sampled = config(sample.Config, "sample")
-    assert (sampled.prompts, sampled.world) == (f"{folder}/prompts-reward.jsonl", folder)
+    assert (sampled.prompts, sampled.world) == ((f"{folder}/prompts-reward.jsonl",), folder)
     scorer = config(reward.Config, "reward")
-    assert scorer.data == f"/h/comparisons/{sampled.name}.jsonl"
-    assert scorer.validation == f"/h/comparisons/{sampled.name}-validation.jsonl"
-    assert config(ppo.Config, "ppo").prompts == f"{folder}/prompts-ppo.jsonl"
+    assert scorer.data == (f"/h/comparisons/{sampled.name}.jsonl",)
+    assert scorer.validation == (f"/h/comparisons/{sampled.name}-validation.jsonl",)
+    assert config(ppo.Config, "ppo").prompts == (f"{folder}/prompts-ppo.jsonl",)
     turned = config(turn.Config, "loop")
     assert turned.prompts == f"{folder}/prompts-collect.jsonl"
     assert turned.earlier == str(Path(scorer.data).parent)

@@ -90,4 +90,4 @@ def test_the_run_uses_its_tokens_and_learns(toy_home: Path, tmp_path: Path) -> N
 
 def test_without_a_tokenizer_the_fix_is_named(toy_home: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run `python -m training tokenizer` first"):
-        pretrain.train(replace(toy.pretrain_config(toy_home), home=tmp_path))
+        pretrain.train(replace(toy.pretrain_config(toy_home), tokenizer=str(tmp_path / "none")))

@@ -39,7 +39,7 @@ def rendered(
 ) -> Rows[Rankings]:
     """These comparisons as the reward model reads them."""
     comparisons.freeze(comparisons_, folder / "rows.jsonl")
-    selection = reading.select(folder, reading.COMPARISONS, str(folder / "rows.jsonl"), **options)
+    selection = reading.select(reading.COMPARISONS, str(folder / "rows.jsonl"), **options)
     renderer = Renderer(pretrain.load_tokenizer(str(chain.policy.path)))
     return rendering.comparisons(folder, selection, renderer, context)
 
@@ -103,7 +103,7 @@ def test_a_corrected_comparison_is_left_out_wherever_its_correction_stands(toy_c
     (tmp_path / "rows.jsonl").write_text("".join(comparisons.to_json(c) + "\n" for c in lines))
     renderer = Renderer(pretrain.load_tokenizer(str(toy_chain.policy.path)))
     for limit in (None, 1):
-        selection = reading.select(tmp_path, reading.COMPARISONS, str(tmp_path / "rows.jsonl"), limit=limit)
+        selection = reading.select(reading.COMPARISONS, str(tmp_path / "rows.jsonl"), limit=limit)
         rows = rendering.comparisons(tmp_path, selection, renderer, 32)
         assert [ranking.pairs for ranking in rows.items] == [[(0, 1, -1)]]
         assert rows.usage.skipped == {"a later row corrects it": 1}

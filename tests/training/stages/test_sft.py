@@ -39,7 +39,7 @@ def config_of(chain: Toy, home: Path, **changes: Any) -> sft.Config:
 def rendered(chain: Toy, folder: Path, conversations: list[Any], context: int = 64, **options: Any) -> Rows[Examples]:
     """These conversations as fine-tuning reads them."""
     path = toy.write_jsonl(folder / "rows.jsonl", ({"messages": messages} for messages in conversations))
-    selection = reading.select(folder, reading.DEMONSTRATIONS, str(path), **options)
+    selection = reading.select(reading.DEMONSTRATIONS, str(path), **options)
     renderer = Renderer(pretrain.load_tokenizer(str(chain.policy.path)))
     return rendering.demonstrations(folder, selection, renderer, context)
 
@@ -131,7 +131,7 @@ def test_earlier_turns_that_a_template_rewrites_are_said(toy_chain: Toy, tmp_pat
     path = toy.write_jsonl(
         tmp_path / "rows.jsonl", ({"messages": toy.turns("a", "b", *["c", "d"] * (i % 2))} for i in range(6))
     )
-    selection = reading.select(tmp_path, reading.DEMONSTRATIONS, str(path))
+    selection = reading.select(reading.DEMONSTRATIONS, str(path))
     rows = rendering.demonstrations(tmp_path, selection, Renderer(tokenizer), 64)
     assert rows.usage.used == 6
     remark = "earlier assistant turns are context only, as the chat template rewrites them"
@@ -273,7 +273,7 @@ def test_hygiene_is_applied_on_request_and_counted(toy_chain: Toy, tmp_path: Pat
     path = str(toy.write_jsonl(tmp_path / "rows.jsonl", rows))
     skipped = {}
     for hygiene in (False, True):
-        selection = reading.select(tmp_path, reading.DEMONSTRATIONS, path, hygiene=hygiene)
+        selection = reading.select(reading.DEMONSTRATIONS, path, hygiene=hygiene)
         renderer = Renderer(pretrain.load_tokenizer(str(toy_chain.policy.path)))
         skipped[hygiene] = rendering.demonstrations(tmp_path, selection, renderer, 64).usage.skipped
     assert skipped[False] == {}

@@ -120,7 +120,10 @@ def first_filled(row: Row, names: Sequence[str]) -> str | None:
 
 def text_in(value: Any) -> str | None:
     """The text of a value: text, a text part, or a list of both; None for all else."""
-    return text_of([value] if isinstance(value, Mapping) else value)
+    parts = [value] if isinstance(value, Mapping) else value
+    if isinstance(parts, Sequence) and not isinstance(parts, (str, bytes)):
+        parts = [{"type": "text", "text": part} if isinstance(part, str) else part for part in parts]
+    return text_of(parts)
 
 
 def column_text(row: Row, name: str) -> str:

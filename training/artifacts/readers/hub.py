@@ -65,6 +65,6 @@ def _ask_hub(repository: str) -> None:
         huggingface_hub.HfApi().dataset_info(repository, timeout=10)
     except Exception as error:  # its transport library, and so the errors, differ between versions
         raise UserError(
-            f"{repository} is no local path, and the Hugging Face hub did not give it ({type(error).__name__}): "
+            f"{repository} is not a local path, and the Hugging Face hub did not give it ({type(error).__name__}): "
             "give a local file, or check the id, the network and HF_TOKEN"
         ) from None

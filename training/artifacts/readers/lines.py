@@ -12,7 +12,7 @@ from typing import IO
 from training.artifacts.errors import UserError
 from training.artifacts.skips import Skip
 
-LONGEST = 64 * 2**20  # bytes of a line: what is longer is no row, and must not fill the memory
+LONGEST = 64 * 2**20  # bytes of a line: what is longer is not a row, and must not fill the memory
 BOM = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
 OTHER_BOMS = (b"\xff\xfe", b"\xfe\xff")

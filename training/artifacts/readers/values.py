@@ -8,7 +8,7 @@ from training.artifacts.skips import Skip
 
 
 def check_texts(row: Any) -> None:
-    """Raise `Skip` if a text of the row, at any depth, is no usable text."""
+    """Raise `Skip` if a text of the row, at any depth, is not usable text."""
     pending = [row]
     while pending:
         value = pending.pop()

@@ -102,5 +102,5 @@ def test_a_set_that_is_nowhere_is_one_sentence(cache: Path, monkeypatch: pytest.
         "__init__",
         lambda self, *args, **kwargs: initialise(self, *args, endpoint="http://127.0.0.1:9", **kwargs),
     )
-    with pytest.raises(UserError, match=r"owner/none is no local path, and the Hugging Face hub did not give it"):
+    with pytest.raises(UserError, match=r"owner/none is not a local path, and the Hugging Face hub did not give it"):
         open_source("owner/none")
