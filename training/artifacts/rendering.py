@@ -21,7 +21,7 @@ from training.artifacts.conversations import (
 )
 from training.artifacts.encoding import Encoded, Encoder
 from training.artifacts.errors import UserError
-from training.artifacts.templates import DROPS, Ending, Template, shared_start, without_lead
+from training.artifacts.templates import Ending, Template, shared_start, without_lead
 
 AT_ONCE = 256  # conversations rendered and encoded together
 NO_END = (
@@ -157,11 +157,9 @@ class Renderer:
         if forged is not None:
             return forged
         if self.merges_system:
-            return merge_system(turns)
-        dropped = self.template.system_role
-        if dropped is not None and dropped.detail == DROPS and turns[0]["role"] == "system" and turns[0]["content"]:
-            return dropped
-        return turns
+            turns = merge_system(turns)
+        lost = self.template.lost_system_turn(turns)
+        return turns if lost is None else lost
 
     def _prompts(self, conversations: Sequence[Any], longest: int | None) -> Iterator[Rendered | Refusal]:
         usable = [self._open(conversation) for conversation in conversations]

@@ -151,6 +151,21 @@ class Template:
         return None if SYSTEM in text else Refusal("system_role", DROPS)
 
     @cached_property
+    def later_system_role(self) -> Refusal | None:
+        """The same for a system turn after an answer; a template that refuses one does so by itself."""
+        system: Message = {"role": "system", "content": SYSTEM}
+        text = self._one([*ANSWERED, system, {"role": "user", "content": SECOND}], generation=True)
+        return Refusal("system_role", DROPS) if SECOND in text and SYSTEM not in text else None
+
+    def lost_system_turn(self, turns: Sequence[Message]) -> Refusal | None:
+        """The refusal of a conversation with a system turn that the template would leave out without a word."""
+        places = [index for index, turn in enumerate(turns) if turn["role"] == "system" and turn["content"].strip()]
+        if not places:
+            return None
+        refusal = self.system_role if places == [0] else self.later_system_role
+        return refusal if refusal is not None and refusal.detail == DROPS else None
+
+    @cached_property
     def ending(self) -> Ending:
         """How the last assistant turn ends: by the template's own token, else by the end-of-sequence token."""
         written = self._after_answer() or ""
