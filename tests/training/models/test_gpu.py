@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextvars
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.support import toy_world as toy
+from training.artifacts.checkpoints import MANIFEST
 from training.models import hardware, loading, probes
 from training.stages import adopt, ppo
 
@@ -57,6 +59,7 @@ def test_a_chain_trained_in_bfloat16_on_the_gpu_is_what_the_cpu_loads(tmp_path: 
 def test_a_model_is_adopted_beside_a_gpu_with_the_probe_of_its_files(tmp_path: Path) -> None:
     home = toy.make_home(tmp_path)
     policy, _ = toy.make_models(home)
-    adopted = contextvars.Context().run(adopt.adopt, adopt.Config(str(policy.path), home=tmp_path / "other"))
+    foreign = shutil.copytree(policy.path, tmp_path / "foreign", ignore=shutil.ignore_patterns(MANIFEST))
+    adopted = contextvars.Context().run(adopt.adopt, adopt.Config(str(foreign), home=tmp_path / "other"))
     assert adopted.manifest.probe["dtype"] == "float32"
     assert hardware.device().type == "cpu", "the tests' own device"
