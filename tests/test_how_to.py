@@ -72,7 +72,7 @@ def test_a_stage(tiny_policy: Checkpoint, tmp_path: Path, monkeypatch: pytest.Mo
     import torch
     from safetensors.torch import load_file
 
-    from tests.support.checkpoints import publish_tiny
+    from tests.support.tiny_models import publish_tiny
 
     files, additions = examples("stage")
     module = module_of("training/stages/average.py", files["training/stages/average.py"], monkeypatch)

@@ -19,8 +19,8 @@ import pytest
 from service.engines import planning, process
 from service.engines.planning import EnginePlan
 from service.settings import Settings
-from tests.support.checkpoints import publish_tiny
 from tests.support.live_service import ROOT, Running, running_service
+from tests.support.tiny_models import publish_tiny
 from training.artifacts.checkpoints import MANIFEST, Checkpoint, load
 from training.artifacts.errors import UserError
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from tests.support import checkpoints as tiny
+from tests.support import tiny_models
 from training.artifacts import checkpoints
 from training.artifacts.checkpoints import Checkpoint, Manifest, load, publish, resolve, staging, sweep
 from training.artifacts.errors import UserError
@@ -56,7 +56,7 @@ GOLDEN: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    return tiny.tokenizer()
+    return tiny_models.tokenizer()
 
 
 def staged(store: Path, tokenizer: Any, value: float = 1.0) -> Path:
@@ -178,7 +178,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tests.training.artifacts.test_checkpoints import published
-from tests.support import checkpoints as tiny
+from tests.support import tiny_models
 from training.artifacts import checkpoints
 
 def die(*arguments):
@@ -188,7 +188,7 @@ if sys.argv[2] == "rename":
     Path.rename = die
 else:
     checkpoints.write_atomically = die
-published(Path(sys.argv[1]), tiny.tokenizer())
+published(Path(sys.argv[1]), tiny_models.tokenizer())
 """
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support import checkpoints as tiny
+from tests.support import tiny_models
 from tests.training.conftest import Toy
 from training.artifacts import checkpoints
 from training.artifacts.errors import UserError
@@ -198,7 +198,7 @@ def test_ppo_ptx_publishes_under_its_own_stage_and_keeps_the_text_s_loss_lower(t
 
 
 def test_what_the_template_puts_after_the_stop_token_is_scored_too() -> None:
-    tokenizer = tiny.tokenizer()
+    tokenizer = tiny_models.tokenizer()
     end = tokenizer.eos_token_id
     assert Renderer(tokenizer).extend([7, 8], [9, end]) == [7, 8, 9, end]
     tokenizer.chat_template = tokenizer.chat_template.replace("<|end|>", "<|end|>\n")

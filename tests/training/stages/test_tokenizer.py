@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.checkpoints import row
+from tests.support.tiny_models import row
 from training.artifacts.errors import UserError
 from training.artifacts.rendering import Renderer
 from training.data.documents import document_marks, encode_documents
