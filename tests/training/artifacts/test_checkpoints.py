@@ -268,25 +268,6 @@ def test_resolve_names_what_there_is(tmp_path: Path, tokenizer: Any) -> None:
         resolve(tmp_path / "model", tmp_path / "store")
 
 
-def test_lineage_goes_to_the_root_and_leaves_out_what_is_gone(tmp_path: Path, tokenizer: Any) -> None:
-    base = published(tmp_path, tokenizer, stage="pretrain", parents=("gone-1",))
-    sft = published(tmp_path, tokenizer, parents=(base.id,))
-    reward = published(tmp_path, tokenizer, stage="reward", parents=(sft.id,))
-    ppo = published(tmp_path, tokenizer, stage="ppo", parents=(sft.id, reward.id))
-    assert [m.id for m in checkpoints.lineage(ppo, tmp_path)] == [ppo.id, sft.id, reward.id, base.id]
-
-
-def test_damaged_weights_are_found(tmp_path: Path, tokenizer: Any) -> None:
-    made = published(tmp_path, tokenizer)
-    checkpoints.verify(made)
-    save_file({"w": np.array([2.0], dtype=np.float32)}, made.path / "model.safetensors")
-    with pytest.raises(UserError, match="does not match its manifest"):
-        checkpoints.verify(made)
-    (made.path / "model.safetensors").unlink()
-    with pytest.raises(UserError, match="does not match its manifest"):
-        checkpoints.verify(made)
-
-
 def test_the_tokenizer_hash_covers_its_files_alone(tmp_path: Path, tokenizer: Any) -> None:
     made = published(tmp_path, tokenizer)
     assert checkpoints.tokenizer_hash(made.path) == made.manifest.tokenizer_hash

@@ -25,6 +25,7 @@ from transformers import (
 
 from tests.support import tiny_models
 from tests.support.architectures import CONFIGS, CONTEXT, GROUPED, WEIGHTS, edit_weights, save
+from tests.support.stored import assert_weights_match
 from training.artifacts import checkpoints, machine
 from training.artifacts.errors import UserError
 from training.models import fetching, forward, loading
@@ -72,7 +73,7 @@ def test_labels_become_one_score(tmp_path: Path, name: str) -> None:
         logits = original(torch.tensor([probe["ids"][1]])).logits[0]
     assert probe["rewards"][1] == pytest.approx(float(logits @ torch.tensor(weights)), abs=1e-4)
     assert adopted.manifest.config["label_weights"] == list(weights)
-    checkpoints.verify(adopted)
+    assert_weights_match(adopted)
 
 
 @unit
