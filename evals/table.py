@@ -214,7 +214,7 @@ def _tax_rows(run: Sequence[Result]) -> tuple[tuple[str, str], ...]:
     """The user's own multiple-choice tasks: each accuracy that was measured."""
     named = {metric for lines in ROWS.values() for _, metric in lines}
     found = sorted({m for result in run for m in result.metrics if m.startswith("tax.") and m not in named})
-    return tuple((f"{m.split('.')[1]}: {SCORES[m.split('.')[2]].words}", m) for m in found)
+    return tuple((f"{m.split('.')[1]}: {SCORES[m.split('.')[2]].label}", m) for m in found)
 
 
 def _row(section: str, words: str, metric: str, policies: Run) -> Row:
