@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import count, cycle, islice
 from pathlib import Path
@@ -83,30 +84,28 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
         for version, size in per_kind.items()
         for kind in KINDS
     }
-    ratios: dict[str, list[float]] = {kind: [] for kind in (*KINDS, "all")}
+    ratios: dict[str, list[float]] = defaultdict(list)
     with worker("before", old_tree, folder) as before, worker("now", ROOT, folder) as now:
         for number in range(options.rounds + 1):  # the first round warms both up
-            seconds = {
-                (version, kind): ask(process, kind, files[version, kind], folder / f"home-{number}")["seconds"]
-                / per_kind[version]
+            answers = {
+                (version, kind): ask(process, kind, files[version, kind], folder / f"home-{number}")
                 for kind in KINDS
                 for version, process in (("before", before), ("now", now))
             }
             if number == 0:
                 continue
-            for kind in KINDS:
-                ratios[kind].append(seconds["before", kind] / seconds["now", kind])
-                print(
-                    f"round {number} {kind}: {1 / seconds['before', kind]:,.0f} -> "
-                    f"{1 / seconds['now', kind]:,.0f} rows/s",
-                    flush=True,
-                )
-            totals = [sum(seconds[version, kind] for kind in KINDS) for version in ("before", "now")]
-            ratios["all"].append(totals[0] / totals[1])
+            for unit, name in (("seconds", ""), ("cpu_seconds", " in CPU time")):
+                per_row = {key: answer[unit] / per_kind[key[0]] for key, answer in answers.items()}
+                for kind in KINDS:
+                    ratios[f"{kind}{name}"].append(per_row["before", kind] / per_row["now", kind])
+                    rates = " -> ".join(f"{1 / per_row[version, kind]:,.0f}" for version in ("before", "now"))
+                    print(f"round {number} {kind}{name}: {rates} rows/s", flush=True)
+                totals = [sum(per_row[version, kind] for kind in KINDS) for version in ("before", "now")]
+                ratios[f"all{name}"].append(totals[0] / totals[1])
         again = ask(now, "hh", files["now", "hh"], folder / f"home-{options.rounds}")
         print(f"second start of hh: {again['seconds']:.2f} s, of which hashing {again['hashing']:.2f} s")
-    for kind in KINDS:
-        print(f"{kind}: rendering ratio {spread(ratios[kind])}")
+    for name, values in ratios.items():
+        print(f"{name}: rendering ratio {spread(values)}")
     print(f"rendering ratio {spread(ratios['all'])}")
 
 
@@ -248,10 +247,9 @@ def work(version: str) -> int:
     render = render_before(tokenizer) if version == "before" else render_now(tokenizer)
     for line in sys.stdin:
         request = json.loads(line)
-        held = megabytes()
-        started = time.perf_counter()
+        held, started, worked = megabytes(), time.perf_counter(), time.process_time()
         answer = render(request["kind"], Path(request["path"]), Path(request["home"]))
-        answer["seconds"] = time.perf_counter() - started
+        answer |= {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - worked}
         reply(answers, answer | {"peak_megabytes": megabytes() - held})
     return 0
 

@@ -58,13 +58,14 @@ class Encoded:
         Args:
             whole: a token ends there, even one that takes in the blank after it.
         """
-        if self.offsets is None:
+        if self._encoding is None:
             return self.tokens_before(place)
         token = self._encoding.char_to_token(place - 1) if place else None
+        if token is not None and whole:
+            return int(token) + 1  # without `offsets`, whose list costs as much as encoding the text
+        assert self.offsets is not None
         if token is None:
             return sum(end <= place for _, end in self.offsets)
-        if whole:
-            return int(token) + 1
         while token < len(self.ids) and self.offsets[token][1] <= place:
             token += 1
         return int(token)
