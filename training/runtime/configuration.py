@@ -11,15 +11,12 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
 from training.artifacts.errors import UserError
 from training.miniature.world import world_name
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 PRESETS = Path(__file__).parent.parent / "presets"
 STAGES = {
@@ -43,7 +40,15 @@ PRESET_HELP = (
     "--preset NAME reads the stage's table of training/presets/NAME.toml (or of a path that ends in .toml); "
     "options given here override it."
 )
-Config = TypeVar("Config", bound="DataclassInstance")
+
+
+class Dataclass(Protocol):
+    """An instance of any dataclass, as the functions of `dataclasses` take it."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
+Config = TypeVar("Config", bound=Dataclass)
 
 
 def parse(cls: type[Config], stage: str, arguments: Sequence[str]) -> Config:
