@@ -121,8 +121,8 @@ def test_a_suite(monkeypatch: pytest.MonkeyPatch) -> None:
 def result(items: list[Any]) -> Result:
     """A result of these items; what nobody reads here is empty."""
     fields = {f.name: "" for f in dataclasses.fields(Result) if f.default is dataclasses.MISSING}
-    fields |= {"label": "sft", "sampling": {"temperature": 0.0, "max_tokens": 9}, "metrics": summarise(items)}  # type: ignore[dict-item]
-    return Result(**fields)  # type: ignore[arg-type]
+    fields |= {"label": "sft", "sampling": {"temperature": 0.0, "max_tokens": 9}, "metrics": summarise(items)}
+    return Result(**fields)
 
 
 def test_a_route(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,7 @@ def test_many_kills_end_in_the_same_bits(home: Path, tmp_path: Path) -> None:
     for number in range(6):
         written = logged(killed, "pretrain")
         process = start(killed, "pretrain")
-        wait_for(lambda written=written: logged(killed, "pretrain") > written, process)  # type: ignore[misc]
+        wait_for(lambda written=written: logged(killed, "pretrain") > written, process)
         time.sleep(chance.uniform(0, 0.2))
         process.send_signal(signal.SIGINT if number % 2 == 0 else signal.SIGKILL)
         process.communicate(timeout=60)

@@ -192,8 +192,8 @@ def test_learned_turns_are_the_renderer_s(source: Callable[..., Path], tmp_path:
     rows = read(tmp_path, "demonstrations", source([{"messages": turns}]))
     (expected,) = Renderer(tiny_models.tokenizer()).render([turns], learn=True)
     (example,) = rows.items
-    assert example.ids.tolist() == expected.ids  # type: ignore[union-attr]
-    assert example.mask.tolist() == expected.mask  # type: ignore[union-attr]
+    assert example.ids.tolist() == expected.ids
+    assert example.mask.tolist() == expected.mask
     assert rendering.stretches([0, 1, 1, 0, 1]) == [1, 2, 4, 1]
     assert rendering.stretches([0, 0]) == []
 
