@@ -172,9 +172,9 @@ def _test(
         p_worse = paired_difference(wins(a, b), [0.5] * len(a), clusters).p_worse
     else:
         first, second = (b, a) if sign < 0 else (a, b)
-        found = paired_difference(first, second, clusters, weights, alpha=2 * alpha)
-        value, low, high = found.numbers()
-        p_worse = found.p_worse
+        difference = paired_difference(first, second, clusters, weights, alpha=2 * alpha)
+        value, low, high = difference.numbers()
+        p_worse = difference.p_worse
     verdict: Verdict = "pass" if low > -allowed else "unproven"
     scale = weights or [1.0] * len(a)
     mean_a, mean_b = (sum(w * v for w, v in zip(scale, x, strict=True)) / sum(scale) for x in (a, b))

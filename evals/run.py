@@ -121,8 +121,8 @@ class RawText:
             for task, questions in zip(
                 ("truthfulqa_mc1", "truthfulqa_mc2"), truth.truthfulqa_choices(setting.truthfulqa), strict=True
             ):
-                chosen = await truth.choose(client, checkpoint, task, questions)
-                items += truth.only(task.rsplit("_", 1)[1], chosen)
+                choices_items = await truth.choose(client, checkpoint, task, questions)
+                items += truth.only(task.rsplit("_", 1)[1], choices_items)
         return items
 
 
