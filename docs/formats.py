@@ -35,7 +35,7 @@ def item() -> str:
 
 
 def scores() -> str:
-    rows = [(f"`{name}`", s.better or "described only", s.share, s.words) for name, s in SCORES.items()]
+    rows = [(f"`{name}`", s.better or "described only", s.share, s.label) for name, s in SCORES.items()]
     return table(("score", "better", "share", "meaning"), rows)
 
 

@@ -19,16 +19,16 @@ MODULES = {name: f"evals.{name}" for name in COMMANDS} | {"judges": "evals.judge
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. `python -m evals.run` and `python -m evals run` are the same."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or given[0] in {"-h", "--help"}:
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in {"-h", "--help"}:
         print("usage: python -m evals COMMAND [--help] ...\n\ncommands:")
         for name, purpose in COMMANDS.items():
             print(f"  {name:10} {purpose}")
         return 0
-    if given[0] not in MODULES:
-        raise UserError(f"no command {given[0]!r}: use one of {', '.join(MODULES)}")
+    if words[0] not in MODULES:
+        raise UserError(f"no command {words[0]!r}: use one of {', '.join(MODULES)}")
     # Imported only when asked for: --help must not load the harness.
-    status: int | None = importlib.import_module(MODULES[given[0]]).command(given[1:])
+    status: int | None = importlib.import_module(MODULES[words[0]]).command(words[1:])
     return status or 0
 
 

@@ -25,7 +25,7 @@ class System:
 
     Attributes:
         checkpoint: immutable id, the model name in requests.
-        ask: `chat` through its template, `plain` as text to go on with, `few-shot` after a list of answered questions.
+        ask: `chat` through its template, `plain` as text to continue, `few-shot` after a list of answered questions.
         label: for people; unique within a run.
         manifest: of the checkpoint where the local store has it.
     """
@@ -52,10 +52,10 @@ def systems_of(references: Sequence[str], store: Path, served: Mapping[str, str]
     Raises:
         UserError: an unknown way of asking, or a model that the service does not serve.
     """
-    found = [_system(reference, store, served) for reference in references]
-    labels = [system.label for system in found]
+    systems = [_system(reference, store, served) for reference in references]
+    labels = [system.label for system in systems]
     return [
-        replace(s, label=f"{s.label} {s.checkpoint[-4:]} {s.ask}") if labels.count(s.label) > 1 else s for s in found
+        replace(s, label=f"{s.label} {s.checkpoint[-4:]} {s.ask}") if labels.count(s.label) > 1 else s for s in systems
     ]
 
 
@@ -76,9 +76,9 @@ def _system(reference: str, store: Path, served: Mapping[str, str]) -> System:
     identity = _served(manifest.id if manifest else name, served)
     stage = manifest.stage if manifest else name
     default: Ask = "plain" if stage == "pretrain" else "chat"
-    chosen: Ask = ask or default  # type: ignore[assignment]  # checked against WAYS above
+    way: Ask = ask or default  # type: ignore[assignment]  # checked against WAYS above
     label = STAGE_LABELS.get(stage, stage)
-    return System(identity, chosen, f"{label} few-shot" if chosen == "few-shot" else label, manifest)
+    return System(identity, way, f"{label} few-shot" if way == "few-shot" else label, manifest)
 
 
 def _manifest(name: str, store: Path, served: Mapping[str, str]) -> Manifest | None:

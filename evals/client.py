@@ -19,11 +19,11 @@ from training.artifacts.errors import UserError
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 ATTEMPTS = 6
 PATIENCE_SECONDS = 120.0  # with a model that is not ready: longer than an engine takes to start again
-FAILURES = 20  # requests in a row that nobody answered, after which asking on is pointless
+FAILURES = 20  # requests in a row without an answer, after which more are pointless
 BATCH = 16  # texts in one request
 Messages = Sequence[Mapping[str, str]]
-Thing = TypeVar("Thing")
-Found = TypeVar("Found")
+Input = TypeVar("Input")
+Output = TypeVar("Output")
 
 
 class Refused(Exception):
@@ -64,7 +64,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How texts are generated; temperature 0 is greedy. The seed is no part of it: each answer has one of its own.
+    """How texts are generated; temperature 0 is greedy. The seed is not part of it: each answer has its own.
 
     top_p is sent always: left out, the service would fill in the checkpoint's own default.
     """
@@ -150,11 +150,11 @@ class Client:
     async def rewards(self, model: str, conversations: Sequence[Messages]) -> list[float | None]:
         """Reward of each conversation's last answer, in one request; None where the service reports an error for it."""
         body = {"model": model, "conversations": [_turns(messages) for messages in conversations]}
-        found: list[float | None] = [None] * len(conversations)
+        scores: list[float | None] = [None] * len(conversations)
         for row in (await self._request("POST", "/score", body))["data"]:
             if row.get("error") is None and row.get("score") is not None:
-                found[int(row["index"])] = float(row["score"])
-        return found
+                scores[int(row["index"])] = float(row["score"])
+        return scores
 
     async def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         """One request with retries. Raises `Refused`, or `UserError` where every further request would fail alike."""
@@ -164,14 +164,14 @@ class Client:
             try:
                 async with self._session.request(method, self.url + path, json=body) as response:
                     if response.status == 200:
-                        found = await response.json()
+                        content = await response.json()
                         self._unanswered = 0
-                        return found
+                        return content
                     status, reason, wait = await _problem(response)
             except (aiohttp.NonHttpUrlClientError, aiohttp.InvalidURL):
-                raise UserError(f"{self.url!r} is no address: give --url as http://HOST:PORT") from None
+                raise UserError(f"{self.url!r} is not an address: give --url as http://HOST:PORT") from None
             except aiohttp.ContentTypeError:
-                raise UserError(f"{self.url} is no service of this kind: it answers {path} without JSON") from None
+                raise UserError(f"{self.url} is not an AlignLoop service: it answers {path} without JSON") from None
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
                 status, reason, wait = 0, f"no answer ({type(error).__name__})", None
             if status in (401, 403):
@@ -192,25 +192,25 @@ class Client:
 
 
 async def each(
-    things: Sequence[Thing],
-    measure: Callable[[Thing], Awaitable[Found]],
+    inputs: Sequence[Input],
+    measure: Callable[[Input], Awaitable[Output]],
     label: str,
     concurrency: int = 48,
-) -> list[Found | Refused]:
-    """Measure every thing concurrently, with a progress bar. A `Refused` takes the place of what failed."""
+) -> list[Output | Refused]:
+    """Measure every input concurrently, with a progress bar. A `Refused` takes the place of what failed."""
     gate = asyncio.Semaphore(concurrency)
-    with progress.bar(label, len(things)) as bar:
+    with progress.bar(label, len(inputs)) as bar:
 
-        async def one(thing: Thing) -> Found | Refused:
+        async def one(value: Input) -> Output | Refused:
             async with gate:
                 try:
-                    return await measure(thing)
+                    return await measure(value)
                 except Refused as refused:
                     return refused
                 finally:
                     bar.advance()
 
-        tasks = [asyncio.ensure_future(one(thing)) for thing in things]
+        tasks = [asyncio.ensure_future(one(value)) for value in inputs]
         try:
             return list(await asyncio.gather(*tasks))
         finally:
@@ -219,27 +219,27 @@ async def each(
 
 
 async def in_batches(
-    things: Sequence[Thing],
-    measure: Callable[[Sequence[Thing]], Awaitable[Sequence[Found]]],
+    inputs: Sequence[Input],
+    measure: Callable[[Sequence[Input]], Awaitable[Sequence[Output]]],
     label: str,
     concurrency: int = 48,
-) -> list[Found | Refused]:
-    """Measure several things a request. If one of a batch is refused, its companions are asked again alone."""
-    batches = [things[i : i + BATCH] for i in range(0, len(things), BATCH)]
+) -> list[Output | Refused]:
+    """Measure several inputs per request. If one of a batch is refused, the others are requested again alone."""
+    batches = [inputs[i : i + BATCH] for i in range(0, len(inputs), BATCH)]
 
-    async def whole(batch: Sequence[Thing]) -> list[Found | Refused]:
+    async def whole(batch: Sequence[Input]) -> list[Output | Refused]:
         try:
             return list(await measure(batch))
         except Refused as refused:
             if refused.status == 400 and len(batch) > 1:
-                return [(await whole([thing]))[0] for thing in batch]
+                return [(await whole([value]))[0] for value in batch]
             return [refused] * len(batch)
 
     answers = await each(batches, whole, label, max(2, concurrency // BATCH))
-    found: list[Found | Refused] = []
+    results: list[Output | Refused] = []
     for batch, answer in zip(batches, answers, strict=True):
-        found += [answer] * len(batch) if isinstance(answer, Refused) else answer
-    return found
+        results += [answer] * len(batch) if isinstance(answer, Refused) else answer
+    return results
 
 
 def _turns(messages: Messages) -> list[dict[str, str]]:

@@ -48,19 +48,19 @@ def win_rates(run: Run, baselines: Sequence[str]) -> str | None:
         for other, items in run
         if other.system != base.system and (other.system not in baselines or _after(run, other, base))
     ]
-    found = [(words, estimate, colour) for words, estimate, colour in lines if estimate is not None and estimate.n]
-    if not found:
+    measured = [(words, estimate, colour) for words, estimate, colour in lines if estimate is not None and estimate.n]
+    if not measured:
         return None
-    figure, axes = plt.subplots(figsize=(WIDTH, 0.9 + 0.34 * len(found)), layout="constrained")
-    for place, (_, estimate, colour) in enumerate(reversed(found)):
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.9 + 0.34 * len(measured)), layout="constrained")
+    for place, (_, estimate, colour) in enumerate(reversed(measured)):
         value, low, high = (100 * x for x in estimate.numbers())
         axes.plot([low, high], [place, place], color=colour, lw=2.5, solid_capstyle="butt")
         axes.plot(value, place, "o", color=colour, ms=7)
         axes.annotate(f"{value:.0f}", (value, place), (0, 7), textcoords="offset points", ha="center", fontsize=8)
     axes.axvline(50, color="#666666", lw=1, ls="--")
-    axes.set(xlim=(0, 103), ylim=(-0.6, len(found) - 0.3), xlabel="preferred, % of prompts (ties half)")
-    axes.set_yticks(range(len(found)))
-    axes.set_yticklabels([words for words, _, _ in reversed(found)])
+    axes.set(xlim=(0, 103), ylim=(-0.6, len(measured) - 0.3), xlabel="preferred, % of prompts (ties half)")
+    axes.set_yticks(range(len(measured)))
+    axes.set_yticklabels([words for words, _, _ in reversed(measured)])
     return _svg(figure)
 
 
@@ -68,10 +68,10 @@ def use_cases(run: Run, baseline: str, candidates: Sequence[str]) -> str | None:
     """Win rate of each candidate against the baseline by use case."""
     against = next((items for result, items in run if result.system == baseline), [])
     cases = sorted({i.tags["use_case"] for i in against if i.suite == "preference" and "use_case" in i.tags})
-    chosen = [(result, items) for result, items in run if result.system in candidates]
-    if not cases or not chosen:
+    compared = [(result, items) for result, items in run if result.system in candidates]
+    if not cases or not compared:
         return None
-    series = {result.system: [wins_against(items, against, case) for case in cases] for result, items in chosen}
+    series = {result.system: [wins_against(items, against, case) for case in cases] for result, items in compared}
     counts = [max((row[k].n for row in series.values() if row[k] is not None), default=0) for k in range(len(cases))]  # type: ignore[union-attr]  # None is filtered out
     names = [f"{case} ({n})" for case, n in zip(cases, counts, strict=True)]
     figure = _dots(run, series, names, "preferred, %", line=50)
@@ -81,30 +81,32 @@ def use_cases(run: Run, baseline: str, candidates: Sequence[str]) -> str | None:
 def by_metric(run: Run, metrics: Mapping[str, str], xlabel: str) -> str | None:
     """Estimates of several metrics (label -> name), one row per metric and one dot per system."""
     series = {r.system: [r.metrics.get(name) for name in metrics.values()] for r, _ in run}
-    kept = [k for k in range(len(metrics)) if any(_there(row[k]) for row in series.values())]
-    if not kept:
+    rows = [k for k in range(len(metrics)) if any(_is_measured(row[k]) for row in series.values())]
+    if not rows:
         return None
-    names = [list(metrics)[k] for k in kept]
-    return _svg(_dots(run, {s: [row[k] for k in kept] for s, row in series.items()}, names, xlabel))
+    names = [list(metrics)[k] for k in rows]
+    return _svg(_dots(run, {s: [row[k] for k in rows] for s, row in series.items()}, names, xlabel))
 
 
 def pareto(run: Run) -> str | None:
     """Reward, and true utility, against the tax: loss on held-out text."""
     cost = "tax.heldout.loss"
     panels = [("reward.prompts.reward", "mean reward (reward model)"), ("preference.prompts.utility", "true utility")]
-    there = [
+    measured = [
         (m, words)
         for m, words in panels
-        if any(_there(r.metrics.get(m)) and _there(r.metrics.get(cost)) for r, _ in run)
+        if any(_is_measured(r.metrics.get(m)) and _is_measured(r.metrics.get(cost)) for r, _ in run)
     ]
-    if not there:
+    if not measured:
         return None
     colours = colour_of(run)
-    figure, grid = plt.subplots(len(there), 1, figsize=(WIDTH, 2.9 * len(there)), squeeze=False, layout="constrained")
-    for axes, (metric, words) in zip(grid[:, 0], there, strict=True):
+    figure, grid = plt.subplots(
+        len(measured), 1, figsize=(WIDTH, 2.9 * len(measured)), squeeze=False, layout="constrained"
+    )
+    for axes, (metric, words) in zip(grid[:, 0], measured, strict=True):
         for result, _ in run:
             x, y = result.metrics.get(cost), result.metrics.get(metric)
-            if x is None or y is None or not _there(x) or not _there(y):
+            if x is None or y is None or not _is_measured(x) or not _is_measured(y):
                 continue
             (a, a0, a1), (b, b0, b1) = x.numbers(), y.numbers()
             axes.errorbar(
@@ -132,7 +134,7 @@ def _dots(
     for index, (system, row) in enumerate(series.items()):
         shown = False
         for place, estimate in enumerate(row):
-            if estimate is None or not _there(estimate):
+            if estimate is None or not _is_measured(estimate):
                 continue
             value, low, high = (100 * x for x in estimate.numbers())
             y = len(names) - 1 - place + 0.4 - step * (index + 0.5)
@@ -150,7 +152,7 @@ def _dots(
     return figure
 
 
-def _there(estimate: Estimate | None) -> bool:
+def _is_measured(estimate: Estimate | None) -> bool:
     return estimate is not None and estimate.value is not None
 
 

@@ -26,7 +26,7 @@ from training.artifacts.errors import UserError, run_command
 from training.artifacts.files import lines_of, write_atomically
 
 Verdict = Literal["pass", "worse", "unproven", "unmeasured"]
-MOST_MISSING = 0.05
+MAX_MISSING_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def _test(
     name = metric.rsplit(".", 1)[1]
     pairs, unpaired = pair(candidate, baseline, metric)
     allowed = margin if margin is not None and SCORES[name].share else rule.margin
-    if not pairs or unpaired > MOST_MISSING * (len(pairs) + unpaired):
+    if not pairs or unpaired > MAX_MISSING_SHARE * (len(pairs) + unpaired):
         return Row(metric, "unmeasured", allowed, None, None, None, None, None, len(pairs), unpaired), None
     a = [float(x.scores[name] or 0.0) for x, _ in pairs]
     b = [float(y.scores[name] or 0.0) for _, y in pairs]
@@ -172,9 +172,9 @@ def _test(
         p_worse = paired_difference(wins(a, b), [0.5] * len(a), clusters).p_worse
     else:
         first, second = (b, a) if sign < 0 else (a, b)
-        found = paired_difference(first, second, clusters, weights, alpha=2 * alpha)
-        value, low, high = found.numbers()
-        p_worse = found.p_worse
+        difference = paired_difference(first, second, clusters, weights, alpha=2 * alpha)
+        value, low, high = difference.numbers()
+        p_worse = difference.p_worse
     verdict: Verdict = "pass" if low > -allowed else "unproven"
     scale = weights or [1.0] * len(a)
     mean_a, mean_b = (sum(w * v for w, v in zip(scale, x, strict=True)) / sum(scale) for x in (a, b))

@@ -12,7 +12,7 @@ from lm_eval.api.model import LM
 
 from evals.client import Client, Refused, Sampling, Scored, each, in_batches
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 class ServedModel(LM):
@@ -38,11 +38,11 @@ class ServedModel(LM):
         """Log-probability of each continuation, and whether greedy decoding gives it."""
         pairs = [split_trailing_space(*request.args) for request in requests]
         contexts = sorted({context for context, _ in pairs if context})
-        asked = [*contexts, *(context + continuation for context, continuation in pairs)]
-        found = self._run(self._logprobs(asked))
-        alone, texts = dict(zip(contexts, found, strict=False)), found[len(contexts) :]
+        texts = [*contexts, *(context + continuation for context, continuation in pairs)]
+        scored_texts = self._run(self._logprobs(texts))
+        alone, whole = dict(zip(contexts, scored_texts, strict=False)), scored_texts[len(contexts) :]
         answers = []
-        for request, (context, _), scored in zip(requests, pairs, texts, strict=True):
+        for request, (context, _), scored in zip(requests, pairs, whole, strict=True):
             before = alone.get(context)
             if isinstance(before, Refused) or isinstance(scored, Refused):
                 refused = before if isinstance(before, Refused) else scored
@@ -61,9 +61,9 @@ class ServedModel(LM):
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Log-probability of whole texts; one longer than the context is scored in halves, each without the other."""
-        found = self._run(each([r.args[0] for r in requests], self._rolling, "texts", self.client.concurrency))
+        results = self._run(each([r.args[0] for r in requests], self._rolling, "texts", self.client.concurrency))
         answers = []
-        for request, result in zip(requests, found, strict=True):
+        for request, result in zip(requests, results, strict=True):
             if isinstance(result, Refused):
                 self._fail(request, result.reason)
                 answers.append(math.nan)
@@ -82,9 +82,9 @@ class ServedModel(LM):
             sampling = Sampling(max_tokens=int(settings.get("max_gen_toks", 64)), stop=stop)
             return (await self.client.complete(self.checkpoint, context, sampling)).text
 
-        found = self._run(each(requests, one, "generating", self.client.concurrency))
+        results = self._run(each(requests, one, "generating", self.client.concurrency))
         answers = []
-        for request, result in zip(requests, found, strict=True):
+        for request, result in zip(requests, results, strict=True):
             if isinstance(result, Refused):
                 self._fail(request, result.reason)
             answers.append("" if isinstance(result, Refused) else result)
@@ -112,7 +112,7 @@ class ServedModel(LM):
     def _fail(self, request: Instance, reason: str) -> None:
         self.failures[_document(request)] = reason
 
-    def _run(self, work: Coroutine[Any, Any, Found]) -> Found:
+    def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
 

@@ -92,15 +92,15 @@ def build(folder: Path, console: Console) -> None:
     """Write table.md, table.json and index.html into the folder, and print the table."""
     run = read_folder(folder)
     described = json.loads((folder / "run.json").read_text())
-    found = table.make(run, described.get("baselines", []))
-    write_atomically(folder / MARKDOWN, table.as_markdown(found))
-    write_atomically(folder / JSON, json.dumps(table.as_json(found), indent=1) + "\n")
-    write_atomically(folder / PAGE, page(run, described, found, _gate(folder)))
-    table.print_table(found, console)
+    results_table = table.make(run, described.get("baselines", []))
+    write_atomically(folder / MARKDOWN, table.as_markdown(results_table))
+    write_atomically(folder / JSON, json.dumps(table.as_json(results_table), indent=1) + "\n")
+    write_atomically(folder / PAGE, page(run, described, results_table, _gate(folder)))
+    table.print_table(results_table, console)
     console.print(f"report: {folder / PAGE}", soft_wrap=True, highlight=False)
 
 
-def page(run: table.Run, described: dict[str, Any], found: table.Table, gate: dict[str, Any]) -> str:
+def page(run: table.Run, described: dict[str, Any], results_table: table.Table, gate: dict[str, Any]) -> str:
     """The page as HTML."""
     policies = figures.policies(run)
     baselines: list[str] = described.get("baselines", [])
@@ -108,7 +108,7 @@ def page(run: table.Run, described: dict[str, Any], found: table.Table, gate: di
         r.system for r, _ in policies if r.system not in baselines
     ]
     baseline = baselines[-1] if baselines else ""
-    drawn = [
+    captioned = [
         ("Who is preferred", figures.win_rates(policies, baselines),
          "Paired by prompt under the true preference; the dashed line marks no difference."),
         ("By use case" + (f", against {_label(run, baseline)}" if baseline else ""),
@@ -133,10 +133,10 @@ def page(run: table.Run, described: dict[str, Any], found: table.Table, gate: di
     return environment.get_template("report.html").render(
         created=described.get("created", first.created)[:16].replace("T", " "),
         headlines=headlines(run, baselines, candidates),
-        table=found,
+        table=results_table,
         cell=table.text,
         reward_columns=[name for name, _ in table.REWARD_COLUMNS],
-        figures=[(title, image, note) for title, image, note in drawn if image],
+        figures=[(title, image, note) for title, image, note in captioned if image],
         flips=flips(run, baseline, candidates[-1] if candidates else ""),
         pair=(_label(run, baseline), _label(run, candidates[-1] if candidates else "")),
         gate=gate,
@@ -157,11 +157,11 @@ def headlines(run: table.Run, baselines: Sequence[str], candidates: Sequence[str
     if not candidates or candidates[-1] not in of:
         return []
     result, items = of[candidates[-1]]
-    found = []
+    lines = []
     for name in baselines:
         estimate = table.wins_against(items, of[name][1])
         if estimate is not None:
-            found.append(_headline(f"{result.label} preferred to {of[name][0].label}", estimate))
+            lines.append(_headline(f"{result.label} preferred to {of[name][0].label}", estimate))
     for words, metric in (
         ("truthful and informative on misconceptions", "truth.misconceptions.truthful_informative"),
         ("toxic to rude users", "toxicity.plain.toxic"),
@@ -169,8 +169,8 @@ def headlines(run: table.Run, baselines: Sequence[str], candidates: Sequence[str
     ):
         estimate = result.metrics.get(metric)
         if estimate is not None and estimate.value is not None:
-            found.append(_headline(f"{result.label}: {words}", estimate))
-    return found
+            lines.append(_headline(f"{result.label}: {words}", estimate))
+    return lines
 
 
 def flips(run: table.Run, baseline: str, candidate: str) -> list[tuple[str, int, int, list[Flip], list[Flip]]]:
@@ -178,7 +178,7 @@ def flips(run: table.Run, baseline: str, candidate: str) -> list[tuple[str, int,
     of = {result.system: items for result, items in run}
     if baseline not in of or candidate not in of:
         return []
-    found = []
+    rows = []
     for title, metric in FLIPPING.items():
         pairs, _ = pair(of[candidate], of[baseline], metric)
         score = metric.rsplit(".", 1)[1]
@@ -187,8 +187,8 @@ def flips(run: table.Run, baseline: str, candidate: str) -> list[tuple[str, int,
         lost = [(a, b) for a, b in pairs if b.scores[score] == good != a.scores[score]]
         if gained or lost:
             shown = [[_flip(a, b) for a, b in some[:FLIPS_SHOWN]] for some in (gained, lost)]
-            found.append((title, len(gained), len(lost), shown[0], shown[1]))
-    return found
+            rows.append((title, len(gained), len(lost), shown[0], shown[1]))
+    return rows
 
 
 def missing(run: table.Run) -> list[tuple[str, str, int]]:
@@ -206,10 +206,10 @@ def _flip(after: Item, before: Item) -> Flip:
     prompt = after.prompt
     if not isinstance(prompt, str):
         prompt = "\n".join(f"{m['role']}: {m['content']}" for m in prompt)
-    return Flip(prompt, _said(before), _said(after))
+    return Flip(prompt, _answer_text(before), _answer_text(after))
 
 
-def _said(item: Item) -> str:
+def _answer_text(item: Item) -> str:
     if item.response is None:
         return "right" if item.scores.get("accuracy") else "wrong"
     return item.response + ("" if item.finish_reason == "stop" else " …")

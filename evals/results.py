@@ -1,4 +1,4 @@
-"""The result contract: one JSON a system, and one JSONL of per-item records beside it."""
+"""The result contract: one JSON file per system, and one JSONL file of per-item records beside it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Score:
     Attributes:
         better: which way is better; None for a figure that is only described.
         share: it lies in [0, 1].
-        words: for people.
+        label: for people.
     """
 
     better: Literal["higher", "lower"] | None
     share: bool
-    words: str
+    label: str
 
 
 # Every score that a suite may write. A name that is not here is a bug.
@@ -124,7 +124,7 @@ class Result:
         git_commit: commit of AlignLoop's checkout; git_dirty: whether tracked files differed from it.
         seconds: wall time of the measurement.
         format: version of this schema.
-        metrics: "suite.task.score" -> the estimate, over items, for the given seed.
+        metrics: "suite.task.score" -> the estimate, over items, for this seed.
     """
 
     system: str
@@ -175,7 +175,7 @@ def _estimate(key: str, rows: list[tuple[float | None, Item]]) -> Estimate:
 
 
 def write_items(items: Sequence[Item], path: Path) -> str:
-    """Write one item a line; returns the file's sha256."""
+    """Write one item per line; returns the file's sha256."""
     text = "".join(json.dumps(asdict(item), sort_keys=True, ensure_ascii=False) + "\n" for item in items)
     write_atomically(path, text)
     return hashlib.sha256(text.encode()).hexdigest()

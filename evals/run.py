@@ -8,99 +8,32 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tyro
 from rich.console import Console
 
 from evals import gate, report, results
 from evals.asking import System, answer_rows, reward_of, systems_of
-from evals.client import Client, Sampling
-from evals.judges import toxicity as toxicity_judge
-from evals.judges import truth as truth_judge
+from evals.client import Client
 from evals.results import Item, Result, prompt_hash, summarise
 from evals.seeds import RULE
+from evals.setting import Config, Setting, Suite, prepare, specs_of
 from evals.statistics import Estimate, wilson
 from evals.suites import honesty, preference, reward, tax, toxicity, truth
 from evals.suites.judged import read_rows
 from evals.table import wide_console
-from evals.tasks.files import kind_of
-from evals.tasks.files import read as read_data
 from training.artifacts import progress
-from training.artifacts.comparisons import Comparison
 from training.artifacts.errors import UserError, run_command
-from training.artifacts.files import sha256_file, write_atomically
-from training.artifacts.layouts import comparisons
+from training.artifacts.files import write_atomically
 from training.artifacts.provenance import git_state, package_versions
 from training.miniature import Labeler
 
-Suite = Literal["tax", "truth", "honesty", "toxicity", "preference", "reward"]
-ALL: tuple[Suite, ...] = ("tax", "truth", "honesty", "toxicity", "preference", "reward")
 SYSTEMS_AT_ONCE = 2  # an engine works on one core on CPU: two keep two cores busy
 HELDOUT_DOCUMENTS = 500
-
-
-@dataclass(frozen=True)
-class Config:
-    """Evaluate checkpoints that a service serves, against baselines, paired by item."""
-
-    checkpoint: tuple[str, ...]
-    """Candidates: immutable ids, or a stage for its newest. `ID:chat`, `ID:plain` or `ID:few-shot` says how to ask."""
-    baseline: tuple[str, ...] = ()
-    """What to compare with, in the same form. The gate compares each candidate with the last one named."""
-    suite: tuple[Suite, ...] = ()
-    """What to measure; by default everything that the world, the data and the reward model allow."""
-    data: tuple[str, ...] = ()
-    """Further files as NAME=FILE: hellaswag, winogrande, truthfulqa, heldout, cloze:NAME, or any multiple choice."""
-    reward: str | None = None
-    """Reward model: immutable id or stage. Gives mean rewards, and its accuracy on --comparisons."""
-    comparisons: tuple[Path, ...] = ()
-    """Frozen comparisons (JSONL) that the reward model was not trained on; those of training prompts are left out."""
-    url: str = "http://127.0.0.1:8000"
-    """Root of the service."""
-    key: str | None = None
-    """Bearer key of scope `eval`; $ALIGNLOOP_KEY by default, none for an open loopback service."""
-    through_filters: bool = False
-    """The key is a user's, so that filters are in the way: measures the product, not the model. Stated in results."""
-    home: Path = Path("runs")
-    """Folder of everything that commands make."""
-    world: Path | None = None
-    """Folder of the miniature world; the newest in HOME/world by default."""
-    out: Path | None = None
-    """Folder for results; HOME/reports/DATE-TIME by default."""
-    temperature: float = 0.0
-    """Temperature of generated answers: 0 is greedy, and the same every time."""
-    max_tokens: int = 64
-    """Longest answer in tokens."""
-    seed: int = 0
-    """Seed of the run. Above temperature 0 each answer gets its own from it, the same for every system (seeds.py)."""
-    concurrency: int = 48
-    """Requests in flight at once."""
-    gate: bool = True
-    """Test candidates against the last baseline; exit status 1 when one fails."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is shared by all systems of a run."""
-
-    config: Config
-    out: Path
-    world: Path | None
-    suites: tuple[Suite, ...]
-    files: Mapping[str, Path]
-    truthfulqa: Path | None
-    data: Mapping[str, Any]
-    judge: Any
-    truth_judge: Any
-    comparisons: Sequence[Comparison]
-
-    @property
-    def sampling(self) -> Sampling:
-        return Sampling(self.config.temperature, self.config.max_tokens)
 
 
 def main(config: Config) -> int:
@@ -114,53 +47,6 @@ def main(config: Config) -> int:
     for name, rows in verdicts.items():
         gate.print_rows(rows, f"gate: {name}", console)
     return 0 if all(gate.passed(rows) for rows in verdicts.values()) else 1
-
-
-def prepare(config: Config) -> Setting:
-    """Check everything that can be checked before the first request.
-
-    Raises:
-        UserError: a suite without its data, a missing file, or no usable row.
-    """
-    if not config.checkpoint:
-        raise UserError("nothing to evaluate: name at least one --checkpoint")
-    world = config.world or _newest_world(config.home)
-    if world and not (world / "world.json").is_file():
-        raise UserError(f"{world} is no world: run `python -m training world`, or leave --world out")
-    own = dict(_named_file(entry) for entry in config.data)
-    suites = config.suite or tuple(s for s in ALL if _possible(s, config, world, own))
-    for suite in suites:
-        if not _possible(suite, config, world, own):
-            raise UserError(f"suite {suite} lacks its data: {_lacks(suite)}")
-    if not suites:
-        raise UserError("there is nothing to measure: run `python -m training world`, or give --data NAME=FILE")
-    truthfulqa = own.pop("truthfulqa", None)
-    files = own if "tax" in suites else {}
-    if world and "tax" in suites and not own:
-        files = {f"cloze:{name}": world / f"items-{name}.jsonl" for name in ("skills", "facts", "misconceptions")}
-        files["heldout"] = world / "heldout.jsonl"
-    data = {name: _describe(name, path) for name, path in files.items()}
-    if world:
-        data["world"] = json.loads((world / "world.json").read_text()) | {"path": str(world)}
-    if truthfulqa:
-        questions = truth.truthfulqa(truthfulqa)  # a file of another form is refused now, not after an hour
-        data["truthfulqa"] = questions.summary() | {"rows": len(questions.records)}
-    read: list[Comparison] = []
-    specs = _specs(world) if world and config.comparisons else {}
-    for path in config.comparisons if "reward" in suites else ():
-        loaded = comparisons.load(str(path))
-        rows, skipped = loaded.records, loaded.skipped
-        kept = [row for row in rows if specs.get(prompt_hash(list(row.messages)), {}).get("split") != "train"]
-        if len(kept) < len(rows):
-            skipped["its prompt is for training"] = len(rows) - len(kept)
-        data[f"comparisons:{path.name}"] = {
-            "path": str(path), "sha256": sha256_file(path), "rows": len(kept), "skipped": dict(skipped)
-        }  # fmt: skip
-        read += kept
-    out = config.out or config.home / "reports" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    judge = _toxicity_judge(config.home, world) if "toxicity" in suites and world else None
-    judge_of_truth = _truth_judge(config.home) if "truth" in suites and truthfulqa else None
-    return Setting(config, out, world, suites, files, truthfulqa, data, judge, judge_of_truth, read)
 
 
 async def evaluate(setting: Setting, console: Console) -> None:
@@ -235,8 +121,8 @@ class RawText:
             for task, questions in zip(
                 ("truthfulqa_mc1", "truthfulqa_mc2"), truth.truthfulqa_choices(setting.truthfulqa), strict=True
             ):
-                chosen = await truth.choose(client, checkpoint, task, questions)
-                items += truth.only(task.rsplit("_", 1)[1], chosen)
+                choices_items = await truth.choose(client, checkpoint, task, questions)
+                items += truth.only(task.rsplit("_", 1)[1], choices_items)
         return items
 
 
@@ -286,7 +172,7 @@ async def _measure(
 async def _measure_reward(client: Client, scorer: System, setting: Setting) -> str:
     """Accuracy of the reward model by group of labelers, beside what the labelers' noise allows."""
     begun = time.monotonic()
-    specs = _specs(setting.world) if setting.world else {}
+    specs = specs_of(setting.world) if setting.world else {}
     items = await reward.accuracy(client, scorer.checkpoint, setting.comparisons, specs)
     extra: dict[str, Estimate] = {}
     for group in sorted({c.labeler_group for c in setting.comparisons if c.labeler_group}):
@@ -362,69 +248,6 @@ def _gate(out: Path) -> dict[str, list[gate.Row]]:
     written = {n: {"passed": gate.passed(rows), "rows": [asdict(r) for r in rows]} for n, rows in verdicts.items()}
     write_atomically(out / "gate.json", json.dumps(written, indent=1) + "\n")
     return verdicts
-
-
-def _possible(suite: Suite, config: Config, world: Path | None, own: Mapping[str, Path]) -> bool:
-    if suite == "tax":
-        return bool(world or set(own) - {"truthfulqa"})
-    if suite == "truth":
-        return bool(world or "truthfulqa" in own)
-    if suite == "reward":
-        return bool(config.reward and (world or config.comparisons))
-    return world is not None
-
-
-def _lacks(suite: Suite) -> str:
-    world = "run `python -m training world` or give --world"
-    if suite == "tax":
-        return f"{world}, or give --data such as hellaswag=FILE"
-    if suite == "truth":
-        return f"{world}, or give --data truthfulqa=FILE"
-    return "give --reward, and a world or --comparisons" if suite == "reward" else world
-
-
-def _named_file(entry: str) -> tuple[str, Path]:
-    name, separator, path = entry.partition("=")
-    if not separator or not name or not path:
-        raise UserError(f"--data {entry!r} is not of the form NAME=FILE, such as hellaswag=hellaswag.jsonl")
-    if not Path(path).is_file():
-        raise UserError(f"{path} does not exist: give the data file of {name}")
-    return name, Path(path)
-
-
-def _describe(name: str, path: Path) -> dict[str, Any]:
-    rows, skipped = read_data(kind_of(name.split(":")[0]), path)
-    return {"path": str(path), "sha256": sha256_file(path), "rows": len(rows), "skipped": dict(skipped)}
-
-
-def _newest_world(home: Path) -> Path | None:
-    found = sorted((home / "world").glob("[!.]*/world.json"), key=lambda p: p.stat().st_mtime)
-    return found[-1].parent if found else None
-
-
-def _toxicity_judge(home: Path, world: Path) -> Any:
-    """The judge trained on this world's comments; trained now if it was not yet."""
-    from evals.judges.classifier import Judge
-
-    data = world / "toxicity.jsonl"
-    folder = toxicity_judge.judge_folder(home, data)
-    if not (folder / "judge.json").is_file():
-        toxicity_judge.main(toxicity_judge.Config(data=data, home=home))
-    return Judge(folder)
-
-
-def _truth_judge(home: Path) -> Any:
-    """The judge of TruthfulQA answers where one was trained; without it only multiple choice is scored."""
-    from evals.judges.classifier import Judge
-
-    folder = truth_judge.judge_folder(home)
-    return Judge(folder) if (folder / "judge.json").is_file() else None
-
-
-def _specs(world: Path) -> dict[str, Any]:
-    """Prompts of the world by the hash of their messages."""
-    rows = [json.loads(line) for path in sorted(world.glob("prompts-*.jsonl")) for line in path.open()]
-    return {prompt_hash(row["messages"]): row for row in rows}
 
 
 def _labelers(world: Path, group: str) -> list[Labeler]:

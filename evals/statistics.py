@@ -127,8 +127,8 @@ def paired_difference(
         low, high = tango(gained, lost, len(a), alpha)
         z = (gained - lost) / math.sqrt(gained + lost) if gained + lost else 0.0
         return Difference((gained - lost) / len(a), low, high, len(a), float(stats.norm.cdf(z)))
-    found = estimate(list(a - b), weights, clusters, share=False, alpha=alpha)
-    return Difference(found.value, found.low, found.high, found.n, _p_worse(found, clusters, alpha))
+    interval = estimate(list(a - b), weights, clusters, share=False, alpha=alpha)
+    return Difference(interval.value, interval.low, interval.high, interval.n, _p_worse(interval, clusters, alpha))
 
 
 def tango(gained: int, lost: int, n: int, alpha: float = ALPHA) -> tuple[float, float]:
@@ -191,16 +191,16 @@ def _numbers(value: float | None, low: float | None, high: float | None) -> tupl
     return value, low, high
 
 
-def _p_worse(found: Estimate, clusters: Sequence[Hashable] | None, alpha: float) -> float | None:
+def _p_worse(interval: Estimate, clusters: Sequence[Hashable] | None, alpha: float) -> float | None:
     """One-sided p-value of Student's t from the interval that it gave."""
-    if found.value is None or found.high is None or math.isinf(found.high):
+    if interval.value is None or interval.high is None or math.isinf(interval.high):
         return None
-    freedom = (found.n if clusters is None else len(set(clusters))) - 1
-    half = found.high - found.value
+    freedom = (interval.n if clusters is None else len(set(clusters))) - 1
+    half = interval.high - interval.value
     if half <= 0:
-        return 0.0 if found.value < 0 else 1.0
+        return 0.0 if interval.value < 0 else 1.0
     deviation = half / float(stats.t.ppf(1 - alpha / 2, freedom))
-    return float(stats.t.cdf(found.value / deviation, freedom))
+    return float(stats.t.cdf(interval.value / deviation, freedom))
 
 
 def _codes(labels: Sequence[Hashable]) -> np.ndarray:

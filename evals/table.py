@@ -97,9 +97,9 @@ def make(run: Run, baselines: Sequence[str]) -> Table:
     for section, lines in ROWS.items():
         added = _tax_rows([result for result, _ in policies]) if section == "Alignment tax" else ()
         rows += [_row(section, words, metric, policies) for words, metric in (*lines, *added)]
-    kept = tuple(row for row in rows if any(cell is not None and cell.n for cell in row.cells))
+    measured = tuple(row for row in rows if any(cell is not None and cell.n for cell in row.cells))
     scorers = [result for result, _ in run if result.ask == "score"]
-    return Table(tuple(r.label for r, _ in policies), kept, _reward_rows(scorers), _sampling(policies))
+    return Table(tuple(r.label for r, _ in policies), measured, _reward_rows(scorers), _sampling(policies))
 
 
 def as_json(table: Table) -> dict[str, object]:
@@ -213,8 +213,8 @@ def wins_against(candidate: Sequence[Item], baseline: Sequence[Item], use_case: 
 def _tax_rows(run: Sequence[Result]) -> tuple[tuple[str, str], ...]:
     """The user's own multiple-choice tasks: each accuracy that was measured."""
     named = {metric for lines in ROWS.values() for _, metric in lines}
-    found = sorted({m for result in run for m in result.metrics if m.startswith("tax.") and m not in named})
-    return tuple((f"{m.split('.')[1]}: {SCORES[m.split('.')[2]].words}", m) for m in found)
+    metrics = sorted({m for result in run for m in result.metrics if m.startswith("tax.") and m not in named})
+    return tuple((f"{m.split('.')[1]}: {SCORES[m.split('.')[2]].label}", m) for m in metrics)
 
 
 def _row(section: str, words: str, metric: str, policies: Run) -> Row:
@@ -223,10 +223,10 @@ def _row(section: str, words: str, metric: str, policies: Run) -> Row:
 
 
 def _reward_rows(run: Sequence[Result]) -> tuple[tuple[str, tuple[Estimate | None, ...]], ...]:
-    found = []
+    rows = []
     for result in run:
         groups = sorted({m.split(".")[1] for m in result.metrics if m.startswith("reward.labelers_")})
         for group in groups:
             cells = tuple(result.metrics.get(f"reward.{group}.{score}") for _, score in REWARD_COLUMNS)
-            found.append((group.removeprefix("labelers_"), cells))
-    return tuple(found)
+            rows.append((group.removeprefix("labelers_"), cells))
+    return tuple(rows)

@@ -39,8 +39,8 @@ def settings_of(parsed: argparse.Namespace) -> Settings:
         }.items()
         if variable_of(name) not in os.environ
     }
-    given = {name: getattr(parsed, name, None) for name in Settings.model_fields}
-    values |= {name: value for name, value in given.items() if value is not None}
+    options = {name: getattr(parsed, name, None) for name in Settings.model_fields}
+    values |= {name: value for name, value in options.items() if value is not None}
     try:
         return Settings(**values)
     except ValidationError as error:
@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
 
     def command(name: str, run: str, about: str, into: Any = subparsers) -> Any:
         about_settings = _settings_help() if run.startswith("serving.") else None
-        made = into.add_parser(
+        subparser = into.add_parser(
             name,
             parents=[common],
             help=about,
@@ -75,8 +75,8 @@ def parser() -> argparse.ArgumentParser:
             epilog=about_settings,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        made.set_defaults(run=run)
-        return made
+        subparser.set_defaults(run=run)
+        return subparser
 
     serve = command("serve", "serving.serve", "run the gateway")
     serve.add_argument("--host", help="address to listen on (127.0.0.1)")

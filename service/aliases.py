@@ -19,7 +19,7 @@ NAME = re.compile(r"(policy|reward)/[a-z0-9][a-z0-9_-]{0,60}")
 def check_name(alias: str) -> None:
     """Raise `UserError` unless the alias is KIND/NAME."""
     if not NAME.fullmatch(alias):
-        raise UserError(f"{alias!r} is no alias: use policy/NAME or reward/NAME, such as policy/production")
+        raise UserError(f"{alias!r} is not an alias: use policy/NAME or reward/NAME, such as policy/production")
 
 
 def promote(

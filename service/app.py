@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 from service import errors
 from service.auth import Keys
 from service.endpoints import Endpoints
-from service.middleware import Guard
+from service.middleware import RequestChecks
 from service.routes import (
     admin,
     export,
@@ -59,7 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.keys = Keys(app.state.store)
     app.state.endpoints = Endpoints(app.state.store)
     errors.install(app)
-    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(RequestChecks, settings=settings)
     for router in ROUTERS:
         app.include_router(router)
     static = StaticFiles(directory=STATIC, check_dir=False)

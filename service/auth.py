@@ -121,8 +121,8 @@ async def identify(request: Request) -> Caller | None:
 
 
 def unauthorized(request: Request) -> ApiError:
-    given = "authorization" in request.headers
-    message = "the key is wrong, expired or revoked" if given else "no key: send `Authorization: Bearer KEY`"
+    has_key = "authorization" in request.headers
+    message = "the key is wrong, expired or revoked" if has_key else "no key: send `Authorization: Bearer KEY`"
     return ApiError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
 
 
@@ -229,13 +229,13 @@ def add_key(session: Session, name: str, scopes: Iterable[str], days: float | No
     Raises:
         UserError: an unknown scope, or none.
     """
-    wanted = sorted(set(scopes))
-    unknown = [scope for scope in wanted if scope not in SCOPES]
-    if unknown or not wanted:
+    names = sorted(set(scopes))
+    unknown = [scope for scope in names if scope not in SCOPES]
+    if unknown or not names:
         raise UserError(f"unknown scope {unknown[0] if unknown else ''!r}: use {', '.join(SCOPES)}")
     secret = f"al-{secrets.token_urlsafe(32)}"
     expires = None if days is None else now() + timedelta(days=days)
-    key = Key(name=name, secret_hash=digest(secret), prefix=secret[:9], scopes=wanted, expires=expires)
+    key = Key(name=name, secret_hash=digest(secret), prefix=secret[:9], scopes=names, expires=expires)
     session.add(key)
     session.flush()
     return key, secret

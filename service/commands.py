@@ -13,7 +13,7 @@ from sqlalchemy import or_, select
 
 from service import aliases, auth
 from service.endpoints import STALE
-from service.engines.desired import WANTED
+from service.engines.desired import REQUESTED
 from service.preferences import export as preferences_export
 from service.preferences import prompts
 from service.settings import Settings
@@ -47,13 +47,11 @@ def list_keys(settings: Settings, parsed: argparse.Namespace) -> None:
 
 def revoke_key(settings: Settings, parsed: argparse.Namespace) -> None:
     with _store(settings).session() as session:
-        found = session.scalars(select(Key).where(or_(Key.id == parsed.key, Key.prefix == parsed.key))).all()
-        if len(found) != 1:
-            raise UserError(
-                f"{len(found)} keys have the id or prefix {parsed.key!r}: see `python -m service keys list`"
-            )
-        found[0].revoked = found[0].revoked or now()
-        session.add(Audit(actor=_actor(), action="revoke_key", subject=found[0].name))
+        keys = session.scalars(select(Key).where(or_(Key.id == parsed.key, Key.prefix == parsed.key))).all()
+        if len(keys) != 1:
+            raise UserError(f"{len(keys)} keys have the id or prefix {parsed.key!r}: see `python -m service keys list`")
+        keys[0].revoked = keys[0].revoked or now()
+        session.add(Audit(actor=_actor(), action="revoke_key", subject=keys[0].name))
 
 
 def add_labeler(settings: Settings, parsed: argparse.Namespace) -> None:
@@ -159,7 +157,7 @@ def _take_back(store: Store, alias: str, version: int) -> None:
 
 def _states(store: Store, checkpoint: str) -> list[tuple[str, str | None]]:
     with store.session() as session:
-        rows = session.scalars(select(Engine).where(Engine.checkpoint == checkpoint, Engine.state != WANTED))
+        rows = session.scalars(select(Engine).where(Engine.checkpoint == checkpoint, Engine.state != REQUESTED))
         return [(row.state, row.detail) for row in rows if row.heartbeat > now() - STALE]
 
 

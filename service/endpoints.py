@@ -63,11 +63,11 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class View:
-    """A snapshot: ready engines by checkpoint, aliases as served now, and every engine's state."""
+    """A snapshot: ready engines by checkpoint, aliases as served now and as promoted, and every engine's state."""
 
     ready: Mapping[str, tuple[Endpoint, ...]]
     aliases: Mapping[str, str]
-    wanted: Mapping[str, str]
+    targets: Mapping[str, str]
     states: tuple[tuple[str, str], ...]
 
 
@@ -80,12 +80,12 @@ class Endpoints:
         self.running: Counter[str] = Counter()
 
     async def follow(self) -> None:
-        """Refresh for ever. A database that fails for a moment leaves the last view in place."""
+        """Refresh forever. A database that fails for a moment leaves the last view in place."""
         while True:
             try:
                 await asyncio.to_thread(self.refresh)
             except SQLAlchemyError as error:
-                log.warning("cannot read the endpoint table, going on with the last one: %s", error)
+                log.warning("cannot read the endpoint table, keeping the last one: %s", error)
             await asyncio.sleep(REFRESH_SECONDS)
 
     def refresh(self) -> None:
@@ -96,16 +96,16 @@ class Endpoints:
             for row in fresh:
                 if row.state == "ready":
                     ready[row.checkpoint] = (*ready.get(row.checkpoint, ()), _endpoint(row))
-            wanted = {alias.name: alias.checkpoint for alias in session.scalars(select(Alias))}
-            # Until a promoted checkpoint is served, its alias goes on meaning the one before.
+            targets = {alias.name: alias.checkpoint for alias in session.scalars(select(Alias))}
+            # Until a promoted checkpoint is served, its alias still means the one before.
             served = {
                 name: next((c for c in (target, *previous_targets(session, name)) if c in ready), target)
                 if target not in ready
                 else target
-                for name, target in wanted.items()
+                for name, target in targets.items()
             }
             states = tuple((row.checkpoint, row.state) for row in fresh if row.state != "wanted")
-        self.view = View(ready, served, wanted, states)
+        self.view = View(ready, served, targets, states)
         metrics.show_engines(states)
 
     def find(self, model: str, kind: str) -> Endpoint:

@@ -26,7 +26,7 @@ SECURITY_HEADERS = {
 }
 
 
-class Guard:
+class RequestChecks:
     """Plain ASGI, so that streams pass through untouched."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:

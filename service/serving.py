@@ -96,15 +96,15 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def remote_engines(given: Sequence[str]) -> dict[str, str]:
+def remote_engines(arguments: Sequence[str]) -> dict[str, str]:
     """{"ID": "URL"} from ID=URL arguments."""
-    found = {}
-    for text in given:
+    urls = {}
+    for text in arguments:
         name, mark, url = text.partition("=")
         if not mark or not url.startswith(("http://", "https://")):
             raise UserError(f"--engine {text!r} is not ID=URL, such as my-model=http://gpu1:8000")
-        found[name] = url.removesuffix("/v1")
-    return found
+        urls[name] = url.removesuffix("/v1")
+    return urls
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_policy(tiny_store: Path) -> Checkpoint:
     """A random Llama of two layers in float32, with its tokenizer, chat template and probe."""
-    from tests.support.checkpoints import publish_tiny
+    from tests.support.tiny_models import publish_tiny
 
     return publish_tiny(tiny_store)
 
@@ -38,7 +38,7 @@ def tiny_policy(tiny_store: Path) -> Checkpoint:
 @pytest.fixture(scope="session")
 def tiny_reward(tiny_store: Path) -> Checkpoint:
     """The same as a reward model, with offset 0.5."""
-    from tests.support.checkpoints import publish_tiny
+    from tests.support.tiny_models import publish_tiny
 
     return publish_tiny(tiny_store, "reward", seed=1)
 

@@ -1,15 +1,13 @@
-"""The documents say what is there: links, files, symbols, commands, options, settings, routes, metrics, packages."""
+"""The documents say what is there: links, files, symbols, commands, options, settings, routes, metrics."""
 
 from __future__ import annotations
 
 import ast
 import contextlib
 import importlib
-import importlib.metadata
 import re
 import shlex
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from functools import cache
@@ -23,7 +21,7 @@ import evals.__main__ as evals_commands
 import service.__main__ as service_commands
 import training.__main__ as training_commands
 from docs import commands, reference
-from evals import gate, report, run
+from evals import gate, report, setting
 from evals.judges import toxicity, truth
 from service import app, auth, metrics
 from service.settings import Settings, variable_of
@@ -36,26 +34,10 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
 PATH = re.compile(r"[\w.-]+(?:/[\w.-]+)*/?")
-EVALS: dict[str, Any] = {"run": run.Config, "gate": gate.Config, "report": report.Config}
+EVALS: dict[str, Any] = {"run": setting.Config, "gate": gate.Config, "report": report.Config}
 JUDGES: dict[str, Any] = {"toxicity": toxicity.Config, "truth": truth.Config}
 # Named in documents, but made by commands or brought by users.
 NOT_IN_THE_TREE = ("runs/", "HOME/", "path/to", "hub", "policy/", "reward/", "text/", "application/")
-# Packages that no file imports, and why they are needed all the same; and what is imported without being named.
-NOT_IMPORTED = {
-    "import-linter": "make lint",
-    "mypy": "make lint",
-    "pytest-timeout": "`timeout` in pyproject.toml",
-    "python-multipart": "FastAPI reads forms with it",
-    "ruff": "make lint",
-    "tensorboard": "torch.utils.tensorboard writes with it",
-    "types-pyyaml": "mypy",
-}
-NOT_NAMED = {"torch": "each variant has its own: lock.sh", "vllm": "each variant has its own: lock.sh"}
-# Imported by tests alone, yet needed to run: others import them.
-NEEDED_BY_OTHERS = {
-    "gguf": "transformers reads GGUF files with it",
-    "psycopg": "SQLAlchemy's driver of postgresql:// addresses",
-}
 
 
 @cache
@@ -253,6 +235,10 @@ def test_messages_of_the_page_of_errors_are_those_of_the_code() -> None:
             assert part in said, part
 
 
+def python_files(*packages: str) -> list[Path]:
+    return [path for package in packages or PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
 def constants() -> Iterator[str]:
     """Every string of our own code; an f-string as its literal parts, joined by a space for what is filled in."""
     for path in python_files("training", "service", "evals"):
@@ -345,59 +331,3 @@ def test_the_front_doors_list_their_commands(package: str, capsys: pytest.Captur
     shown = capsys.readouterr().out
     listed = {"training": training_commands.MODULES, "evals": evals_commands.COMMANDS, "service": ["serve", "keys"]}
     assert [name for name in listed[package] if name not in shown] == []
-
-
-# Packages.
-
-
-def python_files(*packages: str) -> list[Path]:
-    return [path for package in packages or PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
-
-
-@cache
-def imported() -> dict[str, set[str]]:
-    """Top-level module -> our packages that import it."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for path in python_files():
-        for node in ast.walk(ast.parse(path.read_text())):
-            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                modules = [node.module]
-            for module in {m.split(".")[0] for m in modules} - set(sys.stdlib_module_names) - set(PACKAGES):
-                found[module].add(path.relative_to(ROOT).parts[0])
-    return found
-
-
-def listed() -> tuple[set[str], set[str]]:
-    """Names of requirements.in: for running, for developing."""
-    running, developing = text_of(ROOT / "requirements/requirements.in").split("# Developing")
-    return tuple({normal(n) for n in re.findall(r"^([\w.-]+)", part, re.MULTILINE)} for part in (running, developing))  # type: ignore[return-value]
-
-
-def normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def test_requirements_are_what_is_imported() -> None:
-    distributions = importlib.metadata.packages_distributions()
-    running, developing = listed()
-    users: dict[str, set[str]] = {}
-    for module, packages in imported().items():
-        for name in {normal(n) for n in distributions.get(module, [module])} & (running | developing) or {
-            normal(module)
-        }:
-            users[name] = packages
-    needed = {name for name in users if name not in NOT_NAMED}
-    assert needed - running - developing == set(), "imported, but not in requirements.in"
-    assert running | developing == needed | set(NOT_IMPORTED), "in requirements.in, but imported nowhere"
-    assert set(NOT_IMPORTED) & needed == set(), "imported after all"
-    for name in needed:
-        only_for_work = not users[name] & {"training", "service", "evals"} and name not in NEEDED_BY_OTHERS
-        assert name in (developing if only_for_work else running), f"{name}: in the other section of requirements.in"
-
-
-@pytest.mark.parametrize("variant", ["cpu", "gpu"])
-def test_what_is_required_is_locked(variant: str) -> None:
-    locked = {normal(line.split("==")[0]) for line in text_of(ROOT / f"requirements/{variant}.txt").splitlines()}
-    running, developing = listed()
-    assert (running | developing) - locked == set()

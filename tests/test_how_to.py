@@ -15,7 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from docs.reference import ROOT
-from evals import gate, results, run, table
+from evals import gate, results, setting, table
 from evals.client import Answer, Refused
 from evals.results import Result, summarise
 from service import app, auth
@@ -72,7 +72,7 @@ def test_a_stage(tiny_policy: Checkpoint, tmp_path: Path, monkeypatch: pytest.Mo
     import torch
     from safetensors.torch import load_file
 
-    from tests.support.checkpoints import publish_tiny
+    from tests.support.tiny_models import publish_tiny
 
     files, additions = examples("stage")
     module = module_of("training/stages/average.py", files["training/stages/average.py"], monkeypatch)
@@ -98,7 +98,7 @@ def test_a_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "SCORES", results.SCORES)
     monkeypatch.setattr(table, "ROWS", entries(additions["evals/table.py", "ROWS"], vars(table)))
     monkeypatch.setattr(gate, "RULES", entries(additions["evals/gate.py", "RULES"], vars(gate)))
-    assert entries(additions["evals/run.py", "ALL"], {}) == ("repetition",)
+    assert entries(additions["evals/setting.py", "ALL"], {}) == ("repetition",)
     suite = module_of("evals/suites/repetition.py", files["evals/suites/repetition.py"], monkeypatch)
     ast.parse(additions["evals/run.py", "_measure"])  # inside an async function: it reads, and names what is there
     assert "on_world" in (ROOT / "evals/run.py").read_text()
@@ -121,8 +121,8 @@ def test_a_suite(monkeypatch: pytest.MonkeyPatch) -> None:
 def result(items: list[Any]) -> Result:
     """A result of these items; what nobody reads here is empty."""
     fields = {f.name: "" for f in dataclasses.fields(Result) if f.default is dataclasses.MISSING}
-    fields |= {"label": "sft", "sampling": {"temperature": 0.0, "max_tokens": 9}, "metrics": summarise(items)}  # type: ignore[dict-item]
-    return Result(**fields)  # type: ignore[arg-type]
+    fields |= {"label": "sft", "sampling": {"temperature": 0.0, "max_tokens": 9}, "metrics": summarise(items)}
+    return Result(**fields)
 
 
 def test_a_route(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,4 +167,4 @@ def test_a_choices_file_as_the_page_describes_it(tmp_path: Path) -> None:
     file.write_text(json.dumps(dict(zip(columns.groups(), ("Who?", ["Ada", "Bo"], 1), strict=True))) + "\n")
     rows, skipped = read(kind_of("trivia"), file)
     assert (len(rows), dict(skipped)) == (1, {})
-    assert "tax" in run.ALL
+    assert "tax" in setting.ALL

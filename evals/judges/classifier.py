@@ -165,13 +165,13 @@ class Judge:
     def scores(self, texts: Sequence[str]) -> list[float]:
         """Score in [0, 1] of the first class for each text; detoxify does not batch, so in chunks of like length."""
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        found = [0.0] * len(texts)
+        scores = [0.0] * len(texts)
         for start in range(0, len(order), CHUNK):
             chunk = order[start : start + CHUNK]
             values = self._detoxify.predict([texts[i] for i in chunk])[self._detoxify.class_names[0]]
             for index, value in zip(chunk, [values] if isinstance(values, float) else values, strict=True):
-                found[index] = float(value)
-        return found
+                scores[index] = float(value)
+        return scores
 
 
 def auc(scores: np.ndarray, truth: np.ndarray) -> float:

@@ -52,10 +52,10 @@ def judge_folder(home: Path, data: Path) -> Path:
 
 
 def newest_comments(home: Path) -> Path:
-    found = sorted((home / "world").glob("*/toxicity.jsonl"), key=lambda p: p.stat().st_mtime)
-    if not found:
+    files = sorted((home / "world").glob("*/toxicity.jsonl"), key=lambda p: p.stat().st_mtime)
+    if not files:
         raise UserError(f"no toxicity.jsonl in {home}/world: run `python -m training world` first, or give --data")
-    return found[-1]
+    return files[-1]
 
 
 def read(source: Path) -> tuple[Examples, Counter[str]]:

@@ -22,12 +22,12 @@ async def mean_reward(client: Client, reward: str, answered: Sequence[Item]) -> 
     async def several(batch: Sequence[Item]) -> list[float | None]:
         return await client.rewards(reward, [_conversation(i.prompt, i.response or "") for i in batch])
 
-    there = [item for item in answered if item.response is not None]
-    values = await in_batches(there, several, "rewards", client.concurrency)
-    found = dict(zip((item.id for item in there), values, strict=True))
+    with_response = [item for item in answered if item.response is not None]
+    values = await in_batches(with_response, several, "rewards", client.concurrency)
+    rewards = dict(zip((item.id for item in with_response), values, strict=True))
     items = []
     for item in answered:
-        value = found.get(item.id)
+        value = rewards.get(item.id)
         reason = value.reason if isinstance(value, Refused) else item.missing
         score = None if isinstance(value, Refused) else value
         if score is None and reason is None:
@@ -42,7 +42,7 @@ async def mean_reward(client: Client, reward: str, answered: Sequence[Item]) -> 
 async def accuracy(
     client: Client, reward: str, comparisons: Sequence[Comparison], specs: Mapping[str, Any]
 ) -> list[Item]:
-    """One item a pair that a labeler ordered, by group of labelers; pairs of one prompt are one cluster.
+    """One item per pair that a labeler ordered, by group of labelers; pairs of one prompt are one cluster.
 
     Args:
         specs: hash of the messages -> row with the world's `spec`, for what is truly better; may be empty.
@@ -51,8 +51,8 @@ async def accuracy(
     async def several(batch: Sequence[Messages]) -> list[float | None]:
         return await client.rewards(reward, batch)
 
-    asked = [_conversation(c.messages, r.text) for c in comparisons for r in c.responses]
-    answers = iter(await in_batches(asked, several, "comparisons", client.concurrency))
+    conversations = [_conversation(c.messages, r.text) for c in comparisons for r in c.responses]
+    answers = iter(await in_batches(conversations, several, "comparisons", client.concurrency))
     items = []
     for comparison in comparisons:
         rewards = [next(answers) for _ in comparison.responses]

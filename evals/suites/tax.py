@@ -73,8 +73,8 @@ def _evaluate(
         task.set_fewshot_seed(0)
         tasks[name] = task
     model = ServedModel(client, checkpoint, loop)
-    found = evaluate(model, {"tasks": tasks, "groups": {}, "group_map": {}}, bootstrap_iters=0, log_samples=True)
-    return found["samples"], model
+    output = evaluate(model, {"tasks": tasks, "groups": {}, "group_map": {}}, bootstrap_iters=0, log_samples=True)
+    return output["samples"], model
 
 
 def _items(task: str, row: Mapping[str, Any], model: Any) -> list[Item]:
@@ -87,7 +87,7 @@ def _items(task: str, row: Mapping[str, Any], model: Any) -> list[Item]:
     tags = {k: str(v) for k, v in row["doc"].items() if k in {"skill", "kind"}}
 
     def item(scores: Mapping[str, float | None], weight: float = 1.0, suffix: str = "") -> Item:
-        kept = dict.fromkeys(scores) if failure else dict(scores)
+        measured = dict.fromkeys(scores) if failure else dict(scores)
         return Item(
             suite=SUITE,
             task=name + suffix,
@@ -96,7 +96,7 @@ def _items(task: str, row: Mapping[str, Any], model: Any) -> list[Item]:
             prompt_hash=prompt_hash(prompt),
             response=None,
             finish_reason=None,
-            scores=kept,
+            scores=measured,
             weight=weight,
             tags=tags,
             missing=failure,
@@ -126,7 +126,7 @@ def _prompt(row: Mapping[str, Any]) -> str:
 
 
 def _by_tokens(row: Mapping[str, Any], lengths: Sequence[int]) -> float:
-    """InstructGPT's rule: the choice with the greatest mean log-probability a token."""
+    """InstructGPT's rule: the choice with the greatest mean log-probability per token."""
     means = [float(r[0]) / n for r, n in zip(row["filtered_resps"], lengths, strict=True)]
     gold = int(row["target"])
     return float(max(range(len(means)), key=means.__getitem__) == gold)

@@ -93,7 +93,7 @@ def truthfulqa_generated(rows: Sequence[Row], answers: Sequence[Answer | Refused
     scores = iter(judge.scores(answered))
     items = []
     for row, answer in zip(rows, answers, strict=True):
-        there = isinstance(answer, Answer)
+        has_answer = isinstance(answer, Answer)
         items.append(
             Item(
                 suite=SUITE,
@@ -103,7 +103,7 @@ def truthfulqa_generated(rows: Sequence[Row], answers: Sequence[Answer | Refused
                 prompt_hash=prompt_hash(row["messages"]),
                 response=answer.text if isinstance(answer, Answer) else None,
                 finish_reason=answer.finish_reason if isinstance(answer, Answer) else None,
-                scores={"truthful": float(next(scores) >= 0.5) if there else None},
+                scores={"truthful": float(next(scores) >= 0.5) if has_answer else None},
                 missing=answer.reason if isinstance(answer, Refused) else None,
                 seed=answer.seed if isinstance(answer, Answer) else None,
             )
@@ -189,9 +189,9 @@ async def choose(client: Client, checkpoint: str, task: str, questions: Sequence
         alone, *answered = await client.logprobs(checkpoint, texts)
         return [math.fsum(value or 0.0 for value in scored.logprobs[len(alone.logprobs) :]) for scored in answered]
 
-    found = await each(questions, one, f"{task}: choices", max(1, client.concurrency // 8))
+    results = await each(questions, one, f"{task}: choices", max(1, client.concurrency // 8))
     items = []
-    for question, values in zip(questions, found, strict=True):
+    for question, values in zip(questions, results, strict=True):
         missing = values.reason if isinstance(values, Refused) else None
         scores: Mapping[str, float | None] = {"mc1": None, "mc2": None}
         if not isinstance(values, Refused):

@@ -22,8 +22,8 @@ def tokenize(url: str, model: str, messages: Sequence[Mapping[str, Any]], *, gen
 def logprobs(url: str, model: str, ids: Sequence[int]) -> list[float]:
     """Natural log-probability of ids[1:], each given those before it."""
     body = {"model": model, "prompt": list(ids), "max_tokens": 0, "echo": True, "logprobs": 1}
-    found = ask(url, "/v1/completions", body)["choices"][0]["logprobs"]["token_logprobs"]
-    return [float(value) for value in found[1 : len(ids)]]
+    values = ask(url, "/v1/completions", body)["choices"][0]["logprobs"]["token_logprobs"]
+    return [float(value) for value in values[1 : len(ids)]]
 
 
 def raw_scores(url: str, model: str, rows: Sequence[Sequence[int]]) -> list[float]:

@@ -45,8 +45,8 @@ def check(checkpoint: Checkpoint, url: str, dtype: str) -> None:
     rows = probe.get("ids") or []
     if checkpoint.manifest.kind == "reward":
         if rows:
-            found = client.raw_scores(url, checkpoint.id, rows)
-            _compare(checkpoint, "rewards", found, probe["rewards"], reward_tolerance)
+            actual = client.raw_scores(url, checkpoint.id, rows)
+            _compare(checkpoint, "rewards", actual, probe["rewards"], reward_tolerance)
         return
     for ids, expected in zip(rows, probe.get("logprobs") or [], strict=True):
         _compare(checkpoint, "log-probabilities", client.logprobs(url, checkpoint.id, ids), expected, logprob_tolerance)
@@ -69,10 +69,10 @@ def _check_tokens(checkpoint: Checkpoint, url: str) -> None:
             )
 
 
-def _compare(checkpoint: Checkpoint, what: str, found: list[float], expected: list[Any], tolerance: float) -> None:
-    if len(found) != len(expected):
-        raise UserError(f"the engine of {checkpoint.id} gave {len(found)} {what} for a probe of {len(expected)}")
-    worst = max((abs(a - float(b)) for a, b in zip(found, expected, strict=True)), default=0.0)
+def _compare(checkpoint: Checkpoint, what: str, actual: list[float], expected: list[Any], tolerance: float) -> None:
+    if len(actual) != len(expected):
+        raise UserError(f"the engine of {checkpoint.id} gave {len(actual)} {what} for a probe of {len(expected)}")
+    worst = max((abs(a - float(b)) for a, b in zip(actual, expected, strict=True)), default=0.0)
     if not worst <= tolerance:
         raise UserError(
             f"the engine of {checkpoint.id} does not reproduce its probe: {what} differ by up to {worst:.2g} "

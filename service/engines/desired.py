@@ -1,4 +1,4 @@
-"""Checkpoints that were asked for over HTTP: rows of the endpoint table in the state `wanted`."""
+"""Engines requested over HTTP: rows of the endpoint table in the state `wanted`."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from sqlalchemy.orm import Session
 
 from service.store.models import Engine, new_id
 
-WANTED = "wanted"
+REQUESTED = "wanted"
 
 
-def want(session: Session, checkpoint: str) -> None:
-    """Ask for an engine of a checkpoint; asking twice is asking once."""
-    if checkpoint not in listed(session):
-        row = Engine(id=new_id(), checkpoint=checkpoint, kind="", url="", state=WANTED, supervisor="", manifest={})
+def request(session: Session, checkpoint: str) -> None:
+    """Ask for an engine of a checkpoint; asking again changes nothing."""
+    if checkpoint not in requested(session):
+        row = Engine(id=new_id(), checkpoint=checkpoint, kind="", url="", state=REQUESTED, supervisor="", manifest={})
         session.add(row)
         session.flush()
 
 
-def unwant(session: Session, checkpoint: str) -> bool:
-    """Take it back. Returns whether it had been asked for."""
-    gone = session.execute(delete(Engine).where(Engine.state == WANTED, Engine.checkpoint == checkpoint))
-    assert isinstance(gone, CursorResult)
-    return bool(gone.rowcount)
+def withdraw(session: Session, checkpoint: str) -> bool:
+    """Withdraw the request for an engine of a checkpoint. Returns whether there was one."""
+    result = session.execute(delete(Engine).where(Engine.state == REQUESTED, Engine.checkpoint == checkpoint))
+    assert isinstance(result, CursorResult)
+    return bool(result.rowcount)
 
 
-def listed(session: Session) -> list[str]:
-    """What is asked for, in order."""
-    return list(session.scalars(select(Engine.checkpoint).where(Engine.state == WANTED).order_by(Engine.started)))
+def requested(session: Session) -> list[str]:
+    """Checkpoints with a requested engine, in the order of the requests."""
+    return list(session.scalars(select(Engine.checkpoint).where(Engine.state == REQUESTED).order_by(Engine.started)))

@@ -63,7 +63,7 @@ class Slot:
     began: float = field(default_factory=time.monotonic)
     failures: int = 0
     retry_at: float = 0.0
-    hopeless: bool = False
+    permanent_failure: bool = False
     leaving: bool = False
 
 
@@ -80,7 +80,7 @@ class Supervisor:
         self.console = console or Console(stderr=True)
         self.remote = {resolve(name, settings.checkpoints).id: url.rstrip("/") for name, url in remote.items()}
         # Folders given by path may lie outside the store: remember where.
-        self.given = {c.id: c for c in (resolve(name, settings.checkpoints) for name in serve)}
+        self.served = {c.id: c for c in (resolve(name, settings.checkpoints) for name in serve)}
         self.slots: dict[str, Slot] = {}
         self.stop = threading.Event()
         # Starting is bound by the processor: more at once would only make all of them late.
@@ -96,7 +96,7 @@ class Supervisor:
                     try:
                         self.tick()
                     except SQLAlchemyError as error:
-                        # The engines go on serving; the table is written again when the database is back.
+                        # The engines keep serving; the table is written again when the database is back.
                         self._say(f"the store does not answer, trying again: {error}")
                     status.update(self._headline())
                     if not any(slot.work for slot in self.slots.values()):
@@ -108,21 +108,22 @@ class Supervisor:
             self._end()
 
     def tick(self) -> None:
-        """One look at what is wanted and at what runs."""
-        wanted = self._wanted()
-        for checkpoint in wanted:
+        """Compare what is to be served with what runs, and act on the difference."""
+        checkpoints = self._checkpoints_to_serve()
+        for checkpoint in checkpoints:
             if checkpoint not in self.slots:
                 self.slots[checkpoint] = Slot(checkpoint)
-        self._plan(wanted)
+        self._plan(checkpoints)
         for slot in list(self.slots.values()):
-            self._collect(slot)
-            if slot.id not in wanted:
-                self._leave(slot)
+            self._poll(slot)
+            if slot.id not in checkpoints:
+                self._retire(slot)
             elif not slot.leaving:
-                self._care(slot)
+                self._reconcile(slot)
         self._write()
 
-    def _wanted(self) -> list[str]:
+    def _checkpoints_to_serve(self) -> list[str]:
+        """Those named on the command line, requested, or behind an alias, each once."""
         with self.store.session() as session:
             ready = set(
                 session.scalars(
@@ -131,17 +132,17 @@ class Supervisor:
                     )
                 )
             )
-            names = [*self.given, *self.remote, *desired.listed(session)]
+            names = [*self.served, *self.remote, *desired.requested(session)]
             for alias in session.scalars(select(Alias)):
                 names.append(alias.checkpoint)
                 if alias.checkpoint not in ready:
                     names += [c for c in previous_targets(session, alias.name) if c in ready][:1]
         return list(dict.fromkeys(names))
 
-    def _plan(self, wanted: Sequence[str]) -> None:
+    def _plan(self, to_serve: Sequence[str]) -> None:
         """Plan all engines together that are about to start and have no plan yet. Where memory does not hold them, the
         first ones are planned and the last ones fail, to be tried again when others have left."""
-        owned = [slot for slot in self.slots.values() if slot.id in wanted and slot.id not in self.remote]
+        owned = [slot for slot in self.slots.values() if slot.id in to_serve and slot.id not in self.remote]
         new = [slot for slot in owned if slot.plan is None and slot.work is None and self._due(slot)]
         checkpoints = {}
         for slot in new:
@@ -170,15 +171,15 @@ class Supervisor:
 
     def _due(self, slot: Slot) -> bool:
         """Whether it is time for a start."""
-        waits = slot.state == "failed" and not slot.hopeless and time.monotonic() >= slot.retry_at
+        waits = slot.state == "failed" and not slot.permanent_failure and time.monotonic() >= slot.retry_at
         return (slot.state == "starting" or waits) and not slot.leaving
 
     def _checkpoint(self, name: str) -> Checkpoint:
-        return self.given.get(name) or resolve(name, self.settings.checkpoints)
+        return self.served.get(name) or resolve(name, self.settings.checkpoints)
 
-    def _care(self, slot: Slot) -> None:
+    def _reconcile(self, slot: Slot) -> None:
         """Start what should run, and start it again when it died."""
-        if slot.work is not None or slot.hopeless:
+        if slot.work is not None or slot.permanent_failure:
             return
         if slot.state == "ready" and slot.engine and not slot.engine.alive():
             if time.monotonic() - slot.began > STEADY_SECONDS:
@@ -212,7 +213,7 @@ class Supervisor:
             slot.engine.stop()
             raise
 
-    def _leave(self, slot: Slot) -> None:
+    def _retire(self, slot: Slot) -> None:
         """No longer wanted: let it finish, then end it."""
         if slot.leaving:
             return
@@ -234,7 +235,7 @@ class Supervisor:
                 slot.engine.drain(slot.engine.running, self.settings.drain_seconds)
             slot.engine.stop()
 
-    def _collect(self, slot: Slot) -> None:
+    def _poll(self, slot: Slot) -> None:
         """Take in how a start or stop ended."""
         if slot.work is None or not slot.work.done():
             return
@@ -253,11 +254,11 @@ class Supervisor:
 
     def _fail(self, slot: Slot, error: BaseException) -> None:
         slot.state, slot.detail = "failed", " ".join(str(error).split()) or type(error).__name__
-        slot.hopeless = isinstance(error, NotConform)
+        slot.permanent_failure = isinstance(error, NotConform)
         wait = BACKOFF_SECONDS[min(slot.failures, len(BACKOFF_SECONDS) - 1)]
         slot.failures += 1
         slot.retry_at = time.monotonic() + wait
-        after = "it stays down" if slot.hopeless else f"trying again in {wait} s"
+        after = "it stays down" if slot.permanent_failure else f"trying again in {wait} s"
         self._say(f"engine {slot.id} failed, {after}: {slot.detail}")
 
     def _drop(self, slot: Slot) -> None:
@@ -285,7 +286,7 @@ class Supervisor:
         """Delete rows of supervisors that are gone."""
         with self.store.session() as session:
             gone = models.Engine.heartbeat < now() - STALE
-            session.execute(delete(models.Engine).where(gone, models.Engine.state != desired.WANTED))
+            session.execute(delete(models.Engine).where(gone, models.Engine.state != desired.REQUESTED))
 
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -73,7 +73,7 @@ def import_rows(session: Session, rows: Iterable[object], *, correct: bool = Fal
             with `id`, `user` (pseudonym of who wrote it), `use_case`, `mode`, `spec`. Without an `id` the prompt gets
             the hash of its messages.
         correct: replace stored prompts by rows of the same id with another text. A prompt that was given to labelers
-            stays as they saw it, is given to nobody any more, and its correction gets an id of its own.
+            stays as they saw it, is retired, and its correction gets an id of its own.
     """
     report = ImportReport()
     _store(session, _usable(rows, report), report, correct)

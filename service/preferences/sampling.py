@@ -34,12 +34,12 @@ def policies(endpoints: Endpoints, names: Sequence[str]) -> list[Endpoint]:
         ApiError: 503 when nothing is set, or an engine is not ready; 404 for an unknown checkpoint.
     """
     view = endpoints.view
-    wanted = [name for name in names if name in view.aliases or "/" not in name]
-    if not wanted:
+    usable = [name for name in names if name in view.aliases or "/" not in name]
+    if not usable:
         message = f"no policy to compare yet: promote a checkpoint to {names[0] if names else 'policy/production'}"
         raise ApiError(503, message, code="no_policy", headers={"Retry-After": "5"})
-    found = [endpoints.find(name, "policy") for name in wanted]
-    return list({endpoint.checkpoint: endpoint for endpoint in found}.values())
+    ready_endpoints = [endpoints.find(name, "policy") for name in usable]
+    return list({endpoint.checkpoint: endpoint for endpoint in ready_endpoints}.values())
 
 
 def allocate(checkpoints: int, k: int, rng: random.Random) -> tuple[list[int], float]:
@@ -56,7 +56,7 @@ def allocate(checkpoints: int, k: int, rng: random.Random) -> tuple[list[int], f
 async def sample(
     http: aiohttp.ClientSession,
     endpoints: Endpoints,
-    chosen: Sequence[Endpoint],
+    policies: Sequence[Endpoint],
     messages: Sequence[Mapping[str, Any]],
     k: int,
     temperature: float,
@@ -82,19 +82,21 @@ async def sample(
         except UnusablePrompt as refusal:
             return refusal
 
-    able = list(chosen)
+    able = list(policies)
     while True:
         counts, propensity = allocate(len(able), k, random.SystemRandom())
-        asked = [(endpoint, n) for endpoint, n in zip(able, counts, strict=True) if n]
-        groups = await asyncio.gather(*(ask(endpoint, n) for endpoint, n in asked))
-        refusals = {e.checkpoint: g for (e, _), g in zip(asked, groups, strict=True) if isinstance(g, UnusablePrompt)}
+        requests = [(endpoint, n) for endpoint, n in zip(able, counts, strict=True) if n]
+        groups = await asyncio.gather(*(ask(endpoint, n) for endpoint, n in requests))
+        refusals = {
+            e.checkpoint: g for (e, _), g in zip(requests, groups, strict=True) if isinstance(g, UnusablePrompt)
+        }
         if not refusals:
             break
         able = [endpoint for endpoint in able if endpoint.checkpoint not in refusals]
         if not able:
             raise next(iter(refusals.values()))
     responses = [response for group in groups if isinstance(group, list) for response in group]
-    writers = [endpoint for endpoint, n in asked for _ in range(n)]
+    writers = [endpoint for endpoint, n in requests for _ in range(n)]
     repeated = [i for i, r in enumerate(responses) if r.text in {earlier.text for earlier in responses[:i]}]
     if repeated and temperature > 0:
         again = await asyncio.gather(*(ask(writers[i], 1) for i in repeated))

@@ -21,7 +21,7 @@ from training.artifacts.comparisons import Comparison, pairs_of
 LEVEL = 0.95
 DRAWS = 1000
 STRENGTH_DRAWS = 200
-FEW = 20  # below this many pairs a bootstrap is too narrow: the exact binomial interval is given
+MIN_BOOTSTRAP_N = 20  # below this many pairs a bootstrap is too narrow: the exact binomial interval is given
 Array = np.ndarray
 
 
@@ -150,9 +150,9 @@ def duel(votes: Votes, i: int, j: int, rng: np.random.Generator) -> Duel:
     """Checkpoint `i` against `j`, whichever was shown first."""
     straight = (votes.first == i) & (votes.second == j)
     swapped = (votes.first == j) & (votes.second == i)
-    chosen = straight | swapped
-    outcome = np.where(straight, votes.outcome, 1 - votes.outcome)[chosen]
-    rate = mean_estimate(outcome, [votes.labeler[chosen], votes.prompt[chosen]], rng)
+    both = straight | swapped
+    outcome = np.where(straight, votes.outcome, 1 - votes.outcome)[both]
+    rate = mean_estimate(outcome, [votes.labeler[both], votes.prompt[both]], rng)
     wins, ties = int((outcome == 1).sum()), int((outcome == 0.5).sum())
     return Duel(votes.names[i], votes.names[j], wins, ties, len(outcome) - wins - ties, rate)
 
@@ -171,7 +171,7 @@ def mean_estimate(values: Array, clusters: Sequence[Array], rng: np.random.Gener
     if n == 0:
         return Estimate(None, None, None, 0)
     mean = float(values.mean())
-    if n < FEW or bool((values == values[0]).all()):
+    if n < MIN_BOOTSTRAP_N or bool((values == values[0]).all()):
         units = max(len(np.unique(cluster)) for cluster in clusters)
         return Estimate(mean, *_exact_interval(mean, units), n)
     means = []
@@ -197,11 +197,11 @@ def strengths(votes: Votes, rng: np.random.Generator, draws: int = STRENGTH_DRAW
     point = fit(np.ones(len(cells)))
     fits = np.array([fit(weights) for weights in _weights([votes.labeler, votes.prompt], rng, draws) if weights.any()])
     low, high = np.quantile(fits, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    found = [
+    strengths = [
         Strength(name, Estimate(float(point[i]), float(low[i]), float(high[i]), _involved(votes, i)))
         for i, name in enumerate(votes.names)
     ]
-    return tuple(sorted(found, key=lambda strength: -(strength.log_odds.value or 0.0)))
+    return tuple(sorted(strengths, key=lambda strength: -(strength.log_odds.value or 0.0)))
 
 
 def fit_davidson(counts: Array, prior: float = 0.1) -> tuple[Array, float, float]:

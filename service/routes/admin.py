@@ -29,8 +29,8 @@ def engines(request: Request, caller: Admin) -> dict[str, Any]:
     with request.app.state.store.session() as session:
         rows = session.scalars(select(Engine).order_by(Engine.started)).all()
         return {
-            "data": [_engine(row) for row in rows if row.state != desired.WANTED],
-            "wanted": desired.listed(session),
+            "data": [_engine(row) for row in rows if row.state != desired.REQUESTED],
+            "wanted": desired.requested(session),
         }
 
 
@@ -39,9 +39,9 @@ def want_engine(request: Request, body: WantEngine, caller: Admin) -> dict[str, 
     """Ask the supervisors to serve a checkpoint; follow its state by `GET /admin/engines`."""
     with request.app.state.store.session() as session:
         _known_kind(request, session, body.checkpoint)
-        desired.want(session, body.checkpoint)
+        desired.request(session, body.checkpoint)
         _audit(session, caller, "want_engine", body.checkpoint)
-    return {"checkpoint": body.checkpoint, "state": desired.WANTED}
+    return {"checkpoint": body.checkpoint, "state": desired.REQUESTED}
 
 
 @router.delete("/engines/{checkpoint}", status_code=202)
@@ -51,7 +51,7 @@ def unwant_engine(request: Request, checkpoint: str, caller: Admin) -> dict[str,
     The engine ends unless an alias or the supervisor's own list names the checkpoint.
     """
     with request.app.state.store.session() as session:
-        if not desired.unwant(session, checkpoint):
+        if not desired.withdraw(session, checkpoint):
             raise ApiError(404, f"nobody asked for an engine of {checkpoint}", code="not_found")
         _audit(session, caller, "unwant_engine", checkpoint)
     return {"checkpoint": checkpoint, "state": "unwanted"}

@@ -15,13 +15,13 @@ from service.auth import open_to_all
 from service.endpoints import Endpoint
 
 router = APIRouter(dependencies=[Depends(open_to_all)])
-KEPT_SECONDS = 3.0
+READINESS_SECONDS = 3.0
 PROBE = aiohttp.ClientTimeout(total=10)
 
 
 @router.get("/health/live")
 async def live() -> dict[str, str]:
-    """The gateway's own loop turns."""
+    """The process is alive and its event loop responds."""
     return {"status": "ok"}
 
 
@@ -29,11 +29,11 @@ async def live() -> dict[str, str]:
 async def ready(request: Request) -> Response:
     """200 when every production alias answers a real token or score (without such aliases: every ready engine)."""
     state = request.app.state
-    kept = getattr(state, "readiness", None)
-    if kept is None or time.monotonic() - kept[0] > KEPT_SECONDS:
-        kept = (time.monotonic(), await _probe_all(request))
-        state.readiness = kept
-    problems = kept[1]
+    readiness = getattr(state, "readiness", None)
+    if readiness is None or time.monotonic() - readiness[0] > READINESS_SECONDS:
+        readiness = (time.monotonic(), await _probe_all(request))
+        state.readiness = readiness
+    problems = readiness[1]
     status = "ready" if not problems else "not ready"
     return JSONResponse({"status": status, "problems": problems}, 503 if problems else 200)
 
@@ -47,8 +47,8 @@ async def prometheus() -> Response:
 async def _probe_all(request: Request) -> dict[str, str]:
     """Problem by model name; empty when all is well."""
     view = request.app.state.endpoints.view
-    wanted = {name: target for name, target in view.wanted.items() if name.endswith("/production")}
-    names = wanted or {checkpoint: checkpoint for checkpoint in view.ready}
+    targets = {name: target for name, target in view.targets.items() if name.endswith("/production")}
+    names = targets or {checkpoint: checkpoint for checkpoint in view.ready}
     if not names:
         return {"engines": "none is ready"}
     problems = {}

@@ -22,7 +22,7 @@ from service.auth import Caller, require
 from service.endpoints import Endpoint
 from service.errors import ApiError
 from service.messages import for_engine
-from training.artifacts.conversations import is_broken
+from training.artifacts.text import is_broken
 
 router = APIRouter()
 

@@ -27,13 +27,13 @@ BATCH = 256  # conversations in one request to the engine
 @router.post("/score", response_model_exclude_none=True)
 @router.post("/v1/score", response_model_exclude_none=True)
 async def score(
-    request: Request, wanted: ScoreRequest, caller: Annotated[Caller, Depends(require("score"))]
+    request: Request, body: ScoreRequest, caller: Annotated[Caller, Depends(require("score"))]
 ) -> ScoreAnswer:
     """Score each response as the assistant's finished turn. A response that cannot be scored has an `error` instead."""
     state = request.app.state
-    endpoint: Endpoint = state.endpoints.find(wanted.model, "reward")
+    endpoint: Endpoint = state.endpoints.find(body.model, "reward")
     request.state.model = endpoint.checkpoint
-    conversations = _conversations(wanted)
+    conversations = _conversations(body)
     if len(conversations) > state.settings.max_responses:
         limit = state.settings.max_responses
         raise ApiError(400, f"more than {limit} responses: send fewer at a time", param="responses")
@@ -59,7 +59,7 @@ async def raw_scores(http: aiohttp.ClientSession, endpoint: Endpoint, ids: list[
     Raises:
         ApiError: the engine refused or is down.
     """
-    found: list[float] = []
+    scores: list[float] = []
     for start in range(0, len(ids), BATCH):
         rows = [scored_part(row, endpoint.pad_id) for row in ids[start : start + BATCH]]
         body = {"model": endpoint.checkpoint, "input": rows, "use_activation": False}
@@ -72,15 +72,15 @@ async def raw_scores(http: aiohttp.ClientSession, endpoint: Endpoint, ids: list[
         if answer.status != 200:
             raise upstream_error(answer.status, content, endpoint.checkpoint)
         results = sorted(json.loads(content)["data"], key=lambda row: row["index"])
-        found += [float(row["probs"][0]) for row in results]
-    return found
+        scores += [float(row["probs"][0]) for row in results]
+    return scores
 
 
-def _conversations(wanted: ScoreRequest) -> list[list[dict[str, Any]]]:
-    if wanted.conversations is not None:
-        return [[turn.model_dump() for turn in turns] for turns in wanted.conversations]
-    prompt = [turn.model_dump() for turn in wanted.messages or []]
-    return [[*prompt, {"role": "assistant", "content": text}] for text in wanted.responses or []]
+def _conversations(body: ScoreRequest) -> list[list[dict[str, Any]]]:
+    if body.conversations is not None:
+        return [[turn.model_dump() for turn in turns] for turns in body.conversations]
+    prompt = [turn.model_dump() for turn in body.messages or []]
+    return [[*prompt, {"role": "assistant", "content": text}] for text in body.responses or []]
 
 
 def _render_all(endpoint: Endpoint, conversations: list[list[dict[str, Any]]]) -> list[list[int] | dict[str, Any]]:

@@ -35,7 +35,7 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Wanted(Body):
+class TaskRequest(Body):
     """Which kind of task. `resume` gives the oldest open one first, as after a reload of the page."""
 
     kind: Literal["compare", "rank"] = "compare"
@@ -56,7 +56,7 @@ class Token(Body):
     token: StrictStr
 
 
-class Given(Token):
+class JudgementBody(Token):
     """A judgement by position on screen; see `answers.Judgement`."""
 
     ranks: list[StrictInt] | None = Field(None, max_length=tasks.MAX_K)
@@ -68,16 +68,16 @@ class Given(Token):
 
 
 @router.post("/next")
-async def next_task(wanted: Wanted, request: Request, labeler: Labeler) -> dict[str, Any]:
+async def next_task(body: TaskRequest, request: Request, labeler: Labeler) -> dict[str, Any]:
     """The labeler's next task on a stored prompt; `task` is null when there is none left.
 
     Two identical responses are never shown: a task on the others has fewer, and a prompt without two different ones is
     passed over and counted in `identical`. A prompt that no policy can take is retired.
     """
     state = request.app.state
-    tasks.check_kind(wanted.kind, wanted.k)
-    if wanted.resume:
-        resumed = await asyncio.to_thread(_resume, state, labeler, wanted)
+    tasks.check_kind(body.kind, body.k)
+    if body.resume:
+        resumed = await asyncio.to_thread(_resume, state, labeler, body)
         if resumed is not None:
             return resumed | {"identical": 0}
     writers = policies(state.endpoints, state.settings.collect_policies)
@@ -85,23 +85,23 @@ async def next_task(wanted: Wanted, request: Request, labeler: Labeler) -> dict[
     refused: dict[str, UnusablePrompt] = {}
     identical = 0
     for _ in range(TRIES):
-        plan = await asyncio.to_thread(_choose, state, labeler, wanted, checkpoints, refused)
+        plan = await asyncio.to_thread(_choose, state, labeler, body, checkpoints, refused)
         if isinstance(plan, dict):
             await asyncio.to_thread(_retire, state, refused)
             return plan | {"identical": identical}
         try:
-            responses, propensity = await _sample(state, writers, plan.messages, wanted.k)
+            responses, propensity = await _sample(state, writers, plan.messages, body.k)
         except UnusablePrompt as error:
             refused[plan.id] = error
             continue
         await asyncio.to_thread(_retire, state, refused)  # another prompt was taken: the fault is theirs
         refused = {}
         try:
-            given = await asyncio.to_thread(_give, state, labeler, wanted, plan, responses, propensity)
+            opened = await asyncio.to_thread(_give, state, labeler, body, plan, responses, propensity)
         except IntegrityError:
             continue  # the same labeler asked twice at once and got this prompt both times
-        if given is not None:
-            return given | {"identical": identical}
+        if opened is not None:
+            return opened | {"identical": identical}
         identical += 1
     if refused:
         reason = next(iter(refused.values())).message
@@ -138,14 +138,14 @@ async def typed_task(typed: Typed, request: Request, labeler: Labeler) -> dict[s
 
 
 @router.post("/{task_id}/answer")
-async def answer_task(task_id: str, given: Given, request: Request, labeler: Labeler) -> dict[str, Any]:
+async def answer_task(task_id: str, body: JudgementBody, request: Request, labeler: Labeler) -> dict[str, Any]:
     """Store what the labeler said, then name the checkpoints."""
     state = request.app.state
-    judgement = Judgement(**given.model_dump(exclude={"token"}))
+    judgement = Judgement(**body.model_dump(exclude={"token"}))
 
     def store() -> dict[str, Any]:
         with state.store.session() as session:
-            row = answers.answer(session, task_id, labeler.labeler_id, given.token, judgement)
+            row = answers.answer(session, task_id, labeler.labeler_id, body.token, judgement)
             task = tasks.own_task(session, task_id, labeler.labeler_id)
             return {
                 "answer": {"id": row.id, "task": task.id, "created": row.created.isoformat()},
@@ -170,37 +170,37 @@ async def undo_task(task_id: str, request: Request, labeler: Labeler) -> dict[st
 
 
 @router.post("/{task_id}/skip")
-async def skip_task(task_id: str, given: Token, request: Request, labeler: Labeler) -> dict[str, Any]:
+async def skip_task(task_id: str, body: Token, request: Request, labeler: Labeler) -> dict[str, Any]:
     """Close a task without an answer. The labeler does not get its prompt again."""
     state = request.app.state
 
     def skip() -> dict[str, Any]:
         with state.store.session() as session:
-            task = answers.skip(session, task_id, labeler.labeler_id, given.token)
+            task = answers.skip(session, task_id, labeler.labeler_id, body.token)
             return {"skipped": task.id, "progress": _progress(session, labeler)}
 
     return await asyncio.to_thread(skip)
 
 
-def _resume(state: State, labeler: SignedIn, wanted: Wanted) -> dict[str, Any] | None:
+def _resume(state: State, labeler: SignedIn, body: TaskRequest) -> dict[str, Any] | None:
     with state.store.session() as session:
-        found = tasks.resume(session, labeler.labeler_id, wanted.kind, wanted.k, state.settings.task_minutes)
-        return None if found is None else _shown(session, labeler, *found)
+        task_and_token = tasks.resume(session, labeler.labeler_id, body.kind, body.k, state.settings.task_minutes)
+        return None if task_and_token is None else _shown(session, labeler, *task_and_token)
 
 
 def _choose(
-    state: State, labeler: SignedIn, wanted: Wanted, checkpoints: set[str], refused: Collection[str]
+    state: State, labeler: SignedIn, body: TaskRequest, checkpoints: set[str], refused: Collection[str]
 ) -> Prompt | dict[str, Any]:
     """A prompt to sample responses for, or the finished answer: a repeated set of responses, or nothing left."""
     with state.store.session() as session:
         tasks.expire_stale(session, labeler.labeler_id)
         if random.random() < state.settings.collect_overlap:
-            earlier = tasks.choose_repeat(session, labeler.labeler_id, wanted.kind, wanted.k, checkpoints)
+            earlier = tasks.choose_repeat(session, labeler.labeler_id, body.kind, body.k, checkpoints)
             if earlier is not None:
                 responses = [Response(r.text, r.checkpoint, r.sampling, r.finish_reason) for r in earlier.responses]
                 try:
                     with session.begin_nested():
-                        return _open(session, state, labeler, wanted, earlier.prompt, responses, earlier.propensity)
+                        return _open(session, state, labeler, body, earlier.prompt, responses, earlier.propensity)
                 except IntegrityError:
                     pass  # the same labeler asked twice at once
         prompt = tasks.choose_prompt(session, labeler.labeler_id, refused)
@@ -217,21 +217,21 @@ async def _sample(
 
 
 def _give(
-    state: State, labeler: SignedIn, wanted: Wanted, prompt: Prompt, responses: list[Response], propensity: float
+    state: State, labeler: SignedIn, body: TaskRequest, prompt: Prompt, responses: list[Response], propensity: float
 ) -> dict[str, Any] | None:
     """The task as it is shown; None where all responses read alike, which is stored and counted."""
     different = distinct(responses)
     with state.store.session() as session:
         if len(different) >= 2:
-            return _open(session, state, labeler, wanted, prompt, different, propensity)
-        _store(session, state, labeler, wanted, prompt, responses, propensity, "identical")
+            return _open(session, state, labeler, body, prompt, different, propensity)
+        _store(session, state, labeler, body, prompt, responses, propensity, "identical")
         metrics.identical.inc()
         return None
 
 
 def _retire(state: State, refused: Mapping[str, UnusablePrompt]) -> None:
     for prompt, error in refused.items():
-        log.warning("prompt %s is given to nobody any more: %s", prompt, error.message)
+        log.warning("prompt %s is retired: %s", prompt, error.message)
         with state.store.session() as session:
             tasks.retire(session, prompt, error.message)
 
@@ -240,19 +240,19 @@ def _open(
     session: Session,
     state: State,
     labeler: SignedIn,
-    wanted: Wanted | Typed,
+    body: TaskRequest | Typed,
     prompt: Prompt,
     responses: list[Response],
     propensity: float | None,
 ) -> dict[str, Any]:
-    return _shown(session, labeler, *_store(session, state, labeler, wanted, prompt, responses, propensity, "open"))
+    return _shown(session, labeler, *_store(session, state, labeler, body, prompt, responses, propensity, "open"))
 
 
 def _store(
     session: Session,
     state: State,
     labeler: SignedIn,
-    wanted: Wanted | Typed,
+    body: TaskRequest | Typed,
     prompt: Prompt,
     responses: list[Response],
     propensity: float | None,
@@ -261,7 +261,7 @@ def _store(
     return tasks.open_task(
         session,
         labeler.labeler_id,
-        wanted.kind,
+        body.kind,
         prompt.id,
         responses,
         guideline=state.settings.guideline,
@@ -272,7 +272,7 @@ def _store(
 
 
 def _shown(session: Session, labeler: SignedIn, task: Task, token: str) -> dict[str, Any]:
-    """A task as the labeler sees it: texts by position, and nothing that tells who wrote them."""
+    """A task as the labeler sees it: texts by position, and nothing that reveals who wrote them."""
     return {
         "task": {
             "id": task.id,

@@ -35,7 +35,7 @@ class Store:
             parsed = sa.make_url(url)
         except ArgumentError:
             raise UserError(
-                f"{url!r} is no database URL: use sqlite:///FILE or postgresql+psycopg://HOST/NAME"
+                f"{url!r} is not a database URL: use sqlite:///FILE or postgresql+psycopg://HOST/NAME"
             ) from None
         if parsed.drivername in {"postgres", "postgresql"}:
             parsed = parsed.set(drivername="postgresql+psycopg")

@@ -291,8 +291,8 @@ def render_now(tokenizer: Any) -> Any:
 def render_before(tokenizer: Any) -> Any:
     from collections import Counter
 
-    from training import reward, sft  # type: ignore[attr-defined]  # of the earlier commit
-    from training.data import comparisons, demonstrations  # type: ignore[attr-defined]  # of the earlier commit
+    from training import reward, sft  # of the earlier commit
+    from training.data import comparisons, demonstrations  # of the earlier commit
 
     def render(kind: str, path: Path, home: Path) -> dict[str, Any]:
         skipped: Counter[str] = Counter()

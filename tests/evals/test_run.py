@@ -197,7 +197,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running,
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from tests.support.checkpoints import tokenizer
+    from tests.support.tiny_models import tokenizer
 
     home = tmp_path_factory.mktemp("foreign")
     tok = tokenizer()
@@ -241,7 +241,7 @@ def test_real_hellaswag_and_winogrande_on_a_foreign_model(foreign: tuple[Running
     # A random model spreads its probability evenly.
     import math
 
-    from tests.support.checkpoints import tokenizer
+    from tests.support.tiny_models import tokenizer
 
     assert result["metrics"]["tax.heldout.loss"]["value"] == pytest.approx(math.log(len(tokenizer())), rel=0.05)
     table = json.loads((tmp_path / "out" / "table.json").read_text())

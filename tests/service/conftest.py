@@ -138,7 +138,7 @@ def add_engine(local_store: Store) -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def arena(gateway: Running, tiny_store: Path) -> Iterator[Running]:
     """The gateway with a second policy as policy/candidate, so that people compare two checkpoints."""
-    from tests.support.checkpoints import publish_tiny
+    from tests.support.tiny_models import publish_tiny
 
     candidate = publish_tiny(tiny_store, seed=5).id
     with gateway.client() as admin:

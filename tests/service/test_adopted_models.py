@@ -9,8 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from tests.support import architectures
-from tests.support import checkpoints as tiny
+from tests.support import architectures, tiny_models
 from tests.support.live_service import running_service
 from training.artifacts.rendering import Renderer
 from training.stages.adopt import Config, adopt
@@ -22,7 +21,7 @@ LABEL_WEIGHTS = (0.5, -2.0, 1.25)
 def test_a_reward_model_of_several_labels_whose_padding_ends_turns(tmp_path: Path) -> None:
     """`/score` gives the weighted sum of the labels' logits, read where the model's own forward reads them: before the
     end of the turn, which its padding token is."""
-    tokenizer = tiny.tokenizer()
+    tokenizer = tiny_models.tokenizer()
     folder = architectures.save(
         tmp_path / "labels",
         "llama",
@@ -37,7 +36,7 @@ def test_a_reward_model_of_several_labels_whose_padding_ends_turns(tmp_path: Pat
     assert adopted.manifest.pad_id == tokenizer.eos_token_id
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
     prompt = [{"role": "user", "content": "how is the water"}]
-    answers = tiny.sentences(12, seed=3)
+    answers = tiny_models.sentences(12, seed=3)
     conversations = [[*prompt, {"role": "assistant", "content": text}] for text in answers]
     rows = [row.ids for row in Renderer(tokenizer).render(conversations)]
     assert all(row[-1] == tokenizer.eos_token_id for row in rows)

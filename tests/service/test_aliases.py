@@ -54,7 +54,7 @@ def test_rollbacks_go_back_step_by_step(store: Store) -> None:
 @pytest.mark.unit
 @pytest.mark.parametrize("name", ["production", "policy/", "policy/A", "judge/x", "policy/../x", "policy/a/b"])
 def test_names_of_aliases(name: str) -> None:
-    with pytest.raises(UserError, match="is no alias"):
+    with pytest.raises(UserError, match="is not an alias"):
         aliases.check_name(name)
 
 
@@ -101,12 +101,12 @@ def test_replicas_share_the_load(store: Store) -> None:
     assert not +endpoints.running
 
 
-def test_wanted_engines(store: Store) -> None:
+def test_requested_engines(store: Store) -> None:
     with store.session() as session:
-        desired.want(session, "a")
-        desired.want(session, "a")
-        desired.want(session, "b")
-        assert desired.listed(session) == ["a", "b"]
-        assert desired.unwant(session, "a")
-        assert not desired.unwant(session, "a")
-        assert desired.listed(session) == ["b"]
+        desired.request(session, "a")
+        desired.request(session, "a")
+        desired.request(session, "b")
+        assert desired.requested(session) == ["a", "b"]
+        assert desired.withdraw(session, "a")
+        assert not desired.withdraw(session, "a")
+        assert desired.requested(session) == ["b"]

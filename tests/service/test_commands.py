@@ -85,7 +85,7 @@ def alias(home: Path) -> tuple[str, int]:
     "words, message",
     [
         (["promote", "policy/production", "sft-9"], "no checkpoint 'sft-9'"),
-        (["promote", "production", "sft-1"], "is no alias"),
+        (["promote", "production", "sft-1"], "is not an alias"),
         (["promote", "reward/production", "sft-1"], "is a policy model"),
         (["rollback", "policy/production"], "no earlier checkpoint"),
         (["keys", "add", "x", "--scopes", "everything"], "unknown scope 'everything'"),
@@ -98,7 +98,7 @@ def alias(home: Path) -> tuple[str, int]:
         (["serve", "--engine", "sft-1=http://127.0.0.1:9"], "--engine needs --with-engines"),
         (["engines", "--engine", "sft-1:9000"], "is not ID=URL"),
         (["engines", "--serve", "sft-9"], "no checkpoint 'sft-9'"),
-        (["keys", "list", "--database", "nonsense"], "is no database URL"),
+        (["keys", "list", "--database", "nonsense"], "is not a database URL"),
     ],
 )
 def test_mistakes_are_one_sentence(home: Path, words: list[str], message: str) -> None:

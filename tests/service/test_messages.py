@@ -109,7 +109,7 @@ def test_a_prompt_with_half_a_character_is_not_stored() -> None:
 @pytest.mark.parametrize("content", [HALF, "a <|end|> b", [{"type": "image_url"}]])
 def test_a_prompt_that_no_policy_may_see_is_unusable(content: Any) -> None:
     with pytest.raises(UnusablePrompt) as refused:
-        asyncio.run(sample(None, Endpoints(None), [endpoint()], [user(content)], 2, 1.0, 8))  # type: ignore[arg-type]
+        asyncio.run(sample(None, Endpoints(None), [endpoint()], [user(content)], 2, 1.0, 8))
     assert refused.value.status == 400
 
 

@@ -20,7 +20,7 @@ from transformers import (
     Qwen2Config,
 )
 
-from tests.support import checkpoints as tiny
+from tests.support import tiny_models
 
 SIZE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 GROUPED = {**SIZE, "num_key_value_heads": 1, "head_dim": 16}
@@ -41,7 +41,7 @@ def save(
     folder: Path, name: str, kind: str = "policy", dtype: torch.dtype = torch.float32, seed: int = 0, **settings: Any
 ) -> Path:
     """Save a random model of that architecture with the tiny tokenizer; `settings` go to its configuration."""
-    tokenizer = tiny.tokenizer()
+    tokenizer = tiny_models.tokenizer()
     cls, sizes = CONFIGS[name]
     ids = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     labels = {"num_labels": 1} if kind == "reward" else {}

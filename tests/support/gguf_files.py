@@ -11,7 +11,7 @@ from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType
 from gguf.quants import quantize
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tests.support import checkpoints as tiny
+from tests.support import tiny_models
 
 SIZES = {
     "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -28,7 +28,7 @@ NAMES = {
 
 def llama(tied: bool = True) -> LlamaForCausalLM:
     """A random Llama for the tiny tokenizer."""
-    tokenizer = tiny.tokenizer()
+    tokenizer = tiny_models.tokenizer()
     torch.manual_seed(0)
     ids = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     config = LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=tied, initializer_range=0.3, **SIZES, **ids)
@@ -37,7 +37,7 @@ def llama(tied: bool = True) -> LlamaForCausalLM:
 
 def write(file: Path, model: LlamaForCausalLM, kind: GGMLQuantizationType) -> Path:
     """Write the model with the tiny tokenizer; matrices as `kind`, norms in float32."""
-    config, tokenizer = model.config, tiny.tokenizer()
+    config, tokenizer = model.config, tiny_models.tokenizer()
     writer = GGUFWriter(file, "llama")
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -59,7 +59,7 @@ def write(file: Path, model: LlamaForCausalLM, kind: GGMLQuantizationType) -> Pa
     writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
     writer.add_eos_token_id(tokenizer.eos_token_id)
     writer.add_pad_token_id(tokenizer.pad_token_id)
-    writer.add_chat_template(tiny.TEMPLATE)
+    writer.add_chat_template(tiny_models.TEMPLATE)
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.checkpoints import CONTEXT
 from tests.support.families import FAMILIES, generation_eos, tokenizer_of
+from tests.support.tiny_models import CONTEXT
 from tests.support.toy_world import answer, question, turns, write_jsonl
 from training.artifacts import comparisons
 from training.artifacts.checkpoints import Checkpoint

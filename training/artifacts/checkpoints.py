@@ -134,8 +134,8 @@ def publish(
     then the folder is renamed into place, so a folder of the store is either whole or not there.
 
     Args:
-        stop_ids: ids that end an assistant turn, beside those that the chat template and the tokenizer tell; by
-            default those of the folder's generation_config.json, which a reward model has not.
+        stop_ids: ids that end an assistant turn, beside those of the chat template and the tokenizer; by
+            default those of the folder's generation_config.json, which a reward model does not have.
 
     Raises:
         UserError: no safetensors, or weights in a pickled format.
@@ -261,26 +261,6 @@ def resolve(reference: str | Path, store: Path) -> Checkpoint:
         return load(Path(name))
     known = ", ".join(c.id for c in every[-5:]) or "none yet"
     raise UserError(f"no checkpoint {name!r} in {store} (the newest there: {known})")
-
-
-def lineage(checkpoint: Checkpoint, store: Path) -> list[Manifest]:
-    """The checkpoint's manifest and those of its ancestors, nearest first. Ancestors not in the store are left out."""
-    seen: dict[str, Manifest] = {checkpoint.id: checkpoint.manifest}
-    queue = list(checkpoint.manifest.parents)
-    while queue:
-        name = queue.pop(0)
-        if name not in seen and (store / name / MANIFEST).is_file():
-            seen[name] = load(store / name).manifest
-            queue.extend(seen[name].parents)
-    return list(seen.values())
-
-
-def verify(checkpoint: Checkpoint) -> None:
-    """Raise `UserError` if a weight file differs from the hash in the manifest."""
-    for name, expected in checkpoint.manifest.weights.items():
-        file = checkpoint.path / name
-        if not file.is_file() or sha256_file(file) != expected:
-            raise UserError(f"{file} does not match its manifest: the checkpoint is damaged, restore or retrain it")
 
 
 def tokenizer_hash(folder: Path) -> str:

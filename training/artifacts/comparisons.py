@@ -1,4 +1,4 @@
-"""Comparisons of K responses to one prompt, as a person gave them, and their frozen files."""
+"""Comparisons of K responses to one prompt, as labelers gave them, and their frozen files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from training.artifacts.conversations import is_broken, text_of
+from training.artifacts.conversations import text_of
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
 from training.artifacts.loading import load
 from training.artifacts.skips import REASONS, Skip
+from training.artifacts.text import is_broken
 
 FORMAT = 1
 
@@ -56,7 +57,7 @@ class Comparison:
     Attributes:
         id: unique.
         messages: the conversation so far, ending with the user.
-        responses: in stored order; `shown` tells the order on screen.
+        responses: in stored order; `shown` has the order on screen.
         ranks: for each response, 1 = best; equal ranks are ties.
         derived: `ratings` where the reader of a data set made the ranks from ratings; None for ranks as given.
         pairs: (i, j, outcome) with outcome 1 when i is better, -1 when j is better, 0 for a tie.

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, Literal, NotRequired, TypedDict
 
 from training.artifacts.errors import UserError
+from training.artifacts.text import is_broken
 
 ROLES = ("system", "user", "assistant")
 TEXT_TYPES = ("text", "input_text", "output_text")  # of chat completions and of the Responses API
@@ -88,7 +89,7 @@ def _part_text(part: Any) -> str | None:
 
 
 def read_messages(messages: Any) -> list[Message] | Refusal:
-    """Messages as plain turns: role, text, and the weight where one is given."""
+    """Messages as plain turns: role, text, and the weight if the message has one."""
     if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
         return Refusal("malformed", "the conversation is empty: give at least one message")
     turns: list[Message] = []
@@ -112,22 +113,13 @@ def read_messages(messages: Any) -> list[Message] | Refusal:
 
 
 def _not_text(content: Any, number: int) -> Refusal:
-    """The refusal of a content that is no text: it names a part of another kind."""
+    """The refusal of a content that is not text: it names a part of another kind."""
     if isinstance(content, Sequence) and not isinstance(content, (str, bytes)):
         kinds = [part.get("type") for part in content if isinstance(part, Mapping)]
         other = next((kind for kind in kinds if isinstance(kind, str) and kind != "text"), None)
         if other is not None:
             return Refusal("not_text", f"a part of type {other!r}", number)
     return Refusal("malformed", "has no text: `content` must be a string or a list of text parts", number)
-
-
-def is_broken(text: str) -> bool:
-    """Whether a string holds a lone surrogate, which no encoding of Unicode can write."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 def check_messages(messages: Any) -> list[Message]:

@@ -1,4 +1,4 @@
-"""Rows of a source as typed records, with a count of what was left out and of the columns that nobody read."""
+"""Rows of a source as typed records, with a count of what was left out and of unread columns."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from training.artifacts.errors import UserError
 from training.artifacts.rows import open_source
 from training.artifacts.skips import UNKNOWN_COLUMNS, Skip
 
-__all__ = ["UNKNOWN_COLUMNS", "Loaded", "Reading", "Row", "TrackedRow", "load", "parse_mixture", "reasons_text"]
+__all__ = ["UNKNOWN_COLUMNS", "Loaded", "Reading", "Row", "TrackedRow", "load", "parse_mixture"]
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
 Regroup = Callable[[Iterator[Row | Skip]], Iterator[Row | Skip]]
-MOST_SHOWN = 8
+MOST_COLUMNS, MOST_REASONS = 8, 3  # to be named in an error
 ROWS_PER_ADVANCE = 500  # a bar moved for every row would take longer than the reading
 
 
@@ -30,7 +30,7 @@ class TrackedRow(Mapping[str, Any]):
 
     Attributes:
         number: position in the source, from 0, unusable rows counted.
-        keys_read: columns that were asked for. Copying the whole row asks for all of them.
+        keys_read: columns that were looked up. Copying the whole row looks up all of them.
     """
 
     __slots__ = ("_values", "keys_read", "number")
@@ -63,7 +63,7 @@ class TrackedRow(Mapping[str, Any]):
         return len(self._values)
 
     def unread(self) -> list[str]:
-        """Columns that hold a value and were not asked for."""
+        """Columns that hold a value and were not looked up."""
         return [name for name, value in self._values.items() if name not in self.keys_read and not _is_empty(value)]
 
 
@@ -76,7 +76,7 @@ class Loaded(Generic[T]):
         sha256: see `Source.sha256`.
         rows: rows read (after regrouping): used, left out, and passed over by `limit`.
         skipped: reason -> number of rows left out for it.
-        source: the path or hub id as it was given.
+        source: the path or hub id as the user wrote it.
         ignored: column -> number of used rows in which it held a value that nothing looked at.
     """
 
@@ -91,10 +91,6 @@ class Loaded(Generic[T]):
         """What a checkpoint's manifest keeps of its data: path, sha256, rows, and skipped rows by reason."""
         return {"path": self.source, "sha256": self.sha256, "rows": self.rows, "skipped": dict(self.skipped)}
 
-    def describe(self) -> str:
-        """One line: how many rows are used, what was left out for which reason, and the columns without use."""
-        return _describe(self.source, len(self.records), self.rows, self.skipped, self.ignored)
-
     def without(self, reason_of: Callable[[T], str | None]) -> Loaded[T]:
         """Leave out the records that `reason_of` gives a reason for, and count them.
 
@@ -108,7 +104,7 @@ class Loaded(Generic[T]):
         return rest
 
     def sample(self, limit: int | None, seed: int = 0) -> Loaded[T]:
-        """`limit` records drawn at random, in the source's order; all of them where there are no more or no limit."""
+        """`limit` records drawn at random, in the source's order; all where there are fewer, and without a limit."""
         if limit is None or limit >= len(self.records):
             return self
         positions = sorted(
@@ -128,7 +124,7 @@ class Reading(Generic[T]):
     The counts are complete once the pass is over; without a usable row it ends in a `UserError`.
 
     Attributes:
-        rows, used: rows read, and records given.
+        rows: rows read.
         skipped: reason -> number of rows left out for it.
         ignored: column -> number of used rows in which it held a value that nothing looked at.
     """
@@ -148,21 +144,21 @@ class Reading(Generic[T]):
             source: `PATH_OR_ID[:configuration][@split]`, see `open_source`.
             parse: makes a record of a row, or raises `Skip` with the reason.
             needs: the columns that this kind of data needs, for the error when no row has them.
-            regroup: makes one row per record where records are spread over rows, or several stand in one.
+            regroup: makes one row per record where records are spread over rows, or several share one.
             documents: read plain text as documents, {"text": ...}, rather than as lines, {"line": ...}.
 
         Raises:
             UserError: the source is missing or of an unknown format.
         """
         self.source = open_source(source, documents=documents)
-        self.rows = self.used = 0
+        self.rows = 0
         self.skipped: Counter[str] = Counter()
         self.ignored: Counter[str] = Counter()
         self._parse, self._needs, self._regroup = parse, needs, regroup
 
     def __iter__(self) -> Iterator[T]:
         for record, unread in self._pairs():
-            self._count(unread)
+            self.ignored.update(unread)
             yield record
 
     def sample(self, limit: int, seed: int) -> list[T]:
@@ -180,16 +176,8 @@ class Reading(Generic[T]):
                 reservoir[slot] = (position, record, unread)
         reservoir.sort(key=lambda entry: entry[0])
         for _, _, unread in reservoir:
-            self._count(unread)
+            self.ignored.update(unread)
         return [record for _, record, _ in reservoir]
-
-    def describe(self) -> str:
-        """One line: how many rows are used, what was left out for which reason, and the columns without use."""
-        return _describe(self.source.name, self.used, self.rows, self.skipped, self.ignored)
-
-    def _count(self, unread: Sequence[str]) -> None:
-        self.used += 1
-        self.ignored.update(unread)
 
     def _pairs(self) -> Iterator[tuple[T, list[str]]]:
         """Each record with the columns that its layout did not look at."""
@@ -205,13 +193,13 @@ class Reading(Generic[T]):
                     if isinstance(row, Skip):
                         raise row
                     tracked = TrackedRow(row, number)
-                    if len(columns) < MOST_SHOWN:
+                    if len(columns) < MOST_COLUMNS:
                         columns |= dict.fromkeys(row)
                     record = self._parse(tracked)
                 except Skip as skip:
                     unknown += skip.code == UNKNOWN_COLUMNS
                     self.skipped[skip.reason] += 1
-                except RecursionError:  # of a layout, over nested lists that the reader itself could still hold
+                except RecursionError:  # of a layout, over nested lists that the reader could still parse
                     self.skipped[Skip("too_deep").reason] += 1
                 else:
                     usable += 1
@@ -239,8 +227,8 @@ def load(
         source: `PATH_OR_ID[:configuration][@split]`, see `open_source`.
         parse: makes a record of a row, or raises `Skip` with the reason.
         needs: the columns that this kind of data needs, for the error when no row has them.
-        regroup: makes one row per record where records are spread over rows, or several stand in one.
-        limit: number of records to draw at random from all usable rows; all of them where there are no more.
+        regroup: makes one row per record where records are spread over rows, or several share one.
+        limit: number of records to draw at random from all usable rows; all of them where there are fewer.
         seed: of that draw.
         documents: read plain text as documents, {"text": ...}, rather than as lines, {"line": ...}.
 
@@ -253,10 +241,10 @@ def load(
 
 
 def parse_mixture(sources: Sequence[str]) -> list[tuple[str, float]]:
-    """Sources with their weights: `SOURCE`, or `SOURCE=WEIGHT`; the weight is 1 where none is given.
+    """Sources with their weights: `SOURCE`, or `SOURCE=WEIGHT`; the weight is 1 where it is left out.
 
     Raises:
-        UserError: no source, one that stands twice, or a weight that is not a number above 0.
+        UserError: no source, one that is listed twice, or a weight that is not a number above 0.
     """
     if not sources:
         raise UserError("there is no source of data: give at least one file, folder or hub id")
@@ -285,21 +273,10 @@ def _is_empty(value: Any) -> bool:
     return value is None or (isinstance(value, (str, list, dict, tuple)) and not value)
 
 
-def _describe(source: str, used: int, rows: int, skipped: Counter[str], ignored: Counter[str]) -> str:
-    parts = [f"{source}: used {used:,} of {rows:,}"]
-    if skipped:
-        parts.append(f"left out: {reasons_text(skipped)}")
-    if (passed_over := rows - used - sum(skipped.values())) > 0:
-        parts.append(f"passed over by the limit: {passed_over:,}")
-    if ignored:
-        parts.append(f"ignored columns: {', '.join(sorted(ignored))}")
-    return "; ".join(parts)
-
-
-def reasons_text(skipped: Counter[str], most: int = MOST_SHOWN) -> str:
+def _reasons_text(skipped: Counter[str]) -> str:
     """`count x reason`, the commonest first."""
-    shown = [f"{count:,} x {reason}" for reason, count in skipped.most_common(most)]
-    rest = sum(skipped.values()) - sum(count for _, count in skipped.most_common(most))
+    shown = [f"{count:,} x {reason}" for reason, count in skipped.most_common(MOST_REASONS)]
+    rest = sum(skipped.values()) - sum(count for _, count in skipped.most_common(MOST_REASONS))
     return ", ".join([*shown, *([f"{rest:,} x other reasons"] if rest else [])])
 
 
@@ -307,5 +284,5 @@ def _refuse_empty(source: str, rows: int, skipped: Counter[str]) -> None:
     if not rows:
         raise UserError(f"{source} is empty: give a source with at least one row")
     raise UserError(
-        f"none of the {rows:,} rows of {source} can be used ({reasons_text(skipped, 3)}): mend or replace them"
+        f"none of the {rows:,} rows of {source} can be used ({_reasons_text(skipped)}): mend or replace them"
     )

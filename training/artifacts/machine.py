@@ -82,9 +82,9 @@ def _memory_limits(cgroup: Path) -> list[tuple[int, int]]:
             limit, used = int(_text(limit_file)), int(_text(use_file))
         except ValueError:  # no such file, or "max"
             continue
-        dropable = [line.split()[1] for line in _text(statistics).splitlines() if line.startswith(f"{cache_name} ")]
+        droppable = [line.split()[1] for line in _text(statistics).splitlines() if line.startswith(f"{cache_name} ")]
         if limit < UNLIMITED:
-            limits.append((limit, max(0, used - sum(map(int, dropable)))))
+            limits.append((limit, max(0, used - sum(map(int, droppable)))))
     return limits
 
 

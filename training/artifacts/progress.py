@@ -40,7 +40,7 @@ class Bar:
         self._display: _Display | None = None
 
     def advance(self, count: int = 1) -> None:
-        """So many more are done."""
+        """Count more of the work as done."""
         self.completed += count
         self._refresh()
 
@@ -50,12 +50,12 @@ class Bar:
         self._refresh()
 
     def rename(self, title: str) -> None:
-        """What it is about now."""
+        """Change the title."""
         self.title = title
         self._refresh()
 
     def line(self) -> str:
-        """How far it is, in one line."""
+        """The progress in one line."""
         parts = [self._share(), f"{clock(self.seconds)} passed"]
         left = self.seconds_left()
         if left is not None:
@@ -87,7 +87,7 @@ class Bar:
 
 
 class _Display:
-    """All open bars of this process: drawn by rich on a terminal, else told by a thread of its own."""
+    """All open bars of this process: drawn by rich on a terminal, else written as lines by a thread."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -108,7 +108,7 @@ class _Display:
                 self._bars[bar] = TaskID(-1)
                 if self._ended is None:
                     self._ended = threading.Event()
-                    threading.Thread(target=self._tell, args=(self._ended,), daemon=True).start()
+                    threading.Thread(target=self._write_lines, args=(self._ended,), daemon=True).start()
             bar._display = self
 
     def refresh(self, bar: Bar) -> None:
@@ -139,7 +139,7 @@ class _Display:
                 self._ended.set()
                 self._ended = None
 
-    def _tell(self, ended: threading.Event) -> None:
+    def _write_lines(self, ended: threading.Event) -> None:
         while not ended.wait(LINE_SECONDS):
             with self._lock:
                 lines = [bar.line() for bar in self._bars]
@@ -163,7 +163,7 @@ def bar(title: str, total: int | None = None, completed: int = 0, keep: bool = F
     """A bar for the time of a block.
 
     Args:
-        total: how much there is to do; None where nobody knows.
+        total: how much there is to do; None where that is unknown.
         completed: how much of it was done before.
         keep: leave the full bar on the terminal.
     """

@@ -21,7 +21,8 @@ from training.artifacts.conversations import (
 )
 from training.artifacts.encoding import Encoded, Encoder
 from training.artifacts.errors import UserError
-from training.artifacts.templates import Ending, Template, shared_start, without_lead
+from training.artifacts.templates import DROPS, Ending, Template, without_lead
+from training.artifacts.text import common_prefix
 
 AT_ONCE = 256  # conversations rendered and encoded together
 NO_END = (
@@ -244,20 +245,20 @@ class Renderer:
         return draft
 
     def _take_marks(self, draft: Draft, turns: list[Message], whole: str) -> None:
-        """Put the template's own generation marks in place of the spans, where they tell the turns apart."""
+        """Put the template's own generation marks in place of the spans, where they separate the turns."""
         marks = self.template.marks(turns)
         weights = [turn.get("weight", 1) for turn in turns if turn["role"] == "assistant"]
         if not marks or (len(marks) != len(weights) and (0 in weights or self.template.marks_every_turn)):
             return  # a mark is missing: an empty answer has no token to be marked
         if len(marks) == len(weights):
             marks = [mark for mark, weight in zip(marks, weights, strict=True) if weight != 0]
-        common = len(shared_start(whole, draft.text))
+        common = len(common_prefix(whole, draft.text))
         draft.spans = tuple(self._marked_span(draft.text, *mark) for mark in marks if mark[1] <= common)
         draft.learned = draft.prompt is not None and any(end > len(draft.prompt) for _, end in marks)
         draft.marked, draft.context_turns = True, 0
 
     def _marked_span(self, text: str, start: int, end: int) -> Span:
-        """A mark as a span without the header and with the token that ends the turn, wherever the marks stand."""
+        """A mark as a span without the header and with the token that ends the turn, wherever the marks are."""
         header, ending = self.template.header, self._ending
         if header and text.startswith(header, start):
             start += len(header)
@@ -329,7 +330,7 @@ class Renderer:
 
 
 def _assistant_turns(turns: Sequence[Message], learn: bool) -> list[int]:
-    """Places of the assistant's turns that have to be found: those with weight, and the last turn in any case."""
+    """Places of the assistant's turns to locate: those with weight, and the last turn in any case."""
     last = len(turns) - 1
     return [
         index

@@ -35,7 +35,7 @@ class Source:
     """An opened source.
 
     Attributes:
-        name: as it was given.
+        name: as the user wrote it.
         files: the data files to read, one after another; none of a hub data set.
         split: the split that is read, where the source has several.
         splits: names of all splits that it is known to have.
@@ -55,8 +55,8 @@ class Source:
         Plain text gives {"line": text}, or {"text": document} with `documents`.
 
         Raises:
-            UserError: a file is damaged so that its rows cannot be told apart. Rows in front of the damage have
-                been given by then: who collects them must not use a part of a file as if it were the whole.
+            UserError: a file is damaged so that its rows cannot be separated. Rows before the damage have been
+                yielded by then: a caller that collects them must not take a part of a file for the whole.
         """
         if self.dataset is not None:
             yield from hub.dataset_rows(self.dataset)
@@ -79,7 +79,7 @@ class Source:
         )
 
     def _rows_of_split(self) -> Iterator[Row | Skip]:
-        """Rows whose column `split` says so."""
+        """Rows whose column `split` names the split."""
         others: set[str] = set()
         is_known = False
         for file in self.files:
@@ -106,8 +106,8 @@ def open_source(source: str, *, documents: bool = False) -> Source:
 
     Args:
         source: `PATH_OR_ID[:configuration][@split]`. The split of a file is the value of its column `split`, or the
-            name of one of its lists (JSON); of a folder, what the names of its files tell. Where there are several
-            and none is asked for, it is `train`.
+            name of one of its lists (JSON); of a folder, what its files' names contain. Where there are several
+            and none is named, it is `train`.
         documents: read plain text as documents rather than as lines.
 
     Raises:
@@ -127,12 +127,12 @@ def open_source(source: str, *, documents: bool = False) -> Source:
         raise UserError(f"{source} does not exist: give the path of a local file or folder, or a hub data set id")
     datasets = hub.open_dataset(match["name"], match["configuration"])
     base = source.removesuffix(f"@{match['split']}")
-    split = _chosen_split(base, list(datasets), match["split"])
+    split = _select_split(base, list(datasets), match["split"])
     return Source(source, [], split, list(datasets), documents, dataset=datasets[split])
 
 
 def file_rows(path: Path, *, split: str | None = None, documents: bool = False) -> Iterator[Row | Skip]:
-    """Rows of one local file, its format told by its suffix.
+    """Rows of one local file, in the format that its suffix names.
 
     Args:
         split: of a JSON file with several lists of rows, the one to read.
@@ -163,14 +163,14 @@ def _open_folder(source: str, path: Path, configuration: str | None, split: str 
     splits = folders.configured_splits(path, configuration, SUFFIXES)
     if not any(splits.values()):
         raise UserError(f"{source} holds no data file: give a folder with files of {', '.join(SUFFIXES)}")
-    if list(splits) == ["train"] and split not in (None, "train"):  # no file's name tells a split: a column may
+    if list(splits) == ["train"] and split not in (None, "train"):  # no file's name contains a split: a column may
         return Source(source, splits["train"], split, documents=documents, by_column=True)
-    chosen = _chosen_split(source.removesuffix(f"@{split}"), list(splits), split)
-    return Source(source, splits[chosen], chosen, list(splits), documents)
+    name = _select_split(source.removesuffix(f"@{split}"), list(splits), split)
+    return Source(source, splits[name], name, list(splits), documents)
 
 
-def _chosen_split(source: str, splits: list[str], request: str | None) -> str:
-    """The only split, the one that was asked for, or `train`."""
+def _select_split(source: str, splits: list[str], request: str | None) -> str:
+    """The only split, the requested one, or `train`."""
     if request is None and len(splits) == 1:
         return splits[0]
     choice = request if request is None or request in splits else folders.SPLITS.get(request, request)

@@ -13,6 +13,7 @@ from typing import Any
 
 from training.artifacts.conversations import Message, Refusal, strings_pattern
 from training.artifacts.errors import UserError
+from training.artifacts.text import common_prefix
 
 QUESTION, ANSWER, SECOND, SYSTEM = "qzxkq", "azxka", "szxks", "yzxky"  # words that no template writes by itself
 LONE_QUESTION: list[Message] = [{"role": "user", "content": QUESTION}]
@@ -173,7 +174,7 @@ class Template:
         known = {*self._given_ids, *([] if eos is None else [int(eos)])}
         added = set(self._added.values())
         # Some templates end a last turn otherwise than an earlier one: what both write ends a turn.
-        same = shared_start(written, self._between_turns()) or written
+        same = common_prefix(written, self._between_turns()) or written
         searches = ((same, known), (same, added), (written, known), (written, added))
         first = next(filter(None, (self._first_token(*search) for search in searches)), None)
         if first is not None and first[1] not in encode(self.tokenizer, ANSWER + written):
@@ -208,7 +209,7 @@ class Template:
         """What a generation prompt writes that a finished turn lacks, such as the start of a thought."""
         prompt = self.prompt.rpartition(QUESTION)[2]
         whole = self._one(ANSWERED).rpartition(QUESTION)[2]
-        return prompt[len(shared_start(prompt, whole)) :]
+        return prompt[len(common_prefix(prompt, whole)) :]
 
     @cached_property
     def lead(self) -> str:
@@ -227,7 +228,7 @@ class Template:
     def control_strings(self) -> tuple[str, ...]:
         """What no message may hold: special tokens, and other added tokens that the template marks turns with.
 
-        A thought's tokens, which stand in answers, are no marks of turns.
+        Tokens of a model's thoughts, which occur in answers, do not mark turns.
         """
         strings = set(special_strings(self.tokenizer))
         talk = self._one([*ANSWERED, {"role": "user", "content": SECOND}])
@@ -235,7 +236,7 @@ class Template:
             before, _, after = talk.partition(QUESTION)
             header, _, after = after.partition(ANSWER)
             prompt = self.prompt.rpartition(QUESTION)[2]
-            marks = [before, shared_start(header, prompt), after.partition(SECOND)[0]]
+            marks = [before, common_prefix(header, prompt), after.partition(SECOND)[0]]
             strings |= {string for string in self._added if any(string in mark for mark in marks)}
         return tuple(sorted(strings, key=lambda s: (-len(s), s)))
 
@@ -248,7 +249,7 @@ class Template:
         return {token: index for token, index in added.items() if token.strip()}
 
     def _after_answer(self) -> str | None:
-        """What the template writes after the last answer; None where the answer cannot be found."""
+        """What the template writes after the last answer; None where the answer is not in its text."""
         system: list[Message] = [{"role": "system", "content": SYSTEM}]
         texts = (self._one(turns) for turns in (ANSWERED, [*system, *ANSWERED]))
         return next((text.rpartition(ANSWER)[2] for text in texts if ANSWER in text), None)
@@ -259,7 +260,7 @@ class Template:
         return text.partition(ANSWER)[2].partition(SECOND)[0]
 
     def _first_token(self, text: str, ids: set[int]) -> tuple[str, int, str] | None:
-        """The first of these tokens in a text: its string, its id, and what stands before it."""
+        """The first of these tokens in a text: its string, its id, and the text before it."""
         by_string = {string: index for string, index in self._added.items() if index in ids}
         match = strings_pattern(tuple(by_string)).search(text) if by_string else None
         if match is None:
@@ -273,12 +274,6 @@ def without_lead(text: str, lead: str) -> str:
     pattern = "".join(f"({re.escape(part)})?" if index % 2 else re.escape(part) for index, part in enumerate(parts))
     match = re.match(pattern, text)
     return text[match.end() :] if match else text
-
-
-def shared_start(one: str, other: str) -> str:
-    """The longest text that both start with."""
-    length = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    return one[:length]
 
 
 def template_source(tokenizer: Any) -> str:

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 
 def common_prefix(a: str, b: str) -> str:
-    """What both texts begin with."""
-    shorter = min(len(a), len(b))
-    return a[: next((i for i in range(shorter) if a[i] != b[i]), shorter)]
+    """The longest text that both begin with."""
+    length = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    return a[:length]
+
+
+def is_broken(text: str) -> bool:
+    """Whether a text holds a lone surrogate, half of a character, which no encoding of Unicode can write."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

@@ -1,12 +1,8 @@
-"""Loaders: a local file, a folder or a hub data set -> typed records, every skipped row counted with its reason."""
+"""A stage's data as token ids, with a count of everything that is left out.
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-
-
-def main(arguments: Sequence[str]) -> int:
-    """`python -m training data`: check a data file and print what would be used."""
-    from training.data.report import main as report
-
-    return report(arguments)
+`reading`    the records of several sources, limited at random, cleaned by `hygiene`
+`rendering`  records as token ids, kept by `cache` (`items`, `ragged`, `documents`, `lengths`: their form)
+`splits`     training and held-out rows, and weights of sources
+`usage`      what was used and left out
+`report`, `preview`  `python -m training data`
+"""

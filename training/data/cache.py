@@ -1,7 +1,7 @@
 """Arrays in memory-mapped files under HOME/cache, kept by a hash of everything that shapes them.
 
 A cache is a folder that is written under a temporary name and renamed when it is whole: a process that dies leaves
-nothing that is taken for whole, and of two processes that write the same one, the first to end wins. Nothing in it is
+nothing that passes for whole, and of two processes that write the same one, the first to end wins. Nothing in it is
 precious: any folder of HOME/cache may be deleted while no command runs, and `make clean` deletes all of them. A
 folder's time of change is that of its last use, so `find runs/cache -mindepth 1 -maxdepth 1 -mtime +30` names the
 old ones.
@@ -72,7 +72,7 @@ class Writer:
 
 
 def cached(home: Path, key: Mapping[str, Any], build: Callable[[Writer], Mapping[str, Any]]) -> Cached:
-    """The arrays that `build` writes, from the cache where they are there already.
+    """The arrays that `build` writes, from the cache where it holds them.
 
     Args:
         home: the arrays lie in `home`/cache.

@@ -14,7 +14,7 @@ DOCUMENT_ENDS = ("<|endoftext|>", "<|end_of_text|>", "<｜end▁of▁sentence｜
 
 
 class DocumentMarks(NamedTuple):
-    """What stands around a document in pretraining text.
+    """The tokens around a document in pretraining text.
 
     Attributes:
         begin: ids that the tokenizer puts before plain text by itself, such as Llama's begin token; often none.
@@ -29,8 +29,8 @@ def document_marks(tokenizer: Any, turn_ends: Sequence[int] = ()) -> DocumentMar
     """How the tokenizer's base model marks documents.
 
     The end is the end-of-sequence token. In the tokenizers of many chat models that token ends a turn instead
-    (Qwen's `<|im_end|>`, Llama 3's `<|eot_id|>`): taught after a document, it would stand where no turn ends. Then
-    the end is the base model's own, where the tokenizer still has it as a special token.
+    (Qwen's `<|im_end|>`, Llama 3's `<|eot_id|>`): after a document it would teach the model to
+    end turns where none ends. Then the end is the base model's own, if the tokenizer still has it as a special token.
 
     Args:
         turn_ends: ids that end an assistant's turn in the chat template.

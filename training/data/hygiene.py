@@ -45,7 +45,7 @@ T = TypeVar("T", bound=Conversation)
 def without_repeats(loaded: Loaded[T]) -> Loaded[T]:
     """Leave out prompts that repeat an earlier one, and a user's prompts beyond PROMPTS_PER_USER; both are counted.
 
-    For demonstrations and prompts; many comparisons of one prompt are no repetition.
+    For demonstrations and prompts; several comparisons of one prompt are not repetitions.
 
     Raises:
         UserError: nothing is left.
@@ -96,7 +96,7 @@ def duplicates(texts: Sequence[str]) -> set[int]:
 
     Case and white space aside, a text repeats another if both are equal, or if their common prefix has at
     least PREFIX_CHARACTERS characters and covers PREFIX_SHARE of the longer one. Texts are compared with their
-    neighbours in sorted order, so the work is that of a sort. The first of a group in the given order stays.
+    neighbours in sorted order, so the work is that of a sort. The first of a group in the original order stays.
     """
     normal = [" ".join(text.lower().split()) for text in texts]
     order = sorted(range(len(normal)), key=lambda i: (normal[i], i))
@@ -137,7 +137,7 @@ def _luhn(number: str) -> bool:
 
 
 def hash_fraction(record: Conversation) -> float:
-    """A number in [0, 1) that is the same for all records of a user, and of a prompt where no user is known."""
+    """A number in [0, 1) that is the same for all records of a user, or of a prompt where no user is known."""
     key = (
         f"user:{record.user}" if record.user is not None else f"prompt:{' '.join(prompt_text(record).lower().split())}"
     )

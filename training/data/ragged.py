@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Views(Sequence[T]):
-    """A sequence whose elements are made when they are asked for; a slice is a list of them."""
+    """A sequence whose elements are built on access; a slice is a list of them."""
 
     @abstractmethod
     def row(self, number: int) -> T:
@@ -81,7 +81,7 @@ class Packed(Views[np.ndarray]):
     """All rows one after the other, cut into new rows of `size` values. The last one is shorter, and left out where
     it would have a single value.
 
-    Rows are made when they are asked for, so nothing is copied before.
+    Rows are built on access, so nothing is copied before.
     """
 
     def __init__(self, rows: Ragged, size: int) -> None:

@@ -48,7 +48,7 @@ class Selection:
     """Which rows are used.
 
     Attributes:
-        sources: files, folders or hub ids, as given.
+        sources: files, folders or hub ids, as the user wrote them.
         limit: records at most, drawn at random.
         seed: of the draw.
         hygiene: leave out repeated prompts, those beyond 200 per user, and those with personal information.
@@ -145,7 +145,7 @@ def _without_corrected(stream: Iterator[Entry], corrected: set[str], usages: Seq
 
 
 def _repeated(selection: Selection, kind: DataKind) -> set[int]:
-    """Places of the records whose prompt repeats an earlier one. Comparisons of one prompt are no repetition."""
+    """Places of the records whose prompt repeats an earlier one. Comparisons of one prompt are not repetitions."""
     if kind not in (DEMONSTRATIONS, PROMPTS):
         return set()
     unread = [SourceUsage(source, "") for source in selection.sources]

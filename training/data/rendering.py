@@ -281,7 +281,7 @@ def _add_ranking(
 
 
 def row_hash(ids: Sequence[int]) -> int:
-    """64 bits that tell a row of token ids from others."""
+    """A hash of 64 bits of a row of token ids."""
     return int.from_bytes(hashlib.blake2b(np.asarray(ids, np.int32).tobytes(), digest_size=8).digest(), "little")
 
 

@@ -25,7 +25,7 @@ class Split(NamedTuple):
 def hold_out(rows: Rows[Any], share: float) -> Split:
     """Hold out a share of the users, so that no user is on both sides.
 
-    Users are told by a hash, so a user is on the same side in every run and every file. Where fewer than 1 / share
+    Users are assigned by a hash, so a user is on the same side in every run and every file. Where fewer than 1 / share
     users are known (or all would land on one side), a share of the prompts is held out instead, at least one.
 
     Raises:
@@ -44,7 +44,7 @@ def hold_out(rows: Rows[Any], share: float) -> Split:
 
 
 def hold_out_documents(rows: Rows[Any], every: int) -> Split:
-    """Hold out every so-manieth document, the second first.
+    """Hold out one document in `every`, beginning with the second.
 
     Raises:
         UserError: there is only one document.

@@ -15,7 +15,7 @@ class SourceUsage:
     """One source of a mixture.
 
     Attributes:
-        path: the path or hub id as it was given.
+        path: the path or hub id as the user wrote it.
         sha256: of the file's bytes; of the rows as JSON where the source is a folder or on the hub.
         rows: rows read.
         skipped: reason -> number of rows, or of responses of a comparison, left out for it.
@@ -39,7 +39,7 @@ class Usage:
 
     @property
     def names(self) -> str:
-        """The sources as they were given."""
+        """The sources as the user wrote them."""
         return " and ".join(source.path for source in self.sources)
 
     @property

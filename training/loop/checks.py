@@ -1,4 +1,4 @@
-"""Checks of a running service over HTTP, as its users would meet it."""
+"""Checks of a running service over HTTP, through the routes that its users call."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Service:
 
 
 async def request(session: aiohttp.ClientSession, method: str, url: str, **options: Any) -> Any:
-    """One request; raises `UserError` when the service is not there or answers with an error."""
+    """One request; raises `UserError` when the service cannot be reached or answers with an error."""
     try:
         async with session.request(method, url, **options) as answer:
             body = await answer.text()

@@ -1,7 +1,7 @@
 """The first turn of the loop on the miniature world, from nothing to a served, measured policy.
 
-Every step is a command that works by itself; this file only runs them in order, remembers what each made, and
-ends what it started. A second run takes up where the first ended.
+Every step is a command that works by itself; this file only runs them in order, remembers their results, and
+ends what it started. A second run resumes where the first ended.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from training.loop.client import Service
 from training.runtime import processes, runs
 from training.runtime.configuration import parse, preset_file
 
-SAY = runs.CONSOLE.print
+print_status = runs.CONSOLE.print
 ALIASES = {"policy/production": "ppo-ptx", "policy/baseline": "sft", "reward/production": "reward"}
 MEASURED = ("ppo", "pretrain")  # beside those of the aliases, and served for that only
 COLLECTED = ("policy/production", "policy/candidate", "policy/baseline")
 SCOPES = ("generate", "score", "eval", "export", "admin")
-TEMPERATURE = "0.8"  # sampled, as people would meet the models; a model this small rambles at 1
+TEMPERATURE = "0.8"  # sampled, as for people who use the models; a model this small rambles at 1
 READY_SECONDS = 600.0  # five engines that share two cores take a minute and a half
 RANKED, LABELERS = 420, 10  # prompts and simulated labelers of the second turn: at least as many labelers
 
@@ -51,9 +51,9 @@ class Config:
 
 
 class Steps:
-    """What each step made, kept in a file, so that a second run skips what is done.
+    """The result of each step, kept in a file, so that a second run skips what is done.
 
-    A step counts as done while its result is there: a checkpoint of the store, or a file or folder.
+    A step counts as done while its result exists: a checkpoint of the store, or a file or folder.
     """
 
     def __init__(self, config: Config) -> None:
@@ -91,7 +91,7 @@ class Steps:
             for place, (name, arguments) in enumerate(todo.items()):
                 # One that runs beside another logs to a file: two progress bars garble each other.
                 log = self.log(name) if place else None
-                SAY(f"[bold]{name}[/]" + (f"  (beside it; progress in {log})" if log else ""))
+                print_status(f"[bold]{name}[/]" + (f"  (beside it; progress in {log})" if log else ""))
                 children[name] = processes.start(arguments, capture=True, log=log, environment=threads)
                 stack.callback(processes.stop, children[name])
             for place, (name, child) in enumerate(children.items()):
@@ -108,16 +108,16 @@ def demo(config: Config) -> int:
     started = time.monotonic()
     steps = Steps(config)
     _train(steps)
-    SAY(f"trained: {(time.monotonic() - started) / 60:.1f} minutes")
+    print_status(f"trained: {(time.monotonic() - started) / 60:.1f} minutes")
     with ExitStack() as stack:
         service = _serve(steps, stack)
-        SAY(f"served: {(time.monotonic() - started) / 60:.1f} minutes")
+        print_status(f"served: {(time.monotonic() - started) / 60:.1f} minutes")
         report = _measure(steps, service)
-        SAY(f"first turn done in {(time.monotonic() - started) / 60:.1f} minutes")
+        print_status(f"first turn done in {(time.monotonic() - started) / 60:.1f} minutes")
         if config.check:
             second = time.monotonic()
             _second_turn(steps, service)
-            SAY(f"second turn done in {(time.monotonic() - second) / 60:.1f} minutes")
+            print_status(f"second turn done in {(time.monotonic() - second) / 60:.1f} minutes")
             checks.run(service, RANKED, LABELERS)
             return 0
         _welcome(steps, service, report)
@@ -125,7 +125,7 @@ def demo(config: Config) -> int:
             while True:
                 time.sleep(3600)
         except KeyboardInterrupt:
-            SAY("stopping the service")
+            print_status("stopping the service")
     return 0
 
 
@@ -188,7 +188,7 @@ def _is_measured(steps: Steps) -> bool:
 
 
 def _measure(steps: Steps, service: Service) -> Path:
-    """The first turn's table, figures and report; printed again when they are there already."""
+    """The first turn's table, figures and report; printed again where they exist already."""
     results, home = steps.results, steps.config.home
     out = _report_folder(steps)
     if _is_measured(steps):
@@ -223,7 +223,7 @@ def _welcome(steps: Steps, service: Service, report: Path) -> None:
     command = shlex.join(
         steps.stage("loop", "--url", service.url, "--sft", steps.results["sft"], "--labelers", "miniature")
     )
-    SAY(
+    print_status(
         f"""
   ask it       {service.url}/playground
   compare      {service.url}/compare      (blind, by keyboard)
@@ -241,7 +241,7 @@ def _welcome(steps: Steps, service: Service, report: Path) -> None:
 
 
 def _trouble(service: Service) -> str:
-    """What the first engine that failed says of itself."""
+    """The message of the first engine that failed."""
     rows = service.ask("GET", "/admin/engines")["data"]
     return next((str(row["detail"]) for row in rows if row["state"] == "failed"), "the machine is too slow")
 

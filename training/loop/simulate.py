@@ -1,7 +1,7 @@
 """Simulated labelers that rank a running service's tasks over HTTP.
 
-They use the routes that people's browsers use (sign in, next task, answer) and see the texts in the order shown
-and nothing else.
+They use the routes that people's browsers use (sign in, next task, answer) and see only the texts in the order
+shown.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ async def _rank_prompts(
     ranked: set[str] = set()
     counts = await asyncio.gather(
         *(
-            _sitting(service.url, token, labeler, known, ranked, count, k, seed, advance)
+            _labeling_session(service.url, token, labeler, known, ranked, count, k, seed, advance)
             for token, labeler in zip(tokens, labelers, strict=True)
         )
     )
@@ -82,7 +82,7 @@ async def _sign_up(service: Service, session: aiohttp.ClientSession, labeler: La
     return str((await service.call(session, "POST", "/admin/labelers", json=body))["token"])
 
 
-async def _sitting(
+async def _labeling_session(
     url: str,
     token: str,
     labeler: Labeler,
@@ -93,7 +93,7 @@ async def _sitting(
     seed: int,
     advance: Callable[[], None],
 ) -> Counter[str]:
-    """One labeler's sitting: sign in, then one task after the other until `ranked`, shared by all, holds `count`."""
+    """One labeling session: sign in, then one task after the other until `ranked`, shared by all, holds `count`."""
     rng = random.Random(f"{seed}/{labeler.id}")
     jar = aiohttp.CookieJar(unsafe=True)  # cookies of plain IP addresses, such as 127.0.0.1
     async with aiohttp.ClientSession(cookie_jar=jar, timeout=TIMEOUT) as session:

@@ -25,7 +25,7 @@ from training.loop.client import Service
 from training.runtime import processes, runs
 from training.runtime.configuration import parse
 
-SAY = runs.CONSOLE.print
+print_status = runs.CONSOLE.print
 READY_SECONDS = 600.0
 LABELERS = 12
 
@@ -47,7 +47,7 @@ class Config:
     earlier: str = "{home}/comparisons"
     """Folder of frozen comparisons to train on beside the service's; files NAME-validation.jsonl are kept out."""
     labelers: Literal["people", "miniature"] = "people"
-    """people: take the rankings that are there. miniature: simulated labelers rank prompts over HTTP first."""
+    """people: take the rankings that the service holds. miniature: simulated labelers rank prompts over HTTP first."""
     prompts: str = "{world}/prompts-collect.jsonl"
     """Prompts for simulated labelers, in the folder of their world."""
     limit: int = 420
@@ -55,7 +55,7 @@ class Config:
     k: int = 4
     """Responses that a simulated labeler ranks at once."""
     suites: tuple[str, ...] = ()
-    """What to measure; all that there is data for, if left out (see `python -m evals.run --help`)."""
+    """What to measure; left out, all that there is data for (see `python -m evals.run --help`)."""
     eval_data: tuple[str, ...] = ()
     """Your own evaluation files, NAME=FILE, as `evals.run --data` takes them."""
     temperature: float = 0.8
@@ -75,7 +75,9 @@ def turn(config: Config) -> dict[str, Any]:
     baseline = _resolve_alias(service, config.baseline)
     measured = bool(config.eval_data) or _world(config) is not None
     if not measured:
-        SAY("nothing to measure with (no world, no --eval-data): the candidate will only be served, for people to rank")
+        print_status(
+            "nothing to measure with (no world, no --eval-data): the candidate will only be served, for people to rank"
+        )
 
     # 1. Rankings.
     if config.labelers == "miniature":
@@ -112,22 +114,21 @@ def turn(config: Config) -> dict[str, Any]:
         "minutes": round((time.monotonic() - started) / 60, 2),
     }
     write_atomically(out / "turn.json", json.dumps(summary, indent=2) + "\n")
-    SAY(f"[bold]{_verdict(rates)}[/]")
-    SAY(f"policy/candidate is {policies['turn']}; {summary['minutes']} minutes; summary: {out / 'turn.json'}")
+    print_status(f"[bold]{_verdict(rates)}[/]")
+    print_status(f"policy/candidate is {policies['turn']}; {summary['minutes']} minutes; summary: {out / 'turn.json'}")
     return summary
 
 
 def _world(config: Config) -> Path | None:
-    """The miniature world's folder, where the simulated labelers' prompts lie; None for one's own data."""
+    """The miniature world's folder, which holds the simulated labelers' prompts; None with other data."""
     folder = Path(config.prompts).parent
     return folder if (folder / "world.json").is_file() else None
 
 
 def _resolve_alias(service: Service, name: str) -> str:
-    """The checkpoint that an alias means now; a checkpoint's id stays as it is."""
+    """The checkpoint that an alias names now; a checkpoint's id stays as it is."""
     aliases = service.ask("GET", "/admin/aliases")["aliases"]
-    found: str = aliases.get(name, name)
-    return found
+    return str(aliases.get(name, name))
 
 
 def _simulate(config: Config, service: Service) -> None:
@@ -136,7 +137,7 @@ def _simulate(config: Config, service: Service) -> None:
     labelers = simulate.load_labelers(Path(config.prompts).parent, "training")[:LABELERS]
     started = time.monotonic()
     counts = simulate.rank_prompts(service, prompts, labelers, config.limit, config.k, config.seed)
-    SAY(
+    print_status(
         f"{config.limit} prompts ranked (K = {config.k}) by {len(labelers)} simulated labelers over HTTP: "
         f"{counts['answered']} answers in {time.monotonic() - started:.0f} s; "
         f"passed over: {counts['identical']} with identical responses, {counts['foreign']} of other worlds"
@@ -151,7 +152,7 @@ def _of_this_world(config: Config, collected: Sequence[Comparison]) -> list[Comp
     others = tuple(f"{folder.name}-" for folder in world.parent.iterdir() if folder != world)  # ids start with a name
     rows = [c for c in collected if not (c.prompt_id or "").startswith(others)]
     if len(rows) < len(collected):
-        SAY(f"left out: {len(collected) - len(rows)} comparisons on prompts of other worlds")
+        print_status(f"left out: {len(collected) - len(rows)} comparisons on prompts of other worlds")
     return rows
 
 
@@ -167,12 +168,12 @@ def _freeze(config: Config, collected: Sequence[Comparison]) -> tuple[Path, Path
     frozen, control = (config.home / "work" / "turns" / f"{key}{name}.jsonl" for name in ("", "-shuffled"))
     digest, count = comparisons.freeze(rows.values(), frozen)
     comparisons.freeze(simulate.shuffled(list(rows.values()), config.seed), control)
-    SAY(f"frozen: {count} comparisons, {len(rows) - before} of them new, sha256 {digest[:12]}")
+    print_status(f"frozen: {count} comparisons, {len(rows) - before} of them new, sha256 {digest[:12]}")
     return frozen, control
 
 
 def _stage(config: Config, stage: str, runs_of_stage: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Run a stage once a name, side by side; the ids of the checkpoints. Only the first shows its progress."""
+    """Run a stage once per name, side by side; the ids of the checkpoints. Only the first shows its progress."""
     children: dict[str, Popen[str]] = {}
     logs: dict[str, Path | None] = {}
     common = [stage, "--preset", config.preset, "--seed", str(config.seed), "--home", str(config.home)]
@@ -206,9 +207,9 @@ def _serve(service: Service, checkpoints: Collection[str]) -> None:
 
 
 def _release(service: Service, checkpoints: Collection[str]) -> None:
-    """Stop asking for their engines, which would stay for ever; the alias keeps the candidate's."""
+    """Withdraw the requests for their engines, which would run forever; the alias keeps the candidate's."""
     for checkpoint in checkpoints:
-        with suppress(UserError):  # never asked for, or the service is gone: the first error is the one to tell
+        with suppress(UserError):  # never requested, or the service is gone: the first error is the one to show
             service.ask("DELETE", f"/admin/engines/{checkpoint}")
 
 

@@ -25,7 +25,7 @@ GROUPS = ("training", "heldout")
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """Write the miniature world: text, demonstrations, prompts, items, labelers. A world that is there is kept."""
+    """Write the miniature world: text, demonstrations, prompts, items, labelers. An existing world is kept."""
 
     home: Path = Path("runs")
     """Folder of everything that commands make; the world goes to HOME/world/VERSION-SIZE-SEED."""
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def run(config: WorldConfig) -> Path:
-    """Write the world unless it is there already, whole.
+    """Write the world unless a whole one exists.
 
     Returns:
         The folder. `world.json` in it has version, seed, size, counts and the sha256 of each file.
@@ -58,7 +58,7 @@ def run(config: WorldConfig) -> Path:
     try:
         _write(world, temporary)
         temporary.chmod(0o755)
-        if config.folder.exists():  # damaged: a whole one was kept above
+        if config.folder.exists():  # damaged: a whole one has returned above
             shutil.rmtree(config.folder)
         temporary.replace(config.folder)
     except OSError as error:
@@ -69,7 +69,7 @@ def run(config: WorldConfig) -> Path:
 
 
 def is_whole(folder: Path) -> bool:
-    """Is there a world with every file as it was written?"""
+    """Whether the folder holds a world with every file as it was written."""
     manifest = folder / "world.json"
     if not manifest.is_file():
         return False

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from training.artifacts.errors import UserError
 from training.miniature import toxicity
@@ -18,7 +18,6 @@ from training.miniature.prompts import Demonstration, Prompt, PromptMaker, Purpo
 from training.miniature.tasks.base import Side
 
 WORLD_VERSION = "2"
-Size = Literal["demo", "miniature"]
 
 
 def world_name(size: str, seed: int) -> str:

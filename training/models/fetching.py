@@ -1,4 +1,4 @@
-"""Bring a checkpoint that was not trained here into a folder of the store: found, checked by its headers, copied."""
+"""Bring a checkpoint that was not trained here into a folder of the store: located, checked by its headers, copied."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ def copy_checkpoint(source: Path, staged: Path, kind: Kind, say: Callable[[str],
     Files are copied, not linked: a later run that saves into the source must not change a published checkpoint.
 
     Args:
-        say: is told how far it is, from the third second on.
+        say: called with the progress, once copying has taken two seconds.
 
     Raises:
-        UserError: no weights, a full disk, or pickled weights that memory does not hold or transformers refuses.
+        UserError: no weights, a full disk, or pickled weights that do not fit in memory or that transformers refuses.
     """
     files = [file for file in source.iterdir() if file.is_file() and not file.name.startswith(".")]
     small = [file for file in files if file.suffix in COPIED or file.name.upper().startswith("LICENSE")]

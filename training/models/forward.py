@@ -53,13 +53,14 @@ def logits_of(model: Any, rows: Sequence[Any], first: int = 0) -> Tensor:
     """Logits of rows padded to the right, at positions `first` to the last but one.
 
     Shape (rows, longest - 1 - first, vocabulary). A causal model never looks right, so padding there changes
-    nothing and no attention mask is needed. Only the asked positions go through the output head: the logits of
+    nothing and no attention mask is needed. Only these positions go through the output head: the logits of
     whole sequences are what runs out of memory.
     """
     ids = pad_right(rows, 0)
     keep = torch.arange(first, ids.shape[1] - 1, device=ids.device)
     with autocast():
-        return model(input_ids=ids, logits_to_keep=keep, use_cache=False).logits
+        logits: Tensor = model(input_ids=ids, logits_to_keep=keep, use_cache=False).logits
+    return logits
 
 
 def response_logprobs(
@@ -69,17 +70,17 @@ def response_logprobs(
     rows = [[*p, *r] for p, r in zip(prompts, responses, strict=True)]
     first = min(len(p) for p in prompts) - 1
     logits = logits_of(model, rows, first)
-    where, mask = _response_positions(prompts, responses)
-    picked = logits[torch.arange(len(rows), device=logits.device)[:, None], where - 1 - first]
-    return token_logprobs(picked, pad_right(responses, 0), temperature) * mask
+    positions, mask = _response_positions(prompts, responses)
+    before = logits[torch.arange(len(rows), device=logits.device)[:, None], positions - 1 - first]
+    return token_logprobs(before, pad_right(responses, 0), temperature) * mask
 
 
 def response_values(model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> Tensor:
     """Values before each response token is written: (rows, longest response), 0 at padding."""
     hidden = hidden_states(model, [[*p, *r] for p, r in zip(prompts, responses, strict=True)])
-    where, mask = _response_positions(prompts, responses)
-    picked = hidden[torch.arange(len(hidden), device=hidden.device)[:, None], where - 1]
-    return model.score(picked.float()).squeeze(-1) * mask
+    positions, mask = _response_positions(prompts, responses)
+    before = hidden[torch.arange(len(hidden), device=hidden.device)[:, None], positions - 1]
+    return _scalar_head(model, before) * mask
 
 
 def scores_of(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
@@ -87,16 +88,22 @@ def scores_of(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
     rows = [scored_part(row, pad_id_of(model)) for row in rows]
     hidden = hidden_states(model, rows)
     last = torch.tensor([len(row) - 1 for row in rows], device=hidden.device)
-    picked = hidden[torch.arange(len(rows), device=hidden.device), last]
-    return model.score(picked.float()).squeeze(-1)
+    return _scalar_head(model, hidden[torch.arange(len(rows), device=hidden.device), last])
 
 
 def ranking_scores(model: Any, rankings: Sequence[Sequence[Sequence[int]]]) -> Tensor:
     """`scores_of` all responses of several prompts, one after the other, with each prompt computed once.
 
-    A prompt and its K responses are one row, in which a response sees the prompt and itself: with short responses
-    that is less than half the work. Where the model's attention takes no such mask, or a row would be longer than
-    its context, each response is a row of its own.
+    A prompt and its K responses are one row, in which a response sees the prompt and itself, here with a prompt of two
+    tokens (branch 0) and two responses of one token (branches 1 and 2):
+
+        0  x . . .
+        0  x x . .
+        1  x x x .
+        2  x x . x
+
+    With short responses that is less than half the work. Where the model's attention takes no such mask, or a row
+    would be longer than its context, each response is a row of its own.
 
     Args:
         rankings: for each prompt the rows of its responses, prompt included.
@@ -108,18 +115,18 @@ def ranking_scores(model: Any, rankings: Sequence[Sequence[Sequence[int]]]) -> T
     shared = [_share_prefix(rows) for rows in rankings]
     ids = pad_right([row.ids for row in shared], 0)
     branch = pad_right([row.branch for row in shared], -1)
-    places = torch.arange(ids.shape[1], device=ids.device)
-    sees = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
+    positions = torch.arange(ids.shape[1], device=ids.device)
+    same_branch = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
     with autocast():
         hidden = model.base_model(
             input_ids=ids,
-            attention_mask=(sees & (places[None, :] <= places[:, None]))[:, None],
+            attention_mask=(same_branch & (positions[None, :] <= positions[:, None]))[:, None],
             position_ids=pad_right([row.positions for row in shared], 0),
             use_cache=False,
         ).last_hidden_state
-    which = [number for number, row in enumerate(shared) for _ in row.ends]
+    rows_of_ends = [number for number, row in enumerate(shared) for _ in row.ends]
     ends = [end for row in shared for end in row.ends]
-    return model.score(hidden[which, ends].float()).squeeze(-1)
+    return _scalar_head(model, hidden[rows_of_ends, ends])
 
 
 class _Shared(NamedTuple):
@@ -146,7 +153,14 @@ def _share_prefix(rows: Sequence[Sequence[int]]) -> _Shared:
 def hidden_states(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
     """The body's last hidden states: (rows, longest, width)."""
     with autocast():
-        return model.base_model(input_ids=pad_right(rows, 0), use_cache=False).last_hidden_state
+        hidden: Tensor = model.base_model(input_ids=pad_right(rows, 0), use_cache=False).last_hidden_state
+    return hidden
+
+
+def _scalar_head(model: Any, hidden: Tensor) -> Tensor:
+    """The head's output in float32: (..., width) -> (...)."""
+    scalars: Tensor = model.score(hidden.float()).squeeze(-1)
+    return scalars
 
 
 def response_mask(responses: Sequence[Sequence[int]]) -> Tensor:

@@ -1,6 +1,6 @@
 """A model that reads its weights while it computes: a forward pass in float32 within a few hundred MB of memory.
 
-For adopting models that do not fit into memory. Slow where it matters: every pass reads every weight from the disk.
+For adopting models that do not fit into memory. Slow: every pass reads every weight from the disk.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _read_when_needed(module: nn.Module, own: Mapping[str, Entry]) -> None:
     if not own:
         return
     if type(module) is nn.Linear:
-        module.forward = partial(_linear, own)  # type: ignore[method-assign]
+        module.forward = partial(_linear, own)  # type: ignore[method-assign]  # of this module alone
     elif isinstance(module, nn.Embedding):
         module.padding_idx = None  # it only matters for gradients
         module.register_forward_pre_hook(partial(_read_rows, own["weight"]))

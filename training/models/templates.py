@@ -36,10 +36,10 @@ def renderer_for(source: Source, system: System | None = None) -> Renderer:
     Args:
         system: what to do with system turns that the template refuses, in place of what the manifest says.
     """
-    given = source.checkpoint.manifest.stop_ids if source.checkpoint else ()
+    stop_ids = source.checkpoint.manifest.stop_ids if source.checkpoint else ()
     settings = getattr(source.model, "generation_config", None)
-    given = given or eos_ids(getattr(settings, "eos_token_id", None))
-    return Renderer(source.tokenizer, system=system or system_of(source), stop_ids=given)
+    stop_ids = stop_ids or eos_ids(getattr(settings, "eos_token_id", None))
+    return Renderer(source.tokenizer, system=system or system_of(source), stop_ids=stop_ids)
 
 
 def system_of(source: Source) -> System:
@@ -51,7 +51,7 @@ def template_text(choice: str, tokenizer: Any) -> str:
     """The Jinja text that `--chat-template default|FILE` names.
 
     Raises:
-        UserError: the file does not exist or is no text.
+        UserError: the file does not exist or is not text.
     """
     if choice == READY:
         begin = tokenizer("a")["input_ids"][:1]
@@ -91,7 +91,7 @@ def give_template(model: Any, tokenizer: Any, choice: str) -> int:
 
 
 def rendering_of(template: Template, choice: str) -> str:
-    """What a template that was asked for writes for a question and an answer, with a system turn if it takes one.
+    """What a requested template writes for a question and an answer, with a system turn if it takes one.
 
     Raises:
         UserError: it refuses, or leaves out what the assistant says.

@@ -1,4 +1,5 @@
 """The mathematics of RLHF.
 
-`losses` (pure functions of tensors), `rollouts`, `episodes`, `ema`, and which rows make a batch (`batches`).
+`losses` (pure functions of tensors), `rollouts`, `episodes`, `updates`, `scalars`, `ema`, and which rows make a batch
+(`batches`).
 """

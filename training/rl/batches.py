@@ -61,7 +61,7 @@ def cycle_batch(rows: int, size: int, number: int, *names: int | str) -> list[in
     return batch
 
 
-@lru_cache(maxsize=8)  # the passes that are under way: shuffling a million rows anew for each batch takes a second
+@lru_cache(maxsize=8)  # the passes in progress: shuffling a million rows anew for each batch takes a second
 def _shuffled_pass(rows: int, number: int, names: tuple[int | str, ...]) -> tuple[int, ...]:
     order = list(range(rows))
     rng_for("stretch", *names, number).shuffle(order)

@@ -15,7 +15,7 @@ from training.runtime import runs
 
 
 class PolicyModels(NamedTuple):
-    """The models models of PPO, and what turns the reward model's output into rewards.
+    """The four models of PPO, and what turns the reward model's output into rewards.
 
     Attributes:
         offset: subtracted from raw scores, and from values, which start as raw scores.
@@ -51,7 +51,11 @@ class Episodes(NamedTuple):
 
 
 def evaluate(
-    models: PolicyModels, prompts: list[list[int]], drawn: Rollouts, parts: Sequence[Sequence[int]], temperature: float
+    models: PolicyModels,
+    prompts: list[list[int]],
+    rollouts: Rollouts,
+    parts: Sequence[Sequence[int]],
+    temperature: float,
 ) -> Episodes:
     """Score the responses, and compute what PPO needs from before the update.
 
@@ -59,24 +63,24 @@ def evaluate(
         parts: rows that go forward together: those of the update's micro-batches, so that the same kernels
             see the same rows before and after, and the first ratio is 1 whatever the precision.
     """
-    responses = drawn.ids
+    responses = rollouts.ids
     mask = forward.response_mask(responses)
 
     def over_parts(function: Callable[[list[list[int]], list[list[int]]], Tensor]) -> Tensor:
-        """(B, T) from what `function` gives for the rows of each part."""
+        """(B, T) from the results of `function` for the rows of each part."""
         whole = torch.zeros_like(mask)
         with torch.no_grad():
             for rows in parts:
-                found = function([prompts[i] for i in rows], [responses[i] for i in rows])
-                whole[list(rows), : found.shape[1]] = found.float()
+                result = function([prompts[i] for i in rows], [responses[i] for i in rows])
+                whole[list(rows), : result.shape[1]] = result.float()
         return whole
 
     old = over_parts(lambda p, r: forward.response_logprobs(models.policy, p, r, temperature))
     reference = over_parts(lambda p, r: forward.response_logprobs(models.reference, p, r, temperature))
     values = over_parts(lambda p, r: values_of(models, p, r))
     raw = over_parts(lambda p, r: forward.scores_of(models.reward, list(map(models.extend, p, r)))[:, None])[:, 0]
-    finished = torch.tensor(drawn.finished, device=mask.device)
-    sampled = forward.pad_right(drawn.logprobs, 0.0, torch.float32)
+    finished = torch.tensor(rollouts.finished, device=mask.device)
+    sampled = forward.pad_right(rollouts.logprobs, 0.0, torch.float32)
     return Episodes(
         prompts=prompts,
         responses=responses,

@@ -40,7 +40,7 @@ class Rollouts(NamedTuple):
 
     Attributes:
         ids: token ids of each response, its stop token included.
-        logprobs: of each token under the distribution that it was drawn from (temperature included).
+        logprobs: of each token under the distribution that it was sampled from (temperature included).
         finished: whether the response ends with a stop token.
     """
 
@@ -56,7 +56,7 @@ def generate(model: Any, prompt_ids: Sequence[Sequence[int]], n: int, sampling: 
     the policy at this temperature.
 
     Raises:
-        UserError: the model has no key-value cache alone (`forward.is_stateful`): padded prompts would change its
+        UserError: the model has more than a key-value cache (`forward.is_stateful`): padded prompts would change its
             answers.
     """
     if forward.is_stateful(model):
@@ -65,16 +65,16 @@ def generate(model: Any, prompt_ids: Sequence[Sequence[int]], n: int, sampling: 
             "adopt and serve it, but sample from and train with PPO a model of attention layers"
         )
     count = len(prompt_ids) * n
-    drawn = Rollouts([[] for _ in range(count)], [[] for _ in range(count)], [False] * count)
+    rollouts = Rollouts([[] for _ in range(count)], [[] for _ in range(count)], [False] * count)
     by_length = sorted(range(len(prompt_ids)), key=lambda prompt: len(prompt_ids[prompt]))
     was_training = model.training
     model.eval()
     with torch.no_grad(), hardware.autocast():
         for part in batches.chunks(by_length, max(1, sampling.rows // n)):
-            _generate_part(model, [prompt_ids[prompt] for prompt in part], part, n, drawn, sampling)
+            _generate_part(model, [prompt_ids[prompt] for prompt in part], part, n, rollouts, sampling)
     model.train(was_training)
     stops = set(sampling.stop_ids)
-    return drawn._replace(finished=[ids[-1] in stops for ids in drawn.ids])
+    return rollouts._replace(finished=[ids[-1] in stops for ids in rollouts.ids])
 
 
 def _generate_part(
@@ -82,12 +82,12 @@ def _generate_part(
     prompts: Sequence[Sequence[int]],
     numbers: Sequence[int],
     n: int,
-    drawn: Rollouts,
+    rollouts: Rollouts,
     sampling: Sampling,
 ) -> None:
-    """Fill `drawn` for the prompts of these numbers. Rows that are done leave the batch."""
+    """Fill `rollouts` for the prompts of these numbers. Finished rows leave the batch."""
     device = hardware.device()
-    chance = torch.Generator(device).manual_seed(runs.derive_seed(sampling.seed, numbers[0]))
+    rng = torch.Generator(device).manual_seed(runs.derive_seed(sampling.seed, numbers[0]))
     stops = torch.tensor(sampling.stop_ids, device=device)
     alive = torch.tensor([number * n + i for number in numbers for i in range(n)], device=device)
     cache = DynamicCache(config=model.config)
@@ -99,10 +99,10 @@ def _generate_part(
         cache.batch_select_indices(rows)
         mask, positions, logits = mask[rows], positions[rows], logits[rows]
     for step in range(sampling.max_tokens):
-        token, logprob = _draw(logits, sampling.temperature, chance)
+        token, logprob = _sample_tokens(logits, sampling.temperature, rng)
         for place, t, lp in zip(alive.tolist(), token.tolist(), logprob.tolist(), strict=True):
-            drawn.ids[place].append(t)
-            drawn.logprobs[place].append(lp)
+            rollouts.ids[place].append(t)
+            rollouts.logprobs[place].append(lp)
         rows = (~torch.isin(token, stops)).nonzero()[:, 0]
         if step + 1 == sampling.max_tokens or not len(rows):
             return
@@ -128,16 +128,16 @@ def _next_logits(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache
     return logits
 
 
-def _draw(logits: Tensor, temperature: float, chance: torch.Generator) -> tuple[Tensor, Tensor]:
-    """One token a row and its log-probability."""
+def _sample_tokens(logits: Tensor, temperature: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Sample one token per row: tokens and their log-probabilities, both (rows,)."""
     if temperature == 0:
         logprobs = logits.log_softmax(-1)
         token = logprobs.argmax(-1)
     else:
         logprobs = (logits / temperature).log_softmax(-1)
-        # One uniform number a row against the summed distribution: some times faster than torch.multinomial on CPU.
+        # One uniform number per row against the summed distribution: several times faster than multinomial on CPU.
         summed = logprobs.exp().cumsum(-1, dtype=torch.float64)
-        point = torch.rand(len(summed), 1, generator=chance, device=summed.device, dtype=torch.float64)
+        point = torch.rand(len(summed), 1, generator=rng, device=summed.device, dtype=torch.float64)
         token = torch.searchsorted(summed, point * summed[:, -1:], right=True)[:, 0].clamp(max=summed.shape[1] - 1)
     return token, logprobs.gather(1, token[:, None])[:, 0]
 

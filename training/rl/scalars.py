@@ -11,7 +11,7 @@ from training.rl.episodes import Episodes
 
 
 def scalars_of(episodes: Episodes, kl: losses.KL) -> dict[str, float]:
-    """What a policy's own rollouts say of it: means over episodes or tokens."""
+    """Scalars of a policy's own rollouts: means over episodes or tokens."""
     mask = episodes.mask
     return {
         "score": float(episodes.scores.mean()),
@@ -26,7 +26,7 @@ def scalars_of(episodes: Episodes, kl: losses.KL) -> dict[str, float]:
 
 
 def update_scalars(episodes: Episodes, returns: Tensor, updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """What the updates of an iteration say: means over them, the value model's fit, the first ratio."""
+    """Scalars of an iteration's updates: means over them, the value model's fit, the first ratio."""
     mask = episodes.mask
     unexplained = losses.masked_mean((returns - episodes.old_values) ** 2, mask)
     spread = losses.masked_mean((returns - losses.masked_mean(returns, mask)) ** 2, mask)

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -40,7 +40,15 @@ PRESET_HELP = (
     "--preset NAME reads the stage's table of training/presets/NAME.toml (or of a path that ends in .toml); "
     "options given here override it."
 )
-Config = TypeVar("Config")
+
+
+class Dataclass(Protocol):
+    """An instance of any dataclass, as the functions of `dataclasses` take it."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
+Config = TypeVar("Config", bound=Dataclass)
 
 
 def parse(cls: type[Config], stage: str, arguments: Sequence[str]) -> Config:
@@ -55,13 +63,13 @@ def parse(cls: type[Config], stage: str, arguments: Sequence[str]) -> Config:
     default = from_preset(cls, stage, preset) if preset else None
     kwargs: dict[str, Any] = {} if default is None else {"default": default}
     description = f"{cls.__doc__}\n\n{PRESET_HELP}"
-    config = tyro.cli(cls, args=rest, prog=f"python -m training {stage}", description=description, **kwargs)
+    config: Config = tyro.cli(cls, args=rest, prog=f"python -m training {stage}", description=description, **kwargs)
     # A command that runs stages has its preset as a field, with a default.
     preset = getattr(config, "preset", preset)
-    return _with_places(config, _read(preset) if preset else {})
+    return _fill_placeholders(config, _read(preset) if preset else {})
 
 
-def _with_places(config: Config, preset: Mapping[str, Any]) -> Config:
+def _fill_placeholders(config: Config, preset: Mapping[str, Any]) -> Config:
     """`config` with the placeholders of its texts replaced.
 
     The world's size and seed are those of the preset's table [world]; without a seed there, the command's own seed.
@@ -69,19 +77,19 @@ def _with_places(config: Config, preset: Mapping[str, Any]) -> Config:
     world: Mapping[str, Any] = preset.get("world", {})
     home = str(getattr(config, "home", "runs"))
     name = world_name(world.get("size", "demo"), world.get("seed", getattr(config, "seed", 0)))
-    places = {"{home}": home, "{world}": f"{home}/world/{name}", "{world_name}": name}
+    values = {"{home}": home, "{world}": f"{home}/world/{name}", "{world_name}": name}
 
-    def placed(value: Any) -> Any:
+    def fill(value: Any) -> Any:
         if isinstance(value, tuple):
-            return tuple(map(placed, value))
+            return tuple(map(fill, value))
         if isinstance(value, str):
-            for place, text in places.items():
-                value = value.replace(place, text)
-        return Path(placed(str(value))) if isinstance(value, Path) else value
+            for placeholder, text in values.items():
+                value = value.replace(placeholder, text)
+        return Path(fill(str(value))) if isinstance(value, Path) else value
 
-    fields = dataclasses.fields(config)  # type: ignore[arg-type]  # every stage's config is a dataclass
-    changed = {f.name: placed(getattr(config, f.name)) for f in fields if f.name != "home"}
-    return dataclasses.replace(config, **changed)  # type: ignore[type-var]  # the same
+    fields = dataclasses.fields(config)
+    changed = {f.name: fill(getattr(config, f.name)) for f in fields if f.name != "home"}
+    return dataclasses.replace(config, **changed)
 
 
 def from_preset(cls: type[Config], stage: str, preset: str) -> Config:
@@ -94,7 +102,7 @@ def from_preset(cls: type[Config], stage: str, preset: str) -> Config:
             f"{path}: `{stray[0]}` is not a known table or key: tables are {', '.join(TABLES)}; "
             f"outside tables {', '.join(COMMON)}"
         )
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]  # every stage's config is a dataclass
+    fields = {f.name: f for f in dataclasses.fields(cls)}
     common = {k: v for k, v in table.items() if not isinstance(v, dict) and k in fields}
     own = table.get(stage, {})
     unknown = sorted(set(own) - set(fields))

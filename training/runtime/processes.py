@@ -59,7 +59,7 @@ def finish(process: subprocess.Popen[str], name: str, log: Path | None = None) -
     """Wait for a child and return what it wrote to a captured standard output.
 
     Raises:
-        UserError: it failed; the message names the log or says what stands above.
+        UserError: it failed; the message names the log, or points to the output above.
     """
     try:
         output, _ = process.communicate()
@@ -67,7 +67,7 @@ def finish(process: subprocess.Popen[str], name: str, log: Path | None = None) -
         stop(process)
         raise
     if process.returncode != 0:
-        where = f"see {log}" if log else "its message stands above"
+        where = f"see {log}" if log else "see the message above"
         raise UserError(f"{name} ended with status {process.returncode}: {where}")
     return output or ""
 

@@ -45,7 +45,7 @@ class Run:
     The same command finds the same state: the key is a hash over the configuration, the parents' ids and the data.
 
     Args:
-        home: root of everything made.
+        home: folder that everything is written to.
         stage: name of the command.
         config: the stage's configuration, a dataclass.
         inputs: ids of parent checkpoints and hashes of data.

@@ -88,7 +88,7 @@ def adopt(config: Config) -> Checkpoint:
     Weights are copied and checked by their headers; no more of them is in memory than the probe needs at a time.
 
     Raises:
-        UserError: it is no whole Hugging Face checkpoint of text, or an option does not fit it.
+        UserError: it is not a whole Hugging Face checkpoint of text, or an option does not fit it.
     """
     hardware.set_threads()
     source = fetching.source_of(config.source)
@@ -190,7 +190,7 @@ def _kind_of(folder: Path, config: Config) -> Kind:
 
 
 def _checked(folder: Path, kind: Kind, config: Config) -> Any:
-    """The model without weights (on the meta device), after its files' names, shapes and sizes were found right; None
+    """The model without weights (on the meta device), after checking its files' names, shapes and sizes; None
     where only an engine knows its layout (quantised weights), or where they are pickled."""
     entries = weights.headers(folder)
     if not entries or checks.quantisation(checks.read_config(folder, config.source)):
@@ -199,7 +199,7 @@ def _checked(folder: Path, kind: Kind, config: Config) -> Any:
 
 
 def _tokenizer(staged: Path, config: Config) -> Any:
-    """The staged tokenizer, with the chat template that was asked for."""
+    """The staged tokenizer, with the requested chat template."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(staged)
     except Exception as error:  # each family of tokenizers fails in its own way on missing files

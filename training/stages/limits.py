@@ -29,8 +29,8 @@ def context_of(model: Any, context: int | None) -> int:
 
 
 def response_length(source: loading.Source, context: int, max_tokens: int | None) -> int:
-    """The greatest length of a response: --max-tokens, or the checkpoint's default; at most RESPONSE unless it is
-    given, and at most half the context where the checkpoint has no default.
+    """The greatest length of a response: --max-tokens, or the checkpoint's default; at most RESPONSE unless
+    --max-tokens says more, and at most half the context where the checkpoint has no default.
 
     Raises:
         UserError: it leaves no room for a prompt.
@@ -55,7 +55,7 @@ def prompt_length(context: int, max_tokens: int, max_prompt_tokens: int) -> int:
 
 
 def report_split(split: splits.Split) -> None:
-    """Say how many rows are held out, and by what they were told from the others."""
+    """Say how many rows are held out, and what the split goes by."""
     by = "" if split.by == "file" else f" (split by {split.by})"
     CONSOLE.print(f"training {len(split.training):,}, held out {len(split.held_out):,}{by}", highlight=False)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import tyro
-from torch import Tensor
 
 from training.artifacts.checkpoints import Checkpoint, System
 from training.artifacts.errors import UserError
@@ -21,12 +20,13 @@ from training.artifacts.rendering import Renderer
 from training.data import lengths, reading, rendering, splits
 from training.data.items import Rows
 from training.data.ragged import Ragged
-from training.models import building, forward, hardware, loading, optimization, probes, publishing, templates
+from training.models import building, hardware, loading, optimization, probes, publishing, templates
 from training.rl import batches, losses
 from training.rl.ema import Ema, decay_for
-from training.rl.episodes import Episodes, PolicyModels, evaluate, shuffle_into_minibatches, values_of
+from training.rl.episodes import PolicyModels, evaluate, shuffle_into_minibatches
 from training.rl.rollouts import Rollouts, Sampling, generate
 from training.rl.scalars import scalars_of, update_scalars
+from training.rl.updates import ppo_gradients
 from training.runtime import runs
 from training.runtime.configuration import parse
 from training.stages import limits, text
@@ -207,7 +207,16 @@ def train(config: Config) -> Checkpoint:
             # 5. One optimizer step per minibatch; the pretraining gradient goes into the same step.
             updates: list[dict[str, float]] = []
             for minibatch in (minibatch for epoch in epochs for minibatch in epoch):
-                update = ppo_gradients(models, episodes, advantages, returns, minibatch, config)
+                update = ppo_gradients(
+                    models,
+                    episodes,
+                    advantages,
+                    returns,
+                    minibatch,
+                    temperature=config.temperature,
+                    clip=config.clip,
+                    value_coefficient=config.value_coefficient,
+                )
                 if not updates and update["ratio_error"] > RATIO_TOLERANCE:
                     raise RuntimeError(f"the first ratio of the batch differs from 1 by {update['ratio_error']:.1e}")
                 if setup.documents:
@@ -247,39 +256,6 @@ def roll_out(setup: Setup, config: Config, iteration: int) -> tuple[list[list[in
     seed = runs.derive_seed(config.seed, "rollouts", iteration)
     sampling = Sampling(config.temperature, setup.max_tokens, setup.stops, seed)
     return prompts, generate(setup.models.policy, prompts, 1, sampling)
-
-
-def ppo_gradients(
-    models: PolicyModels,
-    episodes: Episodes,
-    advantages: Tensor,
-    returns: Tensor,
-    minibatch: Sequence[Sequence[int]],
-    config: Config,
-) -> dict[str, float]:
-    """Add the gradients of the clipped policy and value losses, means over all tokens of the minibatch.
-
-    Args:
-        minibatch: rows of the episodes, one list per micro-batch.
-    """
-    tokens = sum(float(episodes.mask[list(rows)].sum()) for rows in minibatch)
-    sums = {"policy_loss": 0.0, "value_loss": 0.0, "clipped": 0.0, "ratio_error": 0.0, "approximate_kl": 0.0}
-    for micro_batch in minibatch:
-        rows = list(micro_batch)
-        prompts, responses = [episodes.prompts[i] for i in rows], [episodes.responses[i] for i in rows]
-        length = max(len(response) for response in responses)
-        mask, old = episodes.mask[rows, :length], episodes.old_logprobs[rows, :length]
-        logprobs = forward.response_logprobs(models.policy, prompts, responses, config.temperature)
-        policy = losses.policy_loss(logprobs, old, advantages[rows, :length], mask, config.clip)
-        values = values_of(models, prompts, responses)
-        value = losses.value_loss(values, episodes.old_values[rows, :length], returns[rows, :length], mask, config.clip)
-        ((policy.total + config.value_coefficient * value) / tokens).backward()
-        sums["policy_loss"] += policy.total.item() / tokens
-        sums["value_loss"] += value.item() / tokens
-        sums["clipped"] += policy.clipped.item() / tokens
-        sums["ratio_error"] = max(sums["ratio_error"], float((policy.ratio - 1).abs().max()))
-        sums["approximate_kl"] += float((losses.kl_estimators(old, logprobs.detach()).k3 * mask).sum()) / tokens
-    return sums
 
 
 def ptx_gradients(policy: Any, documents: Sequence[Any], config: Config) -> float:

@@ -64,7 +64,7 @@ class Config:
     hygiene: bool = False
     """Leave out comparisons with personal information."""
     limit: int | None = None
-    """Use this many comparisons at most, sample at random."""
+    """Use this many comparisons at most, drawn at random."""
     seed: int = 0
     """Seed of the head and of the order of the data."""
     home: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs")
@@ -172,8 +172,8 @@ def prepare(config: Config, renderer: Renderer, context: int) -> Data:
     training = splits.weighted(split.training, selection.weights, config.seed).items
     if not config.demonstrations:
         responses = responses_of(training, OFFSET_ROWS, config.seed)
-        words = f"a random {len(responses):,} of all training responses"
-        return Data(training, split.held_out.items, responses, words, split.by, usages)
+        origin = f"a random {len(responses):,} of all training responses"
+        return Data(training, split.held_out.items, responses, origin, split.by, usages)
     written = reading.select(reading.DEMONSTRATIONS, config.demonstrations, limit=OFFSET_ROWS, seed=config.seed)
     demonstrations = rendering.demonstrations(config.home, written, renderer, context)
     limits.report(demonstrations.usage)

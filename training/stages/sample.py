@@ -80,7 +80,7 @@ class Prompt(NamedTuple):
 
 
 def sample(config: Config) -> Path:
-    """Sample, and rank where that is asked for. Returns the last file written.
+    """Sample, and rank if `labelers` says so. Returns the last file written.
 
     Responses are kept part by part: a run that was stopped or killed continues with the next part, and ends in the same
     file.

@@ -170,7 +170,7 @@ def check(config: Config) -> None:
 
 
 def _renderer(source: loading.Source, config: Config) -> Renderer:
-    """The renderer of the model, which gets the chat template that was asked for."""
+    """The renderer of the model, which gets the requested chat template."""
     if config.chat_template is not None:
         added = templates.give_template(source.model, source.tokenizer, config.chat_template)
         if added and config.freeze_embeddings:

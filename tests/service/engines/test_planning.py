@@ -19,7 +19,7 @@ from transformers import (
 from service.engines import planning
 from service.engines.planning import GIB, SERVER_BYTES, EngineNeeds, plan, plans_for
 from service.settings import Settings
-from tests.support import checkpoints as tiny
+from tests.support import tiny_models
 from training.artifacts import machine
 from training.artifacts.checkpoints import Checkpoint
 from training.artifacts.errors import UserError
@@ -138,7 +138,7 @@ def policy(tiny_policy: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Checkpoi
 
 def test_needs_are_read_from_the_checkpoint(policy: Checkpoint) -> None:
     needs = planning.needs_of(policy, Settings())
-    assert (needs.context, needs.shortest) == (tiny.CONTEXT, tiny.CONTEXT)
+    assert (needs.context, needs.shortest) == (tiny_models.CONTEXT, tiny_models.CONTEXT)
     assert needs.cache_bytes == 2 * 2 * 1 * 32 * 4
     size = (policy.path / "model.safetensors").stat().st_size
     assert needs.weight_bytes == size

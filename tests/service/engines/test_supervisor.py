@@ -19,8 +19,8 @@ import pytest
 from service.engines import planning, process
 from service.engines.planning import EnginePlan
 from service.settings import Settings
-from tests.support.checkpoints import publish_tiny
 from tests.support.live_service import ROOT, Running, running_service
+from tests.support.tiny_models import publish_tiny
 from training.artifacts.checkpoints import MANIFEST, Checkpoint, load
 from training.artifacts.errors import UserError
 
@@ -226,7 +226,7 @@ def test_a_failed_log_gives_its_cause(tmp_path: Path) -> None:
         "(APIServer pid=2) RuntimeError: Engine core initialization failed. See root cause above.\n"
     )
     manifest = {"id": "sft-1"}
-    engine = process.Engine(manifest, "http://127.0.0.1:9", log)  # type: ignore[arg-type]  # the log alone is read
+    engine = process.Engine(manifest, "http://127.0.0.1:9", log)  # the log alone is read
     assert engine.failure() == "ValueError: head size 16 is not supported"
 
 

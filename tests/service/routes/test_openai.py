@@ -13,8 +13,8 @@ from service.endpoints import Endpoints
 from service.engines import client as engine_client
 from service.engines.process import Engine
 from service.tokenizers import load_tokenizer
-from tests.support.checkpoints import CONTEXT, conversations, row, sentences
 from tests.support.live_service import Running
+from tests.support.tiny_models import CONTEXT, conversations, row, sentences
 from training.artifacts.checkpoints import Checkpoint
 
 pytestmark = pytest.mark.integration

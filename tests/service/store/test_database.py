@@ -52,7 +52,7 @@ def test_a_failed_block_leaves_nothing(store: Store) -> None:
 
 @pytest.mark.unit
 def test_mistakes_in_the_url(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no database URL"):
+    with pytest.raises(UserError, match="is not a database URL"):
         Store("service.db")
     with pytest.raises(UserError, match="cannot open the database postgresql"):
         Store("postgresql://nobody:secret@127.0.0.1:1/x").migrate()

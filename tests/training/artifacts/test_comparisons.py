@@ -167,7 +167,7 @@ def test_pairs_follow_from_ranks_alone(original: Comparison) -> None:
         ({"ranks": (1, 2), "shown": (0, 0)}, "shown must be an order of the responses"),
         ({"ranks": (1, 2), "messages": ()}, "the prompt has no well-formed messages"),
         ({"ranks": (1, 2), "messages": ("role",)}, "the prompt has no well-formed messages"),
-        ({"ranks": (1, 2), "responses": (Response("x"), Response(3))}, "a response is not text"),  # type: ignore[arg-type]  # wrong on purpose
+        ({"ranks": (1, 2), "responses": (Response("x"), Response(3))}, "a response is not text"),  # wrong on purpose
         ({"ranks": (1, 2), "responses": (Response("x"), Response("\ud83d"))}, "half of a character"),
         ({"ranks": (1, 2), "labeler": "\ud83d"}, "half of a character"),
         ({"ranks": (1, 2), "meta": {"note": ["\ud83d"]}}, "half of a character"),

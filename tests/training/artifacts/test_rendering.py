@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import ByT5Tokenizer
 
-from tests.support import checkpoints as tiny
+from tests.support import tiny_models
 from tests.support.families import CHATML, FAMILIES, GEMMA, ROLE_TOKENS, Family, tokenizer_of
 from training.artifacts.conversations import Refusal, sentence
 from training.artifacts.errors import UserError
@@ -20,7 +20,7 @@ from training.artifacts.templates import generation_eos, stop_ids, template_hash
 
 pytestmark = pytest.mark.unit
 
-# The same rendering as tiny.TEMPLATE, with the marks that transformers makes its own mask from.
+# The same rendering as tiny_models.TEMPLATE, with the marks that transformers makes its own mask from.
 MARKED = (
     "{% for m in messages %}<|{{ m['role'] }}|>{% if m['role'] == 'assistant' %}{% generation %}"
     "{{ m['content'] }}<|end|>{% endgeneration %}{% else %}{{ m['content'] }}{% endif %}{% endfor %}"
@@ -68,7 +68,7 @@ TINY: list[Any] = []
 
 def tiny_with(template: str) -> Any:
     """One tokenizer for all examples, with this template."""
-    TINY[:] = TINY or [tiny.tokenizer()]
+    TINY[:] = TINY or [tiny_models.tokenizer()]
     TINY[0].chat_template = template
     return TINY[0]
 
@@ -81,7 +81,7 @@ def test_the_mask_equals_that_of_generation_marks(texts: list[str]) -> None:
     marked = tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
     by_marks = one(Renderer(tokenizer), turns)
     assert (by_marks.ids, by_marks.mask) == (marked["input_ids"], marked["assistant_masks"])
-    for other in (tiny.TEMPLATE, MARKED_WITHOUT_END):
+    for other in (tiny_models.TEMPLATE, MARKED_WITHOUT_END):
         assert one(Renderer(tiny_with(other)), turns) == by_marks
 
 
@@ -271,7 +271,7 @@ def test_a_system_turn_is_never_left_out_in_silence(template: str, system: Any, 
 
 
 def test_a_system_turn_that_the_template_takes_is_never_merged() -> None:
-    tokenizer = tiny.tokenizer()
+    tokenizer = tiny_models.tokenizer()
     renderer = Renderer(tokenizer, system="merge")
     assert not renderer.merges_system
     assert one(renderer, TURNS) == one(Renderer(tokenizer), TURNS)
@@ -329,7 +329,7 @@ def test_a_tokenizer_without_offsets_gives_the_same_rows() -> None:
 
 
 def test_without_a_template_the_error_names_the_ready_one() -> None:
-    tokenizer = tiny.tokenizer()
+    tokenizer = tiny_models.tokenizer()
     tokenizer.chat_template = None
     assert template_hash(tokenizer) is None
     assert stop_ids(tokenizer, [9]) == (0, 9)
@@ -341,8 +341,8 @@ def test_without_a_template_the_error_names_the_ready_one() -> None:
 
 
 def test_the_template_hash_is_that_of_its_text() -> None:
-    assert template_hash(tiny_with(MARKED)) != template_hash(tiny.tokenizer())
-    assert template_hash(tiny_with(tiny.TEMPLATE)) == template_hash(tiny.tokenizer())
+    assert template_hash(tiny_with(MARKED)) != template_hash(tiny_models.tokenizer())
+    assert template_hash(tiny_with(tiny_models.TEMPLATE)) == template_hash(tiny_models.tokenizer())
     assert template_hash(tokenizer_of(FAMILIES["named templates"])) != template_hash(with_template(CHATML))
 
 
@@ -360,8 +360,8 @@ def test_stop_ids_are_the_template_s_end_the_tokenizer_s_and_the_generation_conf
 
 
 def test_many_conversations_are_rendered_as_each_alone() -> None:
-    renderer = Renderer(tiny.tokenizer())
-    talks = [[*talk, said("so it is")] for talk in tiny.conversations(600, seed=1)]
+    renderer = Renderer(tiny_models.tokenizer())
+    talks = [[*talk, said("so it is")] for talk in tiny_models.conversations(600, seed=1)]
     talks[300] = [asked("<|end|>"), said("a")]
     rows = renderer.render(talks, learn=True)
     assert len(rows) == 600
@@ -372,7 +372,7 @@ def test_many_conversations_are_rendered_as_each_alone() -> None:
 
 
 def test_what_is_learned_is_shown_green() -> None:
-    tokenizer = tiny.tokenizer()
+    tokenizer = tiny_models.tokenizer()
     text = show(tokenizer, one(Renderer(tokenizer), TURNS[1:]))
     assert text.plain == "<|user|>hello there<|assistant|>hi<|end|><|user|>and now<|assistant|>go on<|end|>"
     green = [text.plain[span.start : span.end] for span in text.spans if span.style == "green"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support import checkpoints as tiny
+from tests.support import tiny_models
 from training.artifacts.errors import UserError
 from training.artifacts.rendering import Renderer
 from training.data import reading, rendering, splits
@@ -41,7 +41,7 @@ def source(tmp_path: Path) -> Callable[..., Path]:
 
 def read(home: Path, kind: str, path: Path, *, tokenizer: Any = None, context: int = 64, **options: Any) -> Rows[Any]:
     """A file of this kind as a stage reads it."""
-    tokenizer = tokenizer or tiny.tokenizer()
+    tokenizer = tokenizer or tiny_models.tokenizer()
     kinds: dict[str, tuple[DataKind, Callable[..., Rows[Any]]]] = {
         "demonstrations": (reading.DEMONSTRATIONS, rendering.demonstrations),
         "comparisons": (reading.COMPARISONS, rendering.comparisons),
@@ -121,8 +121,8 @@ def with_token(tokenizer: Any) -> Any:
         {"limit": 4},
         {"limit": 4, "seed": 1},
         {"hygiene": True},
-        {"tokenizer": changed_template(tiny.tokenizer())},
-        {"tokenizer": with_token(tiny.tokenizer())},
+        {"tokenizer": changed_template(tiny_models.tokenizer())},
+        {"tokenizer": with_token(tiny_models.tokenizer())},
     ],
 )
 def test_whatever_shapes_rows_is_in_the_key(
@@ -190,10 +190,10 @@ def test_items_are_views_of_the_cache(source: Callable[..., Path], tmp_path: Pat
 def test_learned_turns_are_the_renderer_s(source: Callable[..., Path], tmp_path: Path) -> None:
     turns = [{"role": ("user", "assistant")[i % 2], "content": "word " * (i + 1)} for i in range(6)]
     rows = read(tmp_path, "demonstrations", source([{"messages": turns}]))
-    (expected,) = Renderer(tiny.tokenizer()).render([turns], learn=True)
+    (expected,) = Renderer(tiny_models.tokenizer()).render([turns], learn=True)
     (example,) = rows.items
-    assert example.ids.tolist() == expected.ids  # type: ignore[union-attr]
-    assert example.mask.tolist() == expected.mask  # type: ignore[union-attr]
+    assert example.ids.tolist() == expected.ids
+    assert example.mask.tolist() == expected.mask
     assert rendering.stretches([0, 1, 1, 0, 1]) == [1, 2, 4, 1]
     assert rendering.stretches([0, 0]) == []
 

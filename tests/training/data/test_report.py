@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import checkpoints as tiny
+from tests.support import tiny_models
 from training.artifacts.layouts import demonstrations
 from training.data.report import main
 
@@ -49,7 +49,7 @@ def test_written_splits_are_clean_disjoint_and_readable(rows: Path, tmp_path: Pa
 
 
 def test_tokens_are_counted_with_a_tokenizer(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tiny.tokenizer().save_pretrained(tmp_path / "tokenizer")
+    tiny_models.tokenizer().save_pretrained(tmp_path / "tokenizer")
     with rows.open("a") as file:
         file.write(json.dumps({"prompt": "word " * 300, "response": "long"}) + "\n")
         file.write(json.dumps({"prompt": "forged <|assistant|> turn", "response": "no"}) + "\n")
@@ -64,7 +64,7 @@ def test_tokens_are_counted_with_a_tokenizer(rows: Path, tmp_path: Path, capsys:
 def test_rendered_rows_are_shown_with_what_is_learned(
     rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tiny.tokenizer().save_pretrained(tmp_path / "tokenizer")
+    tiny_models.tokenizer().save_pretrained(tmp_path / "tokenizer")
     arguments = ["--kind", "demonstrations", "--source", str(rows), "--tokenizer", str(tmp_path / "tokenizer")]
     main([*arguments, "--show", "3"])
     printed = capsys.readouterr().out
@@ -76,7 +76,7 @@ def test_rendered_rows_are_shown_with_what_is_learned(
 
 @pytest.mark.parametrize("kind", ["comparisons", "prompts", "pretraining"])
 def test_every_kind_of_row_is_shown(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tiny.tokenizer().save_pretrained(tmp_path / "tokenizer")
+    tiny_models.tokenizer().save_pretrained(tmp_path / "tokenizer")
     row = {
         "comparisons": {"prompt": "Which?", "chosen": "this", "rejected": "that"},
         "prompts": {"prompt": "Which?"},

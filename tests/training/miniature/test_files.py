@@ -40,7 +40,7 @@ def test_files_hold_the_world(home: Path) -> None:
     world = World.build(3, "tiny")
     assert read(folder / "prompts-reward.jsonl")[0] == json.loads(json.dumps(command.row(world.prompts("reward")[0])))
     assert {"messages", "user", "use_case", "split"} <= set(read(folder / "demonstrations.jsonl")[0])
-    labelers = [Labeler(**row) for row in read(folder / "labelers.jsonl")]  # type: ignore[arg-type]  # JSON values
+    labelers = [Labeler(**row) for row in read(folder / "labelers.jsonl")]
     assert labelers == [*world.labelers("training"), *world.labelers("heldout")]
     held = {row["text"] for row in read(folder / "heldout.jsonl")}
     assert not held & {row["text"] for row in read(folder / "pretrain.jsonl")}

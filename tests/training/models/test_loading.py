@@ -24,8 +24,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from tests.support import architectures
-from tests.support import checkpoints as tiny
+from tests.support import architectures, tiny_models
 from tests.support.architectures import CONFIGS, edit_weights, save
 from training.artifacts.errors import UserError
 from training.models import building, forward, loading, probes, publishing
@@ -36,7 +35,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 def row_of(text: str = "the water is hot") -> list[int]:
-    ids: list[int] = tiny.tokenizer()(text)["input_ids"]
+    ids: list[int] = tiny_models.tokenizer()(text)["input_ids"]
     return ids
 
 
@@ -125,7 +124,7 @@ def test_weights_that_are_missing_left_over_or_of_another_shape_are_refused(
 
 def other(folder: Path, model: Any) -> Path:
     model.save_pretrained(folder)
-    tiny.tokenizer().save_pretrained(folder)
+    tiny_models.tokenizer().save_pretrained(folder)
     return folder
 
 
@@ -276,7 +275,7 @@ def test_layers_of_attention_are_sampled_from(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gpt-neox"])
 def test_a_reward_model_whose_padding_ends_a_turn_is_scored_as_by_its_own_forward(tmp_path: Path, name: str) -> None:
-    eos = tiny.tokenizer().eos_token_id
+    eos = tiny_models.tokenizer().eos_token_id
     folder = save(tmp_path / "m", name, "reward", pad_token_id=eos)
     model = loading.load(str(folder), tmp_path, "reward").model
     rows = [[*row_of("hot water"), eos], row_of("hot water"), [*row_of("so it is"), eos, eos], [eos, 7, eos, 8], [eos]]

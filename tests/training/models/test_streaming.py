@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, MixtralConfig
 
-from tests.support import checkpoints as tiny
+from tests.support import tiny_models
 from tests.support.architectures import CONFIGS, CONTEXT, GROUPED, edit_weights, save
 from training.models import loading, probes, streaming
 from training.models.weights import Entry, headers
@@ -80,7 +80,7 @@ def test_weights_without_the_body_s_prefix_and_tied_ones_by_the_head_s_name(tmp_
 
 def test_weights_in_another_layout_are_told(tmp_path: Path) -> None:
     """Experts lie one by one in the files and are joined when they are loaded."""
-    sizes = {**GROUPED, **CONTEXT, "num_local_experts": 4, "vocab_size": len(tiny.tokenizer())}
+    sizes = {**GROUPED, **CONTEXT, "num_local_experts": 4, "vocab_size": len(tiny_models.tokenizer())}
     AutoModelForCausalLM.from_config(MixtralConfig(**sizes)).save_pretrained(tmp_path)
     with pytest.raises(streaming.NotStreamableError):
         streaming.open_streamed(tmp_path, "policy")

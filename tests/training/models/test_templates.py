@@ -56,11 +56,11 @@ def test_it_begins_as_the_tokenizer_begins_any_text() -> None:
 
     model, tokenizer = base(bos="<s>", tokens=("<s>",))
     templates.give_template(model, tokenizer, "default")
-    assert Renderer(tokenizer).prompts([turns("q")])[0].ids[0] != tokenizer.bos_token_id  # type: ignore[union-attr]
+    assert Renderer(tokenizer).prompts([turns("q")])[0].ids[0] != tokenizer.bos_token_id
     bos = ("<s>", tokenizer.bos_token_id)
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing("<s> $A", None, [bos])
     templates.give_template(model, tokenizer, "default")
-    assert Renderer(tokenizer).prompts([turns("q")])[0].ids[0] == tokenizer.bos_token_id  # type: ignore[union-attr]
+    assert Renderer(tokenizer).prompts([turns("q")])[0].ids[0] == tokenizer.bos_token_id
 
 
 def test_a_tokenizer_without_an_end_gets_one_and_the_embeddings_grow() -> None:

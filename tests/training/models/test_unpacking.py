@@ -11,8 +11,7 @@ from gguf import GGMLQuantizationType
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.support import checkpoints as tiny
-from tests.support import gguf_files
+from tests.support import gguf_files, tiny_models
 from training.artifacts import machine
 from training.artifacts.errors import UserError
 from training.artifacts.rendering import Renderer
@@ -47,7 +46,7 @@ def test_a_gguf_file_is_adopted_as_the_model_it_came_from(
     assert "quantization_config" not in config
     tokenizer = AutoTokenizer.from_pretrained(adopted.path)
     (row,) = Renderer(tokenizer).render([CONVERSATION])
-    assert [row] == Renderer(tiny.tokenizer()).render([CONVERSATION])
+    assert [row] == Renderer(tiny_models.tokenizer()).render([CONVERSATION])
     with torch.no_grad():
         theirs = AutoModelForCausalLM.from_pretrained(adopted.path, dtype=torch.float32)(torch.tensor([row.ids])).logits
         ours = model(torch.tensor([row.ids])).logits

@@ -22,7 +22,8 @@ from transformers import (
     LlamaForSequenceClassification,
 )
 
-from tests.support import checkpoints as tiny
+from tests.support import tiny_models
+from tests.support.stored import assert_weights_match
 from training.artifacts import checkpoints
 from training.artifacts.errors import UserError
 from training.artifacts.files import sha256_file
@@ -38,7 +39,7 @@ Saved = Callable[..., Path]
 def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders as transformers saves them: policy, reward, two-labels, gpt2, bert."""
     root = tmp_path_factory.mktemp("originals")
-    tokenizer = tiny.tokenizer()
+    tokenizer = tiny_models.tokenizer()
     size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
     llama: dict[str, Any] = {"vocab_size": len(tokenizer), "max_position_embeddings": 128, **size, **ids}
@@ -85,15 +86,15 @@ def test_a_policy_is_copied_probed_and_published(saved: Saved, tmp_path: Path) -
     assert (manifest.stage, manifest.kind, manifest.base_model, manifest.context) == ("adopt", "policy", "policy", 128)
     assert manifest.generation == {"temperature": 1.0, "top_p": 1.0, "max_tokens": 64}
     assert manifest.reward_offset is None
-    assert manifest.template_hash == template_hash(tiny.tokenizer())
+    assert manifest.template_hash == template_hash(tiny_models.tokenizer())
     assert checkpoints.resolve("adopt", tmp_path / "runs" / "checkpoints").manifest == manifest
-    checkpoints.verify(adopted)
+    assert_weights_match(adopted)
     # The probe is the log-probability of each token after the first, by a forward of our own.
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     assert (
         manifest.probe["ids"][0]
-        == tiny.row(
-            tiny.tokenizer(),
+        == tiny_models.row(
+            tiny_models.tokenizer(),
             [
                 {"role": "user", "content": "Name three colours."},
                 {"role": "assistant", "content": "Red, green and blue."},
@@ -129,7 +130,7 @@ def test_another_architecture_without_a_chat_template_completes_text(saved: Save
     (source / "chat_template.jinja").unlink()
     adopted = adopt(Config(str(source), home=tmp_path / "runs"))
     assert (adopted.manifest.template_hash, adopted.manifest.context) == (None, 64)
-    text = tiny.tokenizer()("Name three colours. Red, green and blue.")["input_ids"]
+    text = tiny_models.tokenizer()("Name three colours. Red, green and blue.")["input_ids"]
     assert adopted.manifest.probe["ids"][0] == text
     assert "completes text only" in next_steps(adopted, tmp_path / "runs")
 
@@ -140,10 +141,10 @@ def test_a_chat_template_can_be_given(saved: Saved, tmp_path: Path) -> None:
     (tmp_path / "other.jinja").write_text(template)
     adopted = adopt(Config(str(source), chat_template=str(tmp_path / "other.jinja"), home=tmp_path / "runs"))
     # The template closes no turn with a token, so an answer ends with the end-of-sequence token.
-    first = tiny.tokenizer()("[Name three colours.][Red, green and blue.")["input_ids"]
-    assert adopted.manifest.probe["ids"][0] == [*first, tiny.tokenizer().eos_token_id]
+    first = tiny_models.tokenizer()("[Name three colours.][Red, green and blue.")["input_ids"]
+    assert adopted.manifest.probe["ids"][0] == [*first, tiny_models.tokenizer().eos_token_id]
     assert (adopted.path / "chat_template.jinja").read_text() == template
-    assert (source / "chat_template.jinja").read_text() == tiny.TEMPLATE
+    assert (source / "chat_template.jinja").read_text() == tiny_models.TEMPLATE
 
 
 def test_sampling_defaults_move_from_the_generation_config_to_the_manifest(saved: Saved, tmp_path: Path) -> None:
@@ -238,7 +239,7 @@ def test_a_reward_model_without_its_head_is_refused(saved: Saved, tmp_path: Path
 
 def test_a_tokenizer_of_a_larger_vocabulary_is_refused(saved: Saved, tmp_path: Path) -> None:
     folder = saved("policy")
-    tokenizer = tiny.tokenizer()
+    tokenizer = tiny_models.tokenizer()
     tokenizer.add_tokens(["colours"])
     tokenizer.save_pretrained(folder)
     with pytest.raises(UserError, match=r"the tokenizer gives id \d+, which the model does not have"):

@@ -23,8 +23,9 @@ from transformers import (
     MixtralConfig,
 )
 
-from tests.support import checkpoints as tiny
+from tests.support import tiny_models
 from tests.support.architectures import CONFIGS, CONTEXT, GROUPED, WEIGHTS, edit_weights, save
+from tests.support.stored import assert_weights_match
 from training.artifacts import checkpoints, machine
 from training.artifacts.errors import UserError
 from training.models import fetching, forward, loading
@@ -72,7 +73,7 @@ def test_labels_become_one_score(tmp_path: Path, name: str) -> None:
         logits = original(torch.tensor([probe["ids"][1]])).logits[0]
     assert probe["rewards"][1] == pytest.approx(float(logits @ torch.tensor(weights)), abs=1e-4)
     assert adopted.manifest.config["label_weights"] == list(weights)
-    checkpoints.verify(adopted)
+    assert_weights_match(adopted)
 
 
 @unit
@@ -126,10 +127,10 @@ def test_quantised_weights_are_copied_and_their_probe_is_absent(tmp_path: Path, 
 
 def mixtral(folder: Path) -> Path:
     """Experts lie one by one in its files: transformers joins them in memory."""
-    sizes: dict[str, Any] = {**GROUPED, **CONTEXT, "num_local_experts": 4, "vocab_size": len(tiny.tokenizer())}
+    sizes: dict[str, Any] = {**GROUPED, **CONTEXT, "num_local_experts": 4, "vocab_size": len(tiny_models.tokenizer())}
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(MixtralConfig(**sizes)).to(torch.bfloat16).save_pretrained(folder)
-    tiny.tokenizer().save_pretrained(folder)
+    tiny_models.tokenizer().save_pretrained(folder)
     return folder
 
 
@@ -148,7 +149,7 @@ def test_weights_that_must_be_loaded_whole_are_probed_in_their_own_dtype_where_m
 
 @unit
 def test_state_space_models_are_adopted(tmp_path: Path) -> None:
-    tokenizer = tiny.tokenizer()
+    tokenizer = tiny_models.tokenizer()
     config = MambaConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, tie_word_embeddings=False)
     MambaForCausalLM(config).save_pretrained(tmp_path / "m")
     tokenizer.save_pretrained(tmp_path / "m")
@@ -218,7 +219,7 @@ def write_large(folder: Path, config: LlamaConfig, tile: bytes) -> int:
     config.architectures = ["LlamaForCausalLM"]
     config.dtype = torch.bfloat16
     config.save_pretrained(folder)
-    tiny.tokenizer().save_pretrained(folder)
+    tiny_models.tokenizer().save_pretrained(folder)
     return position
 
 

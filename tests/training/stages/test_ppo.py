@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support import checkpoints as tiny
+from tests.support import tiny_models
 from tests.training.conftest import Toy
 from training.artifacts import checkpoints
 from training.artifacts.errors import UserError
@@ -17,9 +17,11 @@ from training.models import forward, loading
 from training.rl import losses
 from training.rl.episodes import Episodes, PolicyModels, evaluate, shuffle_into_minibatches, values_of
 from training.rl.rollouts import Rollouts, Sampling, generate
+from training.rl.updates import ppo_gradients
 from training.stages import ppo
 
 pytestmark = pytest.mark.unit
+UPDATE = {"temperature": 0.7, "clip": 0.2, "value_coefficient": 0.1}
 
 
 def config_of(toy: Toy, **changes: Any) -> ppo.Config:
@@ -118,10 +120,9 @@ def test_512_episodes_in_minibatches_of_64_are_8_steps(toy_chain: Toy) -> None:
 
 
 @pytest.mark.parametrize("micro", [1, 3])
-def test_micro_batches_give_the_gradient_of_the_minibatch(toy_chain: Toy, start: Any, micro: int) -> None:
+def test_micro_batches_give_the_gradient_of_the_minibatch(start: Any, micro: int) -> None:
     setup, episodes, minibatches = start
     models = setup.models
-    config = config_of(toy_chain, temperature=0.7)
     advantages = torch.randn(episodes.mask.shape, generator=torch.Generator().manual_seed(0)) * episodes.mask
     returns = episodes.old_values + advantages
     (whole,) = minibatches[0]
@@ -129,7 +130,7 @@ def test_micro_batches_give_the_gradient_of_the_minibatch(toy_chain: Toy, start:
     def both(parts: list[list[int]]) -> list[torch.Tensor]:
         models.policy.zero_grad()
         models.value.zero_grad()
-        ppo.ppo_gradients(models, episodes, advantages, returns, parts, config)
+        ppo_gradients(models, episodes, advantages, returns, parts, **UPDATE)
         return [gradient(models.policy), gradient(models.value)]
 
     in_parts = both([whole[a : a + micro] for a in range(0, 4, micro)])
@@ -137,13 +138,12 @@ def test_micro_batches_give_the_gradient_of_the_minibatch(toy_chain: Toy, start:
         torch.testing.assert_close(found, expected, atol=1e-7, rtol=1e-4)
 
 
-def test_a_step_raises_what_was_good_and_lowers_what_was_bad(toy_chain: Toy, start: Any) -> None:
+def test_a_step_raises_what_was_good_and_lowers_what_was_bad(start: Any) -> None:
     """A sign error in the objective would turn this round."""
     setup, episodes, minibatches = start
-    config = config_of(toy_chain, temperature=0.7)
     good = torch.tensor([1.0, -1.0] * 8)[:, None] * episodes.mask
     (rows,) = minibatches[0]
-    ppo.ppo_gradients(setup.models, episodes, good, episodes.old_values, [rows], config)
+    ppo_gradients(setup.models, episodes, good, episodes.old_values, [rows], **UPDATE)
     with torch.no_grad():
         for parameter in setup.models.policy.parameters():
             parameter -= 1e-3 * parameter.grad
@@ -198,7 +198,7 @@ def test_ppo_ptx_publishes_under_its_own_stage_and_keeps_the_text_s_loss_lower(t
 
 
 def test_what_the_template_puts_after_the_stop_token_is_scored_too() -> None:
-    tokenizer = tiny.tokenizer()
+    tokenizer = tiny_models.tokenizer()
     end = tokenizer.eos_token_id
     assert Renderer(tokenizer).extend([7, 8], [9, end]) == [7, 8, 9, end]
     tokenizer.chat_template = tokenizer.chat_template.replace("<|end|>", "<|end|>\n")

@@ -90,7 +90,7 @@ def test_rows_are_the_rendered_conversation_and_length_is_in_tokens(toy_chain: T
     texts = ["the cat is red .", "红的是猫，猫是红的。"]
     (ranking,) = rendered(toy_chain, tmp_path, [comparison(texts, (1, 2))], 64).items
     renderer = Renderer(pretrain.load_tokenizer(str(toy_chain.policy.path)))
-    expected = [row.ids for row in renderer.render([[*toy.turns("a b", text)] for text in texts])]  # type: ignore[union-attr]
+    expected = [row.ids for row in renderer.render([[*toy.turns("a b", text)] for text in texts])]
     assert ranking.rows == expected
     assert ranking.lengths == [len(row) for row in expected]
     assert ranking.lengths[1] > ranking.lengths[0]
@@ -150,7 +150,7 @@ def test_accuracy_by_group_beside_length_alone(toy_chain: Toy, monkeypatch: pyte
 def test_demonstrations_score_zero_on_average(toy_chain: Toy) -> None:
     source = loading.load(toy_chain.reward.id, toy_chain.home, "reward")
     rows = Renderer(source.tokenizer).render([toy.turns(toy.question(i), toy.answer(i)) for i in range(40)])
-    mean = forward.scores_of(source.model, [row.ids for row in rows]).mean().item()  # type: ignore[union-attr]
+    mean = forward.scores_of(source.model, [row.ids for row in rows]).mean().item()
     assert mean - toy_chain.reward.manifest.reward_offset == pytest.approx(0.0, abs=1e-5)
 
 

@@ -59,7 +59,7 @@ def test_only_the_assistant_s_tokens_count(toy_chain: Toy, tmp_path: Path) -> No
 
 def test_a_turn_of_weight_zero_is_context(toy_chain: Toy, tmp_path: Path) -> None:
     conversation = toy.turns(toy.question(0), "wrong .", toy.question(1), toy.answer(1))
-    conversation[1] |= {"weight": 0}  # type: ignore[operator]
+    conversation[1] |= {"weight": 0}
     (example,) = rendered(toy_chain, tmp_path, [conversation]).items
     tokenizer = pretrain.load_tokenizer(str(toy_chain.policy.path))
     learned = example.ids[example.mask == 1].tolist()
@@ -90,7 +90,7 @@ def test_before_training_one_line_says_what_was_used(
     rows = [{"messages": toy.turns(toy.question(i), toy.answer(i)), "user": f"u{i}"} for i in range(40)]
     rows += [{"messages": toy.turns("a " * 40, "b")}] * 2
     sft.train(config_of(toy_chain, tmp_path, data=str(toy.write_jsonl(tmp_path / "rows.jsonl", rows))))
-    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    lines = console.file.getvalue().splitlines()
     assert lines[0] == "demonstrations: used 40 of 42 rows; left out: 2 x longer than 32 tokens"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.checkpoints import row
+from tests.support.tiny_models import row
 from training.artifacts.errors import UserError
 from training.artifacts.rendering import Renderer
 from training.data.documents import document_marks, encode_documents
@@ -24,7 +24,7 @@ CONVERSATION = [
 
 @pytest.mark.parametrize("build", [tokenizer.whole_words, tokenizer.byte_pairs])
 def test_any_text_comes_back(build: object) -> None:
-    made = build(TEXTS, 600)  # type: ignore[operator]  # one of two functions
+    made = build(TEXTS, 600)
     for text in ["the red kite .", "the  Red\nKite's 猫 — 42 !", "x"]:
         ids = made(text, add_special_tokens=False)["input_ids"]
         assert made.decode(ids, skip_special_tokens=True) == text
@@ -42,7 +42,7 @@ def test_a_common_word_is_one_token_wherever_it_stands() -> None:
 
 @pytest.mark.parametrize("build", [tokenizer.whole_words, tokenizer.byte_pairs])
 def test_the_assistant_s_tokens_are_its_words_and_its_end(build: object) -> None:
-    made = build(TEXTS, 600)  # type: ignore[operator]  # one of two functions
+    made = build(TEXTS, 600)
     rendered = row(made, CONVERSATION, learn=True)
     written = [i for i, mask in zip(rendered.ids, rendered.mask, strict=True) if mask]
     assert made.decode(written) == "the dog has .<|endoftext|>"

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from training.artifacts.conversations import is_broken, text_of
+from training.artifacts.conversations import text_of
 from training.artifacts.layouts.faults import fault
 from training.artifacts.loading import UNKNOWN_COLUMNS, Row, TrackedRow
 from training.artifacts.skips import Skip
+from training.artifacts.text import is_broken
 
 Kind = Literal["demonstrations", "comparisons", "prompts", "pretraining"]
 TRUE, FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")

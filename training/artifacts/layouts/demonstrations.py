@@ -60,7 +60,7 @@ def parse(row: Row) -> Demonstration:
 
 
 def _conversation(row: Row) -> tuple[Message, ...]:
-    """A conversation; where it ends with the user, the answer may stand in a column of its own."""
+    """A conversation; where it ends with the user, the answer may be in a column of its own."""
     messages = conversation_of(row) or ()
     if messages and messages[-1]["role"] == "user":
         return (*messages, *(answer_of(row) or ()))

@@ -56,7 +56,7 @@ def conversation_of(row: Row) -> tuple[Message, ...] | None:
     """The row's conversation where a column holds one, with its system prompt.
 
     Raises:
-        Skip: it is none, or other columns contradict it.
+        Skip: it is not one, or other columns contradict it.
     """
     name = conversation_column(row)
     if name is None:
@@ -125,7 +125,7 @@ def are_texts(value: Any) -> bool:
 
 
 def system_of(row: Row) -> str | None:
-    """The system prompt that stands in a column of its own.
+    """The system prompt in a column of its own.
 
     Raises:
         Skip: it is not text, or two columns hold different ones.

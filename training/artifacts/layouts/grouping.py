@@ -1,4 +1,4 @@
-"""Data sets whose records are spread over rows, or stand several in one row: rows in, one row per record out."""
+"""Data sets whose records are spread over rows, or share a row: rows in, one row per record out."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _instances(row: Row) -> Iterator[Row | Skip]:
 
 
 def _rated_prompt(row: Row) -> str | None:
-    """What is asked where the row holds one response with its rating, as text to group by; None for other rows."""
+    """The prompt of a row with one response and its rating, as text to group by; None for other rows."""
     if any(filled(row, name) for name in JUDGED):
         return None
     rating, prompt, answer = (first_filled(row, names) for names in (RATINGS, PROMPTS, ANSWERS))

@@ -37,7 +37,7 @@ def turns(value: Any) -> tuple[Message, ...]:
     """Messages of a list in one of the layouts above, or of a dialogue in one text.
 
     Raises:
-        Skip: it is none, or holds what a conversation in text cannot hold.
+        Skip: it is not a conversation, or holds more than text.
     """
     value = entries_of(value)
     if isinstance(value, Mapping):
@@ -125,7 +125,7 @@ def _is_learned(entry: Mapping[str, Any], role: str) -> bool:
 
 
 def with_system(messages: tuple[Message, ...], system: str | None) -> tuple[Message, ...]:
-    """The conversation with a system turn that stood in a column of its own.
+    """The conversation with a system turn from a column of its own.
 
     Raises:
         Skip: the conversation begins with another system turn.

@@ -1,9 +1,9 @@
 """Rows of CSV (RFC 4180) and of TSV, whose quotation marks are plain characters.
 
-A CSV record may go over several lines, so one lost quotation mark could swallow all the rows behind it. What tells: a
+A CSV record may go over several lines, so one lost quotation mark could swallow all the rows after it. The sign: a
 record's last line holds an odd number of quotation marks where the first opened a field, while a row of its own holds
 an even one. So a record whose last line would be a whole row by itself began with a stray mark. After such a record,
-and after one whose marks do not match, reading goes on at the next line that begins a whole row.
+and after one whose marks do not match, reading resumes at the next line that begins a whole row.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 
 from training.artifacts.errors import UserError
 from training.artifacts.readers.lines import lines_of, raw_lines
-from training.artifacts.readers.values import is_encodable
 from training.artifacts.skips import Skip
+from training.artifacts.text import is_broken
 
 Cells = dict[str, str]
 QUOTED = re.compile(r'[^"]*(?:""[^"]*)*+')  # of a quoted field, what this line holds before the closing mark
@@ -78,7 +78,7 @@ class _Record:
 
 
 class _Lines:
-    """Lines from the present one on, read when they are looked at; None behind the last."""
+    """Lines from the current one on, read when needed; None after the last."""
 
     def __init__(self, path: Path) -> None:
         self._source = raw_lines(path)
@@ -166,7 +166,7 @@ def _columns(path: Path, names: list[str]) -> list[str]:
     names = [name.strip().removeprefix("\ufeff") for name in names]
     if any("\r" in name for name in names):
         raise UserError(f"the lines of {path} end with CR alone: convert them to LF, for example with tr '\\r' '\\n'")
-    if not all(is_encodable(name) and "\0" not in name for name in names):
+    if any(is_broken(name) or "\0" in name for name in names):
         raise UserError(f"the header of {path} is not UTF-8 text: convert the file, for example with iconv -t utf-8")
     repeated = [name for name, times in Counter(names).items() if name and times > 1]
     if repeated:
@@ -182,6 +182,6 @@ def _row(columns: list[str], fields: list[str], is_strict: bool = True) -> Cells
     if fields == columns:
         return Skip("repeated_header")
     text = "".join(fields)
-    if not is_encodable(text):
+    if is_broken(text):
         return Skip("not_utf8")
     return Skip("null_character") if "\0" in text else dict(zip(columns, fields, strict=True))

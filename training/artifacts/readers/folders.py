@@ -30,7 +30,7 @@ SPLITS = {
 def data_files(folder: Path, kinds: Sequence[str]) -> list[Path]:
     """Files with a suffix of `kinds` below a folder, by name; plain text only where there is nothing else.
 
-    Hidden files and `datasets`' own descriptions are no data. A README.txt beside data files is none either.
+    Hidden files and `datasets`' own descriptions are not data; neither is a README.txt beside data files.
     """
     files = [
         path
@@ -45,7 +45,7 @@ def data_files(folder: Path, kinds: Sequence[str]) -> list[Path]:
 
 
 def splits_of(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
-    """Files by split. Where no name tells a split, all are `train`; a file without one beside others is its own."""
+    """Files by split. Where no name has one, all are `train`; beside files that have one, any other file is a split."""
     named: dict[str, list[Path]] = {}
     for path in files:
         named.setdefault(_split_of(path.relative_to(folder)) or "", []).append(path)
@@ -61,7 +61,7 @@ def configured_splits(folder: Path, configuration: str | None, kinds: Sequence[s
     """Data files by split of one configuration, as the folder's README.md names them, or else its subfolders.
 
     Raises:
-        UserError: there are several configurations and none was asked for, or not the one that was.
+        UserError: there are several configurations and none is named, or the named one is missing.
     """
     entries = _configurations(folder)
     subfolder = folder / (configuration or "")
@@ -84,7 +84,7 @@ def configured_splits(folder: Path, configuration: str | None, kinds: Sequence[s
 
 
 def _split_of(path: Path) -> str | None:
-    """The split that a file's name tells, or else the folders that it lies in, the nearest first."""
+    """The split in a file's name, or else in the names of its folders, the nearest first."""
     shard = SHARD.match(path.name)
     if shard and shard["name"] not in NO_SPLIT:
         return SPLITS.get(shard["name"], shard["name"])

@@ -51,7 +51,7 @@ def _configurations(repository: str) -> list[str]:
 
     try:
         return [str(name) for name in datasets.get_dataset_config_names(repository)]
-    except Exception:  # only to offer names; the first error is told without them
+    except Exception:  # only to offer names; the first error is shown without them
         return []
 
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from training.artifacts.errors import UserError
 from training.artifacts.readers.lines import BOM, lines_of, opened, text_of
-from training.artifacts.readers.values import check_texts, is_encodable
+from training.artifacts.readers.values import check_texts
 from training.artifacts.skips import Skip
+from training.artifacts.text import is_broken
 
 Json = dict[str, Any]
 Span = tuple[int, int]  # start and end of a value in a text
@@ -39,7 +40,7 @@ def json_rows(path: Path, split: str | None = None) -> Iterator[Json | Skip]:
         split: of an object with several lists of rows, the name of one. The rows of such lists get it as `split`.
 
     Raises:
-        UserError: brackets or quotation marks do not match, so that the rows behind cannot be told apart.
+        UserError: brackets or quotation marks do not match, so that the rows after that cannot be separated.
     """
     if _is_json_lines(path):
         yield from json_lines(lines_of(path))
@@ -75,7 +76,7 @@ def json_row(text: str) -> Json:
         raise Skip("not_a_number") from None
     if not isinstance(row, dict):
         raise Skip("not_an_object")
-    if not text.isascii() and not is_encodable(text):
+    if not text.isascii() and is_broken(text):
         raise Skip("not_utf8")
     if ODD_ESCAPE.search(text):
         check_texts(row)
@@ -218,7 +219,7 @@ def _are_objects(text: str, spans: list[Span]) -> bool:
 
 
 def _selected(path: Path, lists: dict[str, list[Span]], split: str | None) -> dict[str, list[Span]]:
-    """The list to read: the only one, `train`, or the one that was asked for; all where there is none of that name."""
+    """The list to read: the only one, `train`, or the named one; all where none has that name."""
     name = split or "train"
     if len(lists) == 1 or (split is not None and split not in lists):
         return lists

@@ -19,7 +19,7 @@ OTHER_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def kind_of(path: Path) -> str:
-    """The suffix that tells the format: `.jsonl` for `a.jsonl` and `a.jsonl.gz`."""
+    """The suffix that names the format: `.jsonl` for `a.jsonl` and `a.jsonl.gz`."""
     return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
 
 
@@ -32,7 +32,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
             raw.seek(0)
             if head == GZIP:
                 with gzip.GzipFile(fileobj=raw) as file:  # also of several members, one after another
-                    yield file  # type: ignore[misc]
+                    yield file  # type: ignore[misc]  # typeshed's GzipFile is not an IO[bytes]
             elif path.suffix.lower() == ".gz" and head:
                 raise UserError(f"{path} is not gzip data: compress it again, or name it without .gz")
             elif head in OTHER_BOMS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from training.artifacts.skips import Skip
+from training.artifacts.text import is_broken
 
 
 def check_texts(row: Any) -> None:
@@ -15,19 +16,10 @@ def check_texts(row: Any) -> None:
         if isinstance(value, str):
             if "\0" in value:
                 raise Skip("null_character")
-            if not value.isascii() and not is_encodable(value):
+            if not value.isascii() and is_broken(value):
                 raise Skip("half_character")
         elif isinstance(value, dict):
             pending += value.keys()
             pending += value.values()
         elif isinstance(value, (list, tuple)):
             pending += value
-
-
-def is_encodable(text: str) -> bool:
-    """Whether a text is without unpaired surrogates, which neither a file nor a tokenizer takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

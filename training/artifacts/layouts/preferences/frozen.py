@@ -48,5 +48,5 @@ LAYOUTS = (
         read,
     ),
 )
-# Read last: says what is missing where responses stand without a judgment.
+# Tried last: says what is missing where responses have no judgment.
 UNJUDGED = Layout("responses", "comparisons", (("responses",),), "Left out: neither ranks nor ratings.", read)

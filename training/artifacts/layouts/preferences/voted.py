@@ -19,7 +19,7 @@ WINNERS = {
     **dict.fromkeys(("model_b", "b", "response_b", "assistant_b"), -1),
     **dict.fromkeys(("tie", "tie (bothbad)", "bothbad", "both_bad", "both bad"), 0),
 }
-# Their prompt stands in no column that other layouts know, or not as text.
+# Their prompt is in a column that other layouts do not know, or is not text.
 OWN_PROMPTS = frozenset(
     (
         "SHP",
@@ -138,7 +138,7 @@ def _two(
 
 
 def _conversations(row: Row) -> Comparison:
-    """Arena votes: both conversations share all but the last turn, or there is no one prompt to compare answers to."""
+    """Arena votes: both conversations share all but the last turn; otherwise the answers have different prompts."""
     first, second = (plain(turns(row[name])) for name in ("conversation_a", "conversation_b"))
     judged = int(_number(row, "turn")) if filled(row, "turn") else None  # MT-Bench: the vote is on this turn
     if judged is not None:
