@@ -233,6 +233,8 @@ class Renderer:
             prompt = starts[-1]
             if isinstance(prompt, Refusal):
                 return prompt
+            if self.template.unheard:
+                return Refusal("template", f"it does not write what the {self.template.unheard} says")
             draft.prompt, draft.answer = prompt, self._answer(turns[-1]["content"], text, prompt)
             draft.text = prompt + draft.answer
             draft.learned = learn and turns[-1].get("weight", 1) != 0
@@ -276,7 +278,8 @@ class Renderer:
             core = answer.removesuffix(ending)
         else:
             answer = ""
-            core = content.removeprefix(self.template.opened)
+            space = self.template.lead if self.template.lead.isspace() else ""
+            core = space + content.removeprefix(self.template.opened)
         if not self._ending.written:
             return core
         return answer if answer.endswith(ending) and ending else core + ending

@@ -198,6 +198,16 @@ class Template:
         return self._one(LONE_QUESTION, generation=True)
 
     @cached_property
+    def unheard(self) -> str:
+        """Whose words the template does not write, `user` or `assistant`; empty if it writes both, or refuses."""
+        question: Message = {"role": "user", "content": SECOND}
+        answer: Message = {"role": "assistant", "content": SECOND}
+        first, asked, answered = self.texts([ANSWERED, [question, ANSWERED[1]], [*LONE_QUESTION, answer]])
+        if isinstance(first, Refusal):
+            return ""
+        return "user" if first == asked else "assistant" if first == answered else ""
+
+    @cached_property
     def header(self) -> str:
         """What `add_generation_prompt` adds to a conversation."""
         without, prompt = self._one(LONE_QUESTION), self.prompt
@@ -206,15 +216,21 @@ class Template:
     @cached_property
     def opened(self) -> str:
         """What a generation prompt writes that a finished turn lacks, such as the start of a thought."""
-        prompt = self.prompt.rpartition(QUESTION)[2]
-        whole = self._one(ANSWERED).rpartition(QUESTION)[2]
-        return prompt[len(shared_start(prompt, whole)) :]
+        prompt, finished = self._headers
+        return "" if prompt.lstrip() in finished else prompt[len(shared_start(prompt, finished)) :]
 
     @cached_property
     def lead(self) -> str:
-        """What the template writes between a generation prompt and the last answer, such as an empty thought."""
-        prompt, whole = self.prompt, self._one(ANSWERED)
-        return whole[len(prompt) :].partition(ANSWER)[0] if whole.startswith(prompt) and ANSWER in whole else ""
+        """What the template writes between a generation prompt and the last answer: an empty thought, or a space."""
+        prompt, finished = self._headers
+        prompt = prompt.lstrip()  # some write fewer blank lines before it than before the header of a finished turn
+        return finished.rpartition(prompt)[2] if prompt and prompt in finished else ""
+
+    @cached_property
+    def _headers(self) -> tuple[str, str]:
+        """What stands before an answer: in a generation prompt, and in a finished turn (nothing where unknown)."""
+        before, answer, _ = self._one(ANSWERED).rpartition(QUESTION)[2].partition(ANSWER)
+        return self.prompt.rpartition(QUESTION)[2], before if answer else ""
 
     @cached_property
     def lead_mark(self) -> tuple[str, int] | None:
