@@ -16,6 +16,7 @@ from training.artifacts.conversations import (
     Message,
     Refusal,
     find_control_string,
+    find_lost_system,
     merge_system,
     read_messages,
 )
@@ -91,6 +92,7 @@ class Renderer:
         stop_ids: ids that end an assistant's turn; none where nothing can (see `require_end`).
         control_strings: what no message may hold.
         merges_system: whether system turns are merged.
+        lost_system: which system turns are refused, as the template leaves them out: of `first` and `later`.
 
     Raises:
         UserError: the tokenizer has no chat template.
@@ -102,6 +104,7 @@ class Renderer:
         self.stop_ids: tuple[int, ...] = self.template.stop_ids
         self.control_strings: tuple[str, ...] = self.template.control_strings
         self.merges_system: bool = system == "merge" and self.template.system_role is not None
+        self.lost_system: tuple[str, ...] = self.template.lost_system
         self._ending: Ending = self.template.ending
         self._encoder = Encoder(tokenizer, self.control_strings)
 
@@ -158,8 +161,7 @@ class Renderer:
             return forged
         if self.merges_system:
             turns = merge_system(turns)
-        lost = self.template.lost_system_turn(turns)
-        return turns if lost is None else lost
+        return find_lost_system(turns, self.lost_system) or turns
 
     def _prompts(self, conversations: Sequence[Any], longest: int | None) -> Iterator[Rendered | Refusal]:
         usable = [self._open(conversation) for conversation in conversations]

@@ -11,13 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from training.artifacts.conversations import Message, Refusal, strings_pattern
+from training.artifacts.conversations import DROPS, Message, Refusal, strings_pattern
 from training.artifacts.errors import UserError
 
 QUESTION, ANSWER, SECOND, SYSTEM = "qzxkq", "azxka", "szxks", "yzxky"  # words that no template writes by itself
 LONE_QUESTION: list[Message] = [{"role": "user", "content": QUESTION}]
 ANSWERED: list[Message] = [*LONE_QUESTION, {"role": "assistant", "content": ANSWER}]
-DROPS = "leaves out"
 NO_TEMPLATE = (
     "the tokenizer has no chat template: give one with `--chat-template FILE`, or with `--chat-template default` "
     "the ready one, to `python -m training sft` (a base model) or `adopt`"
@@ -151,19 +150,12 @@ class Template:
         return None if SYSTEM in text else Refusal("system_role", DROPS)
 
     @cached_property
-    def later_system_role(self) -> Refusal | None:
-        """The same for a system turn after an answer; a template that refuses one does so by itself."""
+    def lost_system(self) -> tuple[str, ...]:
+        """Of `first` and `later`, the system turns that the template leaves out without a word."""
+        first = self.system_role is not None and self.system_role.detail == DROPS
         system: Message = {"role": "system", "content": SYSTEM}
         text = self._one([*ANSWERED, system, {"role": "user", "content": SECOND}], generation=True)
-        return Refusal("system_role", DROPS) if SECOND in text and SYSTEM not in text else None
-
-    def lost_system_turn(self, turns: Sequence[Message]) -> Refusal | None:
-        """The refusal of a conversation with a system turn that the template would leave out without a word."""
-        places = [index for index, turn in enumerate(turns) if turn["role"] == "system" and turn["content"].strip()]
-        if not places:
-            return None
-        refusal = self.system_role if places == [0] else self.later_system_role
-        return refusal if refusal is not None and refusal.detail == DROPS else None
+        return ("first",) * first + ("later",) * (SECOND in text and SYSTEM not in text)
 
     @cached_property
     def ending(self) -> Ending:
