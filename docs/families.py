@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from docs.tables import table
 from tests.support.families import FAMILIES, Family, generation_eos, tokenizer_of
-from training.artifacts.conversations import Refusal
+from training.artifacts.conversations import DROPS, Refusal
 from training.artifacts.rendering import Renderer
-from training.artifacts.templates import DROPS
 
 TALK = [
     {"role": "user", "content": "Who are you?"},

@@ -41,6 +41,7 @@ class Endpoint:
         stop_ids: ids that end an assistant turn.
         special: control strings that no message may contain.
         merge_system: whether a system turn is put before the first user turn's text.
+        lost_system: which system turns are refused, as the template leaves them out: of `first` and `later`.
         created: time of publication, ISO 8601.
         folder: the checkpoint's folder on the supervisor's machine; gateways that score must see it too.
         pad_id: a reward model's padding token, see `scores.scored_part`.
@@ -59,6 +60,7 @@ class Endpoint:
     created: str
     folder: Path
     pad_id: int | None = None
+    lost_system: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,4 +165,5 @@ def _endpoint(row: Engine) -> Endpoint:
         created=manifest["created"],
         folder=Path(manifest["path"]),
         pad_id=manifest.get("pad_id"),
+        lost_system=tuple(manifest.get("lost_system", ())),
     )

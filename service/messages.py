@@ -10,6 +10,7 @@ from training.artifacts.conversations import (
     Message,
     Refusal,
     find_control_string,
+    find_lost_system,
     merge_system,
     read_messages,
     sentence_with_place,
@@ -20,7 +21,8 @@ def for_engine(messages: Any, endpoint: Endpoint) -> list[Message]:
     """The messages as the engine's chat template is to render them.
 
     Raises:
-        ApiError: 400 for messages that are malformed, hold other than text, or a control string.
+        ApiError: 400 for messages that are malformed, hold other than text or a control string, or whose
+            system turn the template would leave out.
     """
     turns = read_messages(messages)
     if isinstance(turns, Refusal):
@@ -28,7 +30,12 @@ def for_engine(messages: Any, endpoint: Endpoint) -> list[Message]:
     forged = find_control_string(turns, endpoint.special)
     if forged is not None:
         raise refused(forged)
-    return merge_system(turns) if endpoint.merge_system else turns
+    if endpoint.merge_system:
+        turns = merge_system(turns)
+    lost = find_lost_system(turns, endpoint.lost_system)
+    if lost is not None:
+        raise refused(lost)
+    return turns
 
 
 def refused(refusal: Refusal) -> ApiError:

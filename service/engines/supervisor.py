@@ -350,5 +350,6 @@ def served_manifest(checkpoint: Checkpoint, context: int) -> dict[str, object]:
         "stop_ids": list(manifest.stop_ids),
         "special": list(renderer.control_strings if renderer else special_strings(tokenizer)),
         "merge_system": renderer is not None and renderer.merges_system,
+        "lost_system": list(renderer.lost_system) if renderer else [],
         "path": str(checkpoint.path.resolve()),
     }

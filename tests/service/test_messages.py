@@ -63,6 +63,17 @@ def test_a_system_turn_is_merged_where_the_manifest_says_so() -> None:
     assert forwarded(messages, endpoint(merge_system=True)) == [user("Be brief.\n\nq")]
 
 
+def test_a_system_turn_that_the_template_leaves_out_is_refused_by_its_name() -> None:
+    system = {"role": "system", "content": "Be brief."}
+    messages = [system, user("q")]
+    for kept in (endpoint(), endpoint(lost_system=("later",)), endpoint(lost_system=("first",), merge_system=True)):
+        assert forwarded(messages, kept)[-1]["content"].endswith("q")
+    for lost, talk in (("first", messages), ("later", [user("p"), *messages]), ("later", [system, *messages])):
+        with pytest.raises(ApiError, match="the chat template leaves out the system role") as refused:
+            forwarded(talk, endpoint(lost_system=(lost,)))
+        assert (refused.value.status, refused.value.code) == (400, "system_role")
+
+
 def test_a_row_of_an_earlier_version_merges_nothing() -> None:
     assert "merge_system" not in engine_row("sft-1").manifest
     assert not endpoint().merge_system

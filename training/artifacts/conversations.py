@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, NotRequired, TypedDict
@@ -12,6 +12,7 @@ from training.artifacts.errors import UserError
 from training.artifacts.text import is_broken
 
 ROLES = ("system", "user", "assistant")
+DROPS = "leaves out"  # what a template does to a system turn, where it does not refuse it
 TEXT_TYPES = ("text", "input_text", "output_text")  # of chat completions and of the Responses API
 Code = Literal[
     "malformed", "not_text", "broken_text", "special_token", "system_role", "template", "too_long", "nothing_to_learn"
@@ -143,6 +144,18 @@ def find_control_string(messages: Iterable[Mapping[str, Any]], strings: tuple[st
         match = search(message["content"])
         if match is not None:
             return Refusal("special_token", match.group(), number)
+    return None
+
+
+def find_lost_system(messages: Iterable[Mapping[str, Any]], lost: Collection[str]) -> Refusal | None:
+    """The refusal of messages with a system turn that the chat template would leave out without a word.
+
+    Args:
+        lost: of `first` and `later`, which system turns it leaves out; see `rendering.Renderer.lost_system`.
+    """
+    for index, message in enumerate(messages):
+        if message["role"] == "system" and message["content"].strip() and ("later" if index else "first") in lost:
+            return Refusal("system_role", DROPS)
     return None
 
 

@@ -16,12 +16,13 @@ from training.artifacts.conversations import (
     Message,
     Refusal,
     find_control_string,
+    find_lost_system,
     merge_system,
     read_messages,
 )
 from training.artifacts.encoding import Encoded, Encoder
 from training.artifacts.errors import UserError
-from training.artifacts.templates import DROPS, Ending, Template, without_lead
+from training.artifacts.templates import Ending, Template, without_lead
 from training.artifacts.text import common_prefix
 
 AT_ONCE = 256  # conversations rendered and encoded together
@@ -92,6 +93,7 @@ class Renderer:
         stop_ids: ids that end an assistant's turn; none where nothing can (see `require_end`).
         control_strings: what no message may hold.
         merges_system: whether system turns are merged.
+        lost_system: which system turns are refused, as the template leaves them out: of `first` and `later`.
 
     Raises:
         UserError: the tokenizer has no chat template.
@@ -103,6 +105,7 @@ class Renderer:
         self.stop_ids: tuple[int, ...] = self.template.stop_ids
         self.control_strings: tuple[str, ...] = self.template.control_strings
         self.merges_system: bool = system == "merge" and self.template.system_role is not None
+        self.lost_system: tuple[str, ...] = self.template.lost_system
         self._ending: Ending = self.template.ending
         self._encoder = Encoder(tokenizer, self.control_strings)
 
@@ -159,8 +162,7 @@ class Renderer:
             return forged
         if self.merges_system:
             turns = merge_system(turns)
-        lost = self.template.lost_system_turn(turns)
-        return turns if lost is None else lost
+        return find_lost_system(turns, self.lost_system) or turns
 
     def _prompts(self, conversations: Sequence[Any], longest: int | None) -> Iterator[Rendered | Refusal]:
         usable = [self._open(conversation) for conversation in conversations]
@@ -234,6 +236,8 @@ class Renderer:
             prompt = starts[-1]
             if isinstance(prompt, Refusal):
                 return prompt
+            if self.template.unheard:
+                return Refusal("template", f"it does not write what the {self.template.unheard} says")
             draft.prompt, draft.answer = prompt, self._answer(turns[-1]["content"], text, prompt)
             draft.text = prompt + draft.answer
             draft.learned = learn and turns[-1].get("weight", 1) != 0
@@ -277,7 +281,8 @@ class Renderer:
             core = answer.removesuffix(ending)
         else:
             answer = ""
-            core = content.removeprefix(self.template.opened)
+            space = self.template.lead if self.template.lead.isspace() else ""
+            core = space + content.removeprefix(self.template.opened)
         if not self._ending.written:
             return core
         return answer if answer.endswith(ending) and ending else core + ending

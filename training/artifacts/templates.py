@@ -11,14 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from training.artifacts.conversations import Message, Refusal, strings_pattern
+from training.artifacts.conversations import DROPS, Message, Refusal, strings_pattern
 from training.artifacts.errors import UserError
 from training.artifacts.text import common_prefix
 
 QUESTION, ANSWER, SECOND, SYSTEM = "qzxkq", "azxka", "szxks", "yzxky"  # words that no template writes by itself
 LONE_QUESTION: list[Message] = [{"role": "user", "content": QUESTION}]
 ANSWERED: list[Message] = [*LONE_QUESTION, {"role": "assistant", "content": ANSWER}]
-DROPS = "leaves out"
 NO_TEMPLATE = (
     "the tokenizer has no chat template: give one with `--chat-template FILE`, or with `--chat-template default` "
     "the ready one, to `python -m training sft` (a base model) or `adopt`"
@@ -152,19 +151,12 @@ class Template:
         return None if SYSTEM in text else Refusal("system_role", DROPS)
 
     @cached_property
-    def later_system_role(self) -> Refusal | None:
-        """The same for a system turn after an answer; a template that refuses one does so by itself."""
+    def lost_system(self) -> tuple[str, ...]:
+        """Of `first` and `later`, the system turns that the template leaves out without a word."""
+        first = self.system_role is not None and self.system_role.detail == DROPS
         system: Message = {"role": "system", "content": SYSTEM}
         text = self._one([*ANSWERED, system, {"role": "user", "content": SECOND}], generation=True)
-        return Refusal("system_role", DROPS) if SECOND in text and SYSTEM not in text else None
-
-    def lost_system_turn(self, turns: Sequence[Message]) -> Refusal | None:
-        """The refusal of a conversation with a system turn that the template would leave out without a word."""
-        places = [index for index, turn in enumerate(turns) if turn["role"] == "system" and turn["content"].strip()]
-        if not places:
-            return None
-        refusal = self.system_role if places == [0] else self.later_system_role
-        return refusal if refusal is not None and refusal.detail == DROPS else None
+        return ("first",) * first + ("later",) * (SECOND in text and SYSTEM not in text)
 
     @cached_property
     def ending(self) -> Ending:
@@ -199,6 +191,16 @@ class Template:
         return self._one(LONE_QUESTION, generation=True)
 
     @cached_property
+    def unheard(self) -> str:
+        """Whose words the template does not write, `user` or `assistant`; empty if it writes both, or refuses."""
+        question: Message = {"role": "user", "content": SECOND}
+        answer: Message = {"role": "assistant", "content": SECOND}
+        first, asked, answered = self.texts([ANSWERED, [question, ANSWERED[1]], [*LONE_QUESTION, answer]])
+        if isinstance(first, Refusal):
+            return ""
+        return "user" if first == asked else "assistant" if first == answered else ""
+
+    @cached_property
     def header(self) -> str:
         """What `add_generation_prompt` adds to a conversation."""
         without, prompt = self._one(LONE_QUESTION), self.prompt
@@ -207,15 +209,21 @@ class Template:
     @cached_property
     def opened(self) -> str:
         """What a generation prompt writes that a finished turn lacks, such as the start of a thought."""
-        prompt = self.prompt.rpartition(QUESTION)[2]
-        whole = self._one(ANSWERED).rpartition(QUESTION)[2]
-        return prompt[len(common_prefix(prompt, whole)) :]
+        prompt, finished = self._headers
+        return "" if prompt.lstrip() in finished else prompt[len(common_prefix(prompt, finished)) :]
 
     @cached_property
     def lead(self) -> str:
-        """What the template writes between a generation prompt and the last answer, such as an empty thought."""
-        prompt, whole = self.prompt, self._one(ANSWERED)
-        return whole[len(prompt) :].partition(ANSWER)[0] if whole.startswith(prompt) and ANSWER in whole else ""
+        """What the template writes between a generation prompt and the last answer: an empty thought, or a space."""
+        prompt, finished = self._headers
+        prompt = prompt.lstrip()  # some write fewer blank lines before it than before the header of a finished turn
+        return finished.rpartition(prompt)[2] if prompt and prompt in finished else ""
+
+    @cached_property
+    def _headers(self) -> tuple[str, str]:
+        """What stands before an answer: in a generation prompt, and in a finished turn (nothing where unknown)."""
+        before, answer, _ = self._one(ANSWERED).rpartition(QUESTION)[2].partition(ANSWER)
+        return self.prompt.rpartition(QUESTION)[2], before if answer else ""
 
     @cached_property
     def lead_mark(self) -> tuple[str, int] | None:

@@ -51,7 +51,7 @@ def template_text(choice: str, tokenizer: Any) -> str:
     """The Jinja text that `--chat-template default|FILE` names.
 
     Raises:
-        UserError: the file does not exist or is not text.
+        UserError: the file does not exist, is empty or is not text.
     """
     if choice == READY:
         begin = tokenizer("a")["input_ids"][:1]
@@ -61,9 +61,12 @@ def template_text(choice: str, tokenizer: Any) -> str:
     if not file.is_file():
         raise UserError(f"{choice} does not exist: give a Jinja file as --chat-template, or `{READY}`")
     try:
-        return file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise UserError(f"{choice} is not text in UTF-8: give a Jinja file as --chat-template") from None
+    if not text.strip():
+        raise UserError(f"{choice} is empty: give a Jinja file as --chat-template, or `{READY}`")
+    return text
 
 
 def give_template(model: Any, tokenizer: Any, choice: str) -> int:
@@ -94,15 +97,16 @@ def rendering_of(template: Template, choice: str) -> str:
     """What a requested template writes for a question and an answer, with a system turn if it takes one.
 
     Raises:
-        UserError: it refuses, or leaves out what the assistant says.
+        UserError: it refuses, or leaves out what the user or the assistant says.
     """
     texts = template.texts([[{"role": "system", "content": "."}, *ANSWERED], ANSWERED])
     written = [text for text in texts if isinstance(text, str)]
     if not written:
         refusal = next(text for text in reversed(texts) if isinstance(text, Refusal))
         raise UserError(f"{choice} cannot be used: {sentence(refusal)}")
-    if ANSWER not in written[0]:
-        raise UserError(f"{choice} does not write what the assistant says: give another --chat-template")
+    if template.unheard or ANSWER not in written[0]:
+        speaker = template.unheard or "assistant"
+        raise UserError(f"{choice} does not write what the {speaker} says: give another --chat-template")
     return written[0]
 
 

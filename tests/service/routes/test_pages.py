@@ -229,12 +229,12 @@ def test_output_of_models_and_prompts_is_shown_as_text(visit: Visit, arena: Runn
         labeler = session.query(Labeler).filter_by(pseudonym=pseudonym).one()
         prompt_id = uuid4().hex
         prompts.import_rows(session, [{"id": prompt_id, "prompt": f"{attack}?"}])
-        responses = [Response(attack, "evil<script>window.hacked = 1</script>"), Response(attack, "good")]
+        responses = [Response(attack, "evil<script>window.hacked = 1</script>"), Response(f"{attack}!", "good")]
         session.query(tasks.Task).filter_by(labeler_id=labeler.id, state="open").update({"state": "expired"})
         tasks.open_task(session, labeler.id, "compare", prompt_id, responses, guideline="1", propensity=1.0, minutes=9)
     page.reload()
     phase(page, "open")
-    assert texts(page) == [attack, attack]
+    assert sorted(texts(page)) == [attack, f"{attack}!"]
     assert page.locator("#messages").inner_text() == f"{attack}?"
     judge(page, "1")
     assert page.evaluate("window.hacked") is None

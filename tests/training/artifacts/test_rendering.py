@@ -178,6 +178,25 @@ def test_a_template_that_never_writes_the_answer_leaves_a_model_that_can_be_serv
     (prompt,) = renderer.prompts([[asked("q")]])
     assert isinstance(prompt, Rendered)
     assert renderer.stop_ids
+    for learn in (True, False):  # nor is such an answer trained, or scored like any other
+        refusal = Refusal("template", "it does not write what the assistant says")
+        assert renderer.render([[asked("q"), said("a")]], learn=learn) == [refusal]
+
+
+def test_an_answer_keeps_its_space_where_the_header_of_its_turn_is_written_otherwise() -> None:
+    """As Falcon: a finished turn has one more blank line before its header, and a space after it."""
+    template = (
+        "{% for m in messages %}{% if not loop.first %}{{ '\n' }}{% endif %}"
+        "{{ '\n\n' + m.role.title() + ': ' + m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '\n\nAssistant:' }}{% endif %}"
+    )
+    renderer = Renderer(with_template(template))
+    for answer in ("yes", "Assistant: yes"):
+        row = one(renderer, [asked("q"), said("no"), asked("r"), said(answer)])
+        assert learned(renderer.tokenizer, row) == f" {answer}<|endoftext|>"
+        written = "\n\nUser: q\n\n\nAssistant: no\n\n\nUser: r\n\nAssistant:"
+        assert renderer.tokenizer.decode(row.ids) == f"{written} {answer}<|endoftext|>"
+        assert renderer.answer([i for i, mark in zip(row.ids, row.mask, strict=True) if mark]) == answer
 
 
 def test_refusals_have_their_true_name_and_spare_the_others() -> None:

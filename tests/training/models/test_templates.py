@@ -111,7 +111,16 @@ def test_a_template_whose_end_is_known_adds_nothing(tmp_path: Path) -> None:
             "{% for m in messages %}",
             "refuses the conversation: Unexpected end of template",
         ),
-        ("{% for m in messages if m.role == 'user' %}{{ m.content }}<|end|>{% endfor %}", "does not write what"),
+        (
+            "{% for m in messages if m.role == 'user' %}{{ m.content }}<|end|>{% endfor %}",
+            "does not write what the assis",
+        ),
+        (
+            "{% for m in messages if m.role == 'assistant' %}{{ m.content + eos_token }}{% endfor %}",
+            "what the user says",
+        ),
+        ("You help.", "does not write what the user says"),
+        (" \n", "is empty: give a Jinja file as --chat-template, or `default`"),
         ("{{ raise_exception('never') }}", "cannot be used: the chat template refuses the conversation: never"),
         (b"\xff\xfe", "is not text in UTF-8"),
     ],

@@ -24,6 +24,7 @@ SYSTEM = {"role": "system", "content": "be brief ."}
 CHANGES: dict[str, dict[str, Any]] = {
     "Gemma 2": {"system": "merge"},
     "Mistral": {"system": "merge"},
+    "Orion": {"system": "merge"},
     "Alpaca": {"chat_template": "default"},
 }
 OFTEN = ("Qwen 3", "Gemma 2", "Vicuna", "Alpaca")
