@@ -105,6 +105,38 @@ ROLE_TOKENS = (
     "{{ bos_token }}{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + '<|eot|>' }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+# The last answer ends with another token than earlier ones; the channel is sampled with the answer.
+HARMONY = (
+    "{{ '<|start|>system<|message|>You help.\nDate: ' + strftime_now('%Y-%m-%d') + '<|end|>' }}"
+    "{% if messages[0].role == 'system' %}"
+    "{{ '<|start|>developer<|message|># Instructions\n\n' + messages[0].content + '<|end|>' }}"
+    "{% set messages = messages[1:] %}{% endif %}"
+    "{% for m in messages %}{% if m.role == 'assistant' %}{% if '<|channel|>' in m.content %}"
+    "{{ raise_exception('thoughts have a field of their own') }}{% endif %}"
+    "{{ '<|start|>assistant<|channel|>final<|message|>' + m.content }}"
+    "{{ '<|return|>' if loop.last and not add_generation_prompt else '<|end|>' }}"
+    "{% else %}{{ '<|start|>' + m.role + '<|message|>' + m.content + '<|end|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+)
+# Each question starts a text; there is no generation prompt, and the system turn stands in the first question.
+LLAMA_2 = (
+    "{% if messages[0].role == 'system' %}"
+    "{% set system = '<<SYS>>\n' + messages[0].content + '\n<</SYS>>\n\n' %}{% set messages = messages[1:] %}"
+    "{% else %}{% set system = '' %}{% endif %}{% for m in messages %}" + ROLES_ALTERNATE + "{% if m.role == 'user' %}"
+    "{{ bos_token + '[INST] ' + ((system if loop.first else '') + m.content).strip() + ' [/INST]' }}"
+    "{% else %}{{ ' ' + m.content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}"
+)
+# Nothing ends an answer, and the question has the header of the next.
+MINICPM = (
+    "{% for m in messages %}{% if m.role == 'user' %}{{ '<用户>' + m.content.strip() + '<AI>' }}"
+    "{% else %}{{ m.content.strip() }}{% endif %}{% endfor %}"
+)
+# The end-of-sequence token ends answers and their header alike; a system turn is left out.
+ORION = (
+    "{% for m in messages %}{% if loop.first %}{{ bos_token }}{% endif %}"
+    "{% if m.role == 'user' %}{{ 'Human: ' + m.content + '\n\nAssistant: ' + eos_token }}"
+    "{% elif m.role == 'assistant' %}{{ m.content + eos_token }}{% endif %}{% endfor %}"
+)
 NO_EOS = ROLE_TOKENS.replace("{{ bos_token }}", "").replace("<|eot|>", "<|end|>\n")
 
 Kind = Literal["bytes", "pieces"]
@@ -207,26 +239,55 @@ FAMILIES: dict[str, Family] = {
         ROLE_TOKENS, "a turn ends with another token than the one that starts the text",
         "<|endoftext|>", ("<|system|>", "<|user|>", "<|assistant|>", "<|eot|>"), bos="<|endoftext|>",
     ),
+    "Harmony": Family(
+        HARMONY, "openai/gpt-oss-20b, as quoted by several public repositories",
+        "<|return|>", ("<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|call|>", "<|endoftext|>"),
+        generation_eos=("<|return|>", "<|endoftext|>", "<|call|>"),
+    ),
+    "Llama 2": Family(
+        LLAMA_2, "meta-llama/Llama-2-7b-chat-hf and its kin in ggml-org/llama.cpp tests/test-chat-template.cpp",
+        "</s>", bos="<s>", kind="pieces",
+    ),
+    "MiniCPM": Family(
+        MINICPM, "MiniCPM-3B-OpenHermes-2.5-v2, as in ggml-org/llama.cpp tests/test-chat-template.cpp",
+        "</s>", (), ("<用户>", "<AI>"), bos="<s>", kind="pieces",
+    ),
+    "Orion": Family(
+        ORION, "OrionStarAI/Orion-14B-Chat, as in ggml-org/llama.cpp tests/test-chat-template.cpp",
+        "</s>", bos="<s>", kind="pieces",
+    ),
     "no eos": Family(
         NO_EOS, "a tokenizer that names no end-of-sequence token", None, ("<|user|>", "<|assistant|>", "<|end|>"),
     ),
 }  # fmt: skip
 
 
-def tokenizer_of(family: Family) -> Any:
-    """A tokenizer of the family's kind, with its tokens and its template."""
+def tokenizer_of(family: Family, *, spaced: bool = False, **added: bool) -> Any:
+    """A tokenizer of the family's kind, with its tokens and its template.
+
+    Args:
+        spaced: of `pieces`, put a space after special tokens too, as the first conversions of Llama's tokenizer do.
+        added: settings of added tokens, such as `rstrip`.
+    """
     from tokenizers import AddedToken, Tokenizer
     from transformers import PreTrainedTokenizerFast
 
+    plain = json.loads(_trained(family.kind))
+    if spaced:
+        spaces = [{"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]
+        plain |= {"pre_tokenizer": None, "normalizer": {"type": "Sequence", "normalizers": spaces}}
     wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(_trained(family.kind)),
+        tokenizer_object=Tokenizer.from_str(json.dumps(plain)),
         eos_token=family.eos,
         bos_token=family.bos,
         pad_token="<pad>",
         clean_up_tokenization_spaces=False,
     )
-    wrapped.add_tokens([AddedToken(token, special=True, normalized=False) for token in family.tokens])
-    wrapped.add_tokens([AddedToken(token, special=False, normalized=False) for token in family.plain_tokens])
+    added = {"normalized": False} | added
+    wrapped.add_tokens([AddedToken(token, special=True, **added) for token in family.tokens])
+    wrapped.add_tokens([AddedToken(token, special=False, **added) for token in family.plain_tokens])
+    ends = {"eos_token": family.eos, "bos_token": family.bos}
+    wrapped.add_special_tokens({name: AddedToken(end, special=True, **added) for name, end in ends.items() if end})
     wrapped.chat_template = family.template
     return wrapped
 

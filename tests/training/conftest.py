@@ -22,8 +22,8 @@ class Toy(NamedTuple):
 
 @pytest.fixture(scope="session", autouse=True)
 def full_precision() -> Iterator[None]:
-    """Tests compare with tight tolerances, on machines with and without native bfloat16 alike."""
-    with hardware.full_precision():
+    """Tests compare with tight tolerances, on machines with and without native bfloat16 or a GPU alike."""
+    with hardware.full_precision(), hardware.on_cpu():
         yield
 
 

@@ -153,9 +153,18 @@ def strings_pattern(strings: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def merge_system(messages: Sequence[Message]) -> list[Message]:
-    """A leading system turn put before the first user turn's text, for templates that have no system role."""
-    if len(messages) < 2 or messages[0]["role"] != "system" or messages[1]["role"] != "user":
-        return list(messages)
-    system, user, *rest = messages
-    text = f"{system['content']}\n\n{user['content']}" if system["content"].strip() else user["content"]
-    return [{**user, "content": text}, *rest]
+    """System turns put before the text of the user turn that follows them, for templates that have no system role."""
+    merged: list[Message] = []
+    system: list[Message] = []
+    for message in messages:
+        if message["role"] == "system":
+            system.append(message)
+            continue
+        if message["role"] == "user":
+            texts = [turn["content"] for turn in system if turn["content"].strip()]
+            message = {**message, "content": "\n\n".join([*texts, message["content"]])}
+        else:
+            merged += system
+        merged.append(message)
+        system = []
+    return merged + system

@@ -121,6 +121,20 @@ class Encoder:
         ids = self.ids(f"\n{text}")
         return ids[len(anchor) :] if ids[: len(anchor)] == anchor else self.ids(text)
 
+    def text(self, ids: Sequence[int], prompt: str) -> str:
+        """The text of token ids that continue a prompt's, special tokens left out: `continuation` turned round.
+
+        A decoder drops the space of its first token, which is the prompt's or one that the tokenizer has put there.
+        """
+        anchor = self.ids("a") if self._adds_space and not self._adds_space_after(prompt) else []
+        text = str(self.tokenizer.decode([*anchor, *ids], skip_special_tokens=True))
+        return text[1:] if anchor else text
+
+    def _adds_space_after(self, prompt: str) -> bool:
+        """Whether what follows gets a space that no text has, as some tokenizers do it after special tokens."""
+        last = self.tokenizer.convert_ids_to_tokens(self.ids(prompt + "a")[-1:])
+        return not prompt.endswith(" ") and str(last[0]).startswith("▁")
+
     @cached_property
     def _adds_space(self) -> bool:
         """Whether a text's first token holds a space that is not in the text."""

@@ -21,7 +21,7 @@ from training.artifacts.conversations import (
 )
 from training.artifacts.encoding import Encoded, Encoder
 from training.artifacts.errors import UserError
-from training.artifacts.templates import DROPS, Ending, Template
+from training.artifacts.templates import Ending, Template, without_lead
 from training.artifacts.text import common_prefix
 
 AT_ONCE = 256  # conversations rendered and encoded together
@@ -140,8 +140,14 @@ class Renderer:
         """The content of a sampled response, without what the template writes around it."""
         ids = list(response_ids)
         finished = bool(ids) and ids[-1] in self.stop_ids
-        text = str(self.tokenizer.decode(ids[:-1] if finished else ids, skip_special_tokens=True))
-        return text.removeprefix(self.template.lead).removesuffix(self._ending.before if finished else "")
+        if finished:
+            ids.pop()
+        mark, lead = self.template.lead_mark, self.template.lead
+        if mark is not None and mark[1] in ids:  # its text would stay when its special tokens are left out
+            ids = ids[len(ids) - ids[::-1].index(mark[1]) :]
+            lead = lead.rpartition(mark[0])[2]
+        text = without_lead(self._encoder.text(ids, self.template.prompt), lead)
+        return text.removesuffix(self._ending.before if finished else "")
 
     def usable(self, conversation: Any) -> list[Message] | Refusal:
         """The conversation as the template is given it: plain turns without control strings."""
@@ -152,11 +158,9 @@ class Renderer:
         if forged is not None:
             return forged
         if self.merges_system:
-            return merge_system(turns)
-        dropped = self.template.system_role
-        if dropped is not None and dropped.detail == DROPS and turns[0]["role"] == "system" and turns[0]["content"]:
-            return dropped
-        return turns
+            turns = merge_system(turns)
+        lost = self.template.lost_system_turn(turns)
+        return turns if lost is None else lost
 
     def _prompts(self, conversations: Sequence[Any], longest: int | None) -> Iterator[Rendered | Refusal]:
         usable = [self._open(conversation) for conversation in conversations]

@@ -144,12 +144,27 @@ class Template:
     @cached_property
     def system_role(self) -> Refusal | None:
         """Why the template takes no system turn; None if it does."""
-        if QUESTION not in self._one(LONE_QUESTION, generation=True):
+        if QUESTION not in self.prompt:
             return None  # it takes no lone question, so nothing is known
         text = self.texts([[{"role": "system", "content": SYSTEM}, *LONE_QUESTION]], generation=True)[0]
         if isinstance(text, Refusal):
             return text
         return None if SYSTEM in text else Refusal("system_role", DROPS)
+
+    @cached_property
+    def later_system_role(self) -> Refusal | None:
+        """The same for a system turn after an answer; a template that refuses one does so by itself."""
+        system: Message = {"role": "system", "content": SYSTEM}
+        text = self._one([*ANSWERED, system, {"role": "user", "content": SECOND}], generation=True)
+        return Refusal("system_role", DROPS) if SECOND in text and SYSTEM not in text else None
+
+    def lost_system_turn(self, turns: Sequence[Message]) -> Refusal | None:
+        """The refusal of a conversation with a system turn that the template would leave out without a word."""
+        places = [index for index, turn in enumerate(turns) if turn["role"] == "system" and turn["content"].strip()]
+        if not places:
+            return None
+        refusal = self.system_role if places == [0] else self.later_system_role
+        return refusal if refusal is not None and refusal.detail == DROPS else None
 
     @cached_property
     def ending(self) -> Ending:
@@ -162,6 +177,8 @@ class Template:
         same = common_prefix(written, self._between_turns()) or written
         searches = ((same, known), (same, added), (written, known), (written, added))
         first = next(filter(None, (self._first_token(*search) for search in searches)), None)
+        if first is not None and first[1] not in encode(self.tokenizer, ANSWER + written):
+            first = None  # written, but read as plain text: some tokenizers know a token only after a space
         if first is None:
             closing = int(eos) if eos is not None else next(iter(self._given_ids), None)
             return Ending(written, closing, written=False)
@@ -177,23 +194,35 @@ class Template:
         return tuple(dict.fromkeys(int(i) for i in ids if i is not None))
 
     @cached_property
+    def prompt(self) -> str:
+        """The generation prompt of a short question; nothing where the template refuses it."""
+        return self._one(LONE_QUESTION, generation=True)
+
+    @cached_property
     def header(self) -> str:
         """What `add_generation_prompt` adds to a conversation."""
-        without, prompt = self._one(LONE_QUESTION), self._one(LONE_QUESTION, generation=True)
+        without, prompt = self._one(LONE_QUESTION), self.prompt
         return prompt[len(without) :] if prompt.startswith(without) else ""
 
     @cached_property
     def opened(self) -> str:
         """What a generation prompt writes that a finished turn lacks, such as the start of a thought."""
-        prompt = self._one(LONE_QUESTION, generation=True).rpartition(QUESTION)[2]
+        prompt = self.prompt.rpartition(QUESTION)[2]
         whole = self._one(ANSWERED).rpartition(QUESTION)[2]
         return prompt[len(common_prefix(prompt, whole)) :]
 
     @cached_property
     def lead(self) -> str:
         """What the template writes between a generation prompt and the last answer, such as an empty thought."""
-        prompt, whole = self._one(LONE_QUESTION, generation=True), self._one(ANSWERED)
+        prompt, whole = self.prompt, self._one(ANSWERED)
         return whole[len(prompt) :].partition(ANSWER)[0] if whole.startswith(prompt) and ANSWER in whole else ""
+
+    @cached_property
+    def lead_mark(self) -> tuple[str, int] | None:
+        """The last special token of the lead and its id, as in `<|channel|>final<|message|>`."""
+        special = {string: self._added[string] for string in special_strings(self.tokenizer) if string in self.lead}
+        last = max(special, key=self.lead.rindex, default=None)
+        return None if last is None else (last, special[last])
 
     @cached_property
     def control_strings(self) -> tuple[str, ...]:
@@ -206,7 +235,7 @@ class Template:
         if QUESTION in talk and ANSWER in talk and SECOND in talk:
             before, _, after = talk.partition(QUESTION)
             header, _, after = after.partition(ANSWER)
-            prompt = self._one(LONE_QUESTION, generation=True).rpartition(QUESTION)[2]
+            prompt = self.prompt.rpartition(QUESTION)[2]
             marks = [before, common_prefix(header, prompt), after.partition(SECOND)[0]]
             strings |= {string for string in self._added if any(string in mark for mark in marks)}
         return tuple(sorted(strings, key=lambda s: (-len(s), s)))
@@ -237,6 +266,14 @@ class Template:
         if match is None:
             return None
         return match.group(), by_string[match.group()], text[: match.start()]
+
+
+def without_lead(text: str, lead: str) -> str:
+    """A sampled text without what the template writes before an answer, whose blanks added tokens may have taken in."""
+    parts = re.split(r"(\s+)", lead)  # words and blanks in turn
+    pattern = "".join(f"({re.escape(part)})?" if index % 2 else re.escape(part) for index, part in enumerate(parts))
+    match = re.match(pattern, text)
+    return text[match.end() :] if match else text
 
 
 def template_source(tokenizer: Any) -> str:

@@ -13,18 +13,28 @@ import torch
 
 from training.artifacts import machine
 
+_full_precision: ContextVar[bool] = ContextVar("full_precision", default=False)
+_on_cpu: ContextVar[bool] = ContextVar("on_cpu", default=False)
+
 
 def device() -> torch.device:
     """The first GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda" if torch.cuda.is_available() and not _on_cpu.get() else "cpu")
+
+
+@contextmanager
+def on_cpu() -> Iterator[None]:
+    """The CPU as the device of this block: for models whose weights stay in their files, and for exact tests."""
+    token = _on_cpu.set(True)
+    try:
+        yield
+    finally:
+        _on_cpu.reset(token)
 
 
 def set_threads() -> None:
     """One thread per core that this process may use, unless OMP_NUM_THREADS says otherwise."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or machine.cores()))
-
-
-_full_precision: ContextVar[bool] = ContextVar("full_precision", default=False)
 
 
 def autocast() -> AbstractContextManager[Any]:

@@ -253,7 +253,8 @@ def _probe(folder: Path, model: Any, about: Any, rows: list[list[int]], kind: Ki
     if method:
         return probes.absent(f"quantised weights ({method}): only an engine computes with them")
     try:
-        return probe(streaming.open_streamed(folder, kind), rows, together=True)
+        with hardware.on_cpu():
+            return probe(streaming.open_streamed(folder, kind), rows, together=True)
     except (streaming.NotStreamableError, RuntimeError, NotImplementedError):
         pass  # a layout of weights or a layer that reads them past its modules
     size, free = sum(entry.end - entry.start for entry in weights.headers(folder).values()), machine.memory()

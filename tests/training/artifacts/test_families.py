@@ -177,6 +177,32 @@ EXPECTED: dict[str, tuple[list[str], str]] = {
         ],
         "<|eot|>",
     ),
+    "Harmony": (  # earlier answers end with a token that does not end sampling: context only
+        [
+            f"<|start|>system<|message|>You help.\nDate: {datetime.now():%Y-%m-%d}<|end|>"
+            "<|start|>user<|message|>Who are you?<|end|><|start|>assistant<|channel|>final<|message|>A cat.<|end|>"
+            "<|start|>user<|message|>And now?<|end|><|start|>assistant",
+            "<|channel|>final<|message|>Still a cat.<|return|>",
+        ],
+        "<|return|>",
+    ),
+    "Llama 2": (
+        ["<s>[INST] Who are you? [/INST]", " A cat. </s>", "<s>[INST] And now? [/INST]", " Still a cat. </s>"],
+        "</s>",
+    ),
+    "MiniCPM": (
+        ["<用户>Who are you?<AI>", "A cat.", "<用户>And now?<AI>", "Still a cat.</s>"],
+        "</s>",
+    ),
+    "Orion": (
+        [
+            "<s>Human: Who are you?\n\nAssistant: </s>",
+            "A cat.</s>",
+            "Human: And now?\n\nAssistant: </s>",
+            "Still a cat.</s>",
+        ],
+        "</s>",
+    ),
     "no eos": (
         [
             "<|user|>Who are you?<|end|>\n<|assistant|>",
@@ -188,7 +214,7 @@ EXPECTED: dict[str, tuple[list[str], str]] = {
         "<|end|>",
     ),
 }
-CONTEXT_TURNS = {"Qwen 3": 1, "DeepSeek-R1 distill": 1}
+CONTEXT_TURNS = {"Qwen 3": 1, "DeepSeek-R1 distill": 1, "Harmony": 1}
 
 
 @pytest.fixture(scope="module", params=FAMILIES, name="case")
@@ -287,5 +313,7 @@ def test_any_answer_is_learned_with_its_end(case: Case, answer: str) -> None:
     learned = [index for index, mark in zip(row.ids, row.mask, strict=True) if mark]
     assert learned[-1] == renderer.stop_ids[0]
     said = tokenizer.decode(row.ids[len(prompt.ids) : len(prompt.ids) + len(learned) - 1])
-    assert said.replace("<think>", "").replace("</think>", "").strip() == answer.strip()
+    for header in ("<think>", "</think>", "<|channel|>final<|message|>"):
+        said = said.replace(header, "")
+    assert said.strip() == answer.strip()
     assert renderer.extend(prompt.ids, learned) == row.ids

@@ -235,6 +235,41 @@ def test_a_refused_system_turn_can_be_merged(drops: bool) -> None:
     assert sentence(kept) == f"the chat template {'leaves out' if drops else 'refuses'} the system role"
 
 
+def test_each_system_turn_is_merged_into_the_question_after_it() -> None:
+    tokenizer = with_template(GEMMA, bos="<bos>", tokens=("<start_of_turn>", "<end_of_turn>"))
+    s, t, blank = ({"role": "system", "content": text} for text in ("s", "t", " \n"))
+    merging = Renderer(tokenizer, system="merge")
+    talk = [s, t, asked("q"), said("a"), blank, s, asked("r"), said("b")]
+    assert one(merging, talk) == one(merging, [asked("s\n\nt\n\nq"), said("a"), asked("s\n\nr"), said("b")])
+    for lone in ([s], [s, said("a")], [asked("q"), s, said("a")], [asked("q"), said("a"), s]):
+        assert codes(merging.render([lone])) == ["template"]  # nothing that it could be merged into
+
+
+DROPPING = CHATML.replace("{% for m in messages %}", "{% for m in messages if m.role != 'system' %}")
+FIRST_ALONE = "{% if messages[0].role == 'system' %}{{ messages[0].content }}{% endif %}" + DROPPING
+
+
+@pytest.mark.parametrize(
+    "template, system, kept, lost",
+    [
+        (DROPPING, "keep", "", "sq sqa ssqa qsra s"),
+        (DROPPING, "merge", "sq sqa ssqa qasra", "s sa qsa qas"),
+        (FIRST_ALONE, "keep", "s sq sqa sa", "ssqa sqasra qasra qas"),
+    ],
+)
+def test_a_system_turn_is_never_left_out_in_silence(template: str, system: Any, kept: str, lost: str) -> None:
+    renderer = Renderer(with_template(template), system=system)
+    turns: dict[str, Any] = {"s": {"role": "system", "content": "be brief"}, "q": asked("q"), "a": said("a")}
+    turns["r"] = asked("r")
+    for names in f"{kept} {lost}".split():
+        (row,) = renderer.render([[turns[name] for name in names]])
+        if names in kept.split():
+            assert isinstance(row, Rendered), names
+            assert renderer.tokenizer.decode(row.ids).count("be brief") == names.count("s")
+        else:
+            assert row == Refusal("system_role", "leaves out"), names
+
+
 def test_a_system_turn_that_the_template_takes_is_never_merged() -> None:
     tokenizer = tiny_models.tokenizer()
     renderer = Renderer(tokenizer, system="merge")
