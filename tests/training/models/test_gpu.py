@@ -47,7 +47,7 @@ def test_a_chain_trained_in_bfloat16_on_the_gpu_is_what_the_cpu_loads(tmp_path: 
     """The first ratio of each batch is 1 (`ppo.train` checks it), and probes agree with the CPU's own numbers."""
     context = contextvars.Context()  # without the CPU and the full precision that the other tests ask for
     for id_, kind in zip(context.run(chain, tmp_path), ("policy", "reward", "policy"), strict=True):
-        source = loading.load(id_, tmp_path, kind)  # type: ignore[arg-type]  # a literal of two strings
+        source = loading.load(id_, tmp_path, kind)
         assert source.checkpoint is not None
         kept = source.checkpoint.manifest.probe
         probe = probes.policy_probe if kind == "policy" else probes.reward_probe
