@@ -13,6 +13,7 @@ from tests.support.toy_world import answer, question, turns, write_jsonl
 from training.artifacts import comparisons
 from training.artifacts.checkpoints import Checkpoint
 from training.artifacts.comparisons import Comparison, Response
+from training.artifacts.files import lines_of
 from training.stages import ppo, reward, sample, sft
 
 QUESTIONS = [question(i) for i in range(24)]
@@ -119,4 +120,4 @@ def run_chain(home: Path, name: str, **changes: Any) -> Chain:
             home=home,
         )
     )
-    return Chain(policy, [json.loads(line) for line in samples.read_text().splitlines()], scorer, trained)
+    return Chain(policy, [json.loads(line) for line in lines_of(samples)], scorer, trained)

@@ -17,7 +17,7 @@ from training.artifacts import comparisons
 from training.artifacts.comparisons import Comparison, Response
 from training.artifacts.conversations import Refusal, sentence
 from training.artifacts.errors import UserError
-from training.artifacts.files import write_atomically
+from training.artifacts.files import lines_of, write_atomically
 from training.artifacts.layouts.prompts import PromptRecord
 from training.artifacts.rendering import Renderer
 from training.data import lengths, reading
@@ -249,7 +249,7 @@ def _labelers(world: Path) -> dict[str, list[Labeler]]:
     file = world / "labelers.jsonl"
     if not file.is_file():
         raise UserError(f"{file} does not exist: run `python -m training world` first, and name its folder by --world")
-    labelers = [Labeler(**json.loads(line)) for line in file.read_text().splitlines()]
+    labelers = [Labeler(**json.loads(line)) for line in lines_of(file)]
     return {group: [labeler for labeler in labelers if labeler.group == group] for group in ("training", "heldout")}
 
 

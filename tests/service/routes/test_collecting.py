@@ -16,6 +16,7 @@ import pytest
 from service.store.models import Prompt
 from tests.support.live_service import Running
 from training.artifacts.comparisons import Comparison, from_json
+from training.artifacts.files import split_lines
 
 pytestmark = pytest.mark.integration
 
@@ -42,7 +43,7 @@ def add_prompts(running: Running, count: int) -> list[str]:
 
 def exported(running: Running) -> list[Comparison]:
     with running.client() as admin:
-        return [from_json(line) for line in admin.get("/api/export").text.splitlines()]
+        return [from_json(line) for line in split_lines(admin.get("/api/export").text)]
 
 
 def take(client: httpx.Client, **wanted: Any) -> dict[str, Any]:

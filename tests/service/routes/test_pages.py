@@ -15,6 +15,7 @@ from service.preferences import prompts, tasks
 from service.store.models import Labeler
 from tests.support.live_service import Running, running_service
 from training.artifacts.comparisons import Comparison, Response, from_json
+from training.artifacts.files import split_lines
 
 pytestmark = pytest.mark.integration
 WAIT = 60_000  # ms; engines share the machine with other tests
@@ -77,7 +78,7 @@ def stock(running: Running, count: int = 3) -> None:
 
 def exported(running: Running, pseudonym: str) -> list[Comparison]:
     with running.client() as admin:
-        rows = [from_json(line) for line in admin.get("/api/export").text.splitlines()]
+        rows = [from_json(line) for line in split_lines(admin.get("/api/export").text)]
     return sorted((row for row in rows if row.labeler == pseudonym), key=lambda row: row.created or "")
 
 
