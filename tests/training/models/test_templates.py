@@ -97,6 +97,11 @@ def test_strings_that_mark_turns_in_a_template_of_one_s_own_become_tokens(tmp_pa
     assert learned(tokenizer) == "a<|eot_id|>b<|eot_id|>"
 
 
+def test_a_mark_of_byte_order_is_no_part_of_a_template(tmp_path: Path) -> None:
+    (tmp_path / "own.jinja").write_text(CHATML, encoding="utf-8-sig", newline="\r\n")
+    assert templates.template_text(str(tmp_path / "own.jinja"), base()[1]) == CHATML
+
+
 def test_a_template_whose_end_is_known_adds_nothing(tmp_path: Path) -> None:
     (tmp_path / "own.jinja").write_text("{% for m in messages %}{{ '[INST]' + m.content + eos_token }}{% endfor %}")
     model, tokenizer = base()
