@@ -194,10 +194,10 @@ class Template:
         """Whose words the template does not write, `user` or `assistant`; empty if it writes both, or refuses."""
         question: Message = {"role": "user", "content": SECOND}
         answer: Message = {"role": "assistant", "content": SECOND}
-        first, asked, answered = self.texts([ANSWERED, [question, ANSWERED[1]], [*LONE_QUESTION, answer]])
+        first, other_question, other_answer = self.texts([ANSWERED, [question, ANSWERED[1]], [*LONE_QUESTION, answer]])
         if isinstance(first, Refusal):
             return ""
-        return "user" if first == asked else "assistant" if first == answered else ""
+        return "user" if first == other_question else "assistant" if first == other_answer else ""
 
     @cached_property
     def header(self) -> str:
