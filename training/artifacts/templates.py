@@ -348,4 +348,4 @@ def generation_eos(folder: Path) -> tuple[int, ...]:
 def eos_ids(value: Any) -> tuple[int, ...]:
     """`eos_token_id` of a configuration, which is a number, a list or nothing, as ids."""
     values = value if isinstance(value, (list, tuple)) else [value]
-    return tuple(i for i in values if isinstance(i, int) and i >= 0)
+    return tuple(i for i in values if isinstance(i, int) and not isinstance(i, bool) and i >= 0)

@@ -13,6 +13,7 @@ from training.artifacts.errors import UserError
 from training.models import unpacking, weights
 from training.models.loading import load_whole
 
+NAMED_TEMPLATES = "additional_chat_templates"  # folder in which transformers saves all but the one named `default`
 COPIED = {".json", ".jinja", ".txt", ".model", ".tiktoken", ".md"}
 PICKLED = {".bin", ".pt", ".pth", ".ckpt"}
 SHOW_AFTER_SECONDS = 2.0
@@ -84,6 +85,8 @@ def copy_checkpoint(source: Path, staged: Path, kind: Kind, say: Callable[[str],
         raise UserError(f"{source} takes {gib(total)} and {gib(free)} are free where --home lies: make room there")
     for file in small:
         shutil.copyfile(file, staged / file.name)
+    if (source / NAMED_TEMPLATES).is_dir():
+        shutil.copytree(source / NAMED_TEMPLATES, staged / NAMED_TEMPLATES)
     start, done = time.monotonic(), 0
     for file in large:
 

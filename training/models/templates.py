@@ -61,7 +61,7 @@ def template_text(choice: str, tokenizer: Any) -> str:
     if not file.is_file():
         raise UserError(f"{choice} does not exist: give a Jinja file as --chat-template, or `{READY}`")
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")  # a mark of byte order would stand before every prompt
     except UnicodeDecodeError:
         raise UserError(f"{choice} is not text in UTF-8: give a Jinja file as --chat-template") from None
     if not text.strip():

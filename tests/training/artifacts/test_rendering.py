@@ -373,7 +373,13 @@ def test_stop_ids_are_the_template_s_end_the_tokenizer_s_and_the_generation_conf
     assert generation_eos(tmp_path) == (3, 4)
     end, eos = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
     assert stop_ids(tokenizer, generation_eos(tmp_path)) == (end, eos, 3, 4)
-    for text, ids in (('{"eos_token_id": 5}', (5,)), ('{"eos_token_id": null}', ()), ("[]", ()), ("no JSON", ())):
+    for text, ids in (
+        ('{"eos_token_id": 5}', (5,)),
+        ('{"eos_token_id": null}', ()),
+        ('{"eos_token_id": [true, -1, 6]}', (6,)),
+        ("[]", ()),
+        ("no JSON", ()),
+    ):
         file.write_text(text)
         assert generation_eos(tmp_path) == ids
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from service.engines.supervisor import served_manifest
 from tests.support.families import CHATML, FAMILIES, LLAMA_3, tokenizer_of
 from tests.support.toy_world import answer, question, turns, write_jsonl
 from tests.support.trained_families import save_base
@@ -97,6 +98,11 @@ def test_strings_that_mark_turns_in_a_template_of_one_s_own_become_tokens(tmp_pa
     assert learned(tokenizer) == "a<|eot_id|>b<|eot_id|>"
 
 
+def test_a_mark_of_byte_order_is_no_part_of_a_template(tmp_path: Path) -> None:
+    (tmp_path / "own.jinja").write_text(CHATML, encoding="utf-8-sig", newline="\r\n")
+    assert templates.template_text(str(tmp_path / "own.jinja"), base()[1]) == CHATML
+
+
 def test_a_template_whose_end_is_known_adds_nothing(tmp_path: Path) -> None:
     (tmp_path / "own.jinja").write_text("{% for m in messages %}{{ '[INST]' + m.content + eos_token }}{% endfor %}")
     model, tokenizer = base()
@@ -169,3 +175,21 @@ def test_adopting_takes_the_ready_template_and_changes_no_weight(tmp_path: Path,
     if name == "no eos":
         with pytest.raises(UserError, match="nothing ends an assistant's turn"):
             sft.train(sft.Config(data=demonstrations(tmp_path), model=ready.id, home=tmp_path))
+
+
+def test_adopting_keeps_named_templates_and_tells_where_none_is_the_default(tmp_path: Path) -> None:
+    folder = save_base(tmp_path / "base", "named templates")
+    adopted = adopt.adopt(adopt.Config(str(folder), home=tmp_path))
+    kept = loading.load(adopted.id, tmp_path).tokenizer.chat_template
+    assert kept == FAMILIES["named templates"].template
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(UserError, match="named tool_use and none named `default`: give one of them"):
+        adopt.adopt(adopt.Config(str(folder), home=tmp_path))
+
+
+@pytest.mark.parametrize("system", ["keep", "merge"])
+def test_gateways_are_told_which_system_turns_the_template_leaves_out(tmp_path: Path, system: Any) -> None:
+    folder = save_base(tmp_path / "base", "Orion")
+    manifest = served_manifest(adopt.adopt(adopt.Config(str(folder), home=tmp_path, system=system)), 64)
+    assert manifest["lost_system"] == ["first", "later"]
+    assert manifest["merge_system"] == (system == "merge")
