@@ -58,7 +58,7 @@ def parse(cls: type[Config], stage: str, arguments: Sequence[str]) -> Config:
     kwargs: dict[str, Any] = {} if default is None else {"default": default}
     description = f"{cls.__doc__}\n\n{PRESET_HELP}"
     config = tyro.cli(cls, args=rest, prog=f"python -m training {stage}", description=description, **kwargs)
-    for field in dataclasses.fields(config):  # type: ignore[arg-type]  # every stage's config is a dataclass
+    for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
@@ -122,7 +122,7 @@ def _read(preset: str) -> dict[str, Any]:
     """A preset's tables. Raises `UserError` where it is not TOML."""
     path = preset_file(preset)
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from None
 

@@ -217,3 +217,8 @@ def test_a_number_that_is_not_finite_is_refused(value: str) -> None:
 def test_a_preset_of_a_name_that_no_file_can_have() -> None:
     with pytest.raises(UserError, match="no preset"):
         parse(Config, "sft", ["--preset", "a" * 300])
+
+
+def test_a_preset_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    name = preset(tmp_path, "\ufeff[sft]\ndata = 'rows'\nsteps = 5\n")
+    assert parse(Config, "sft", ["--preset", name]).steps == 5

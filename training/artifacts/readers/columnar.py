@@ -16,7 +16,7 @@ from training.artifacts.readers.values import check_texts
 from training.artifacts.skips import Skip
 
 BATCH = 256  # rows in memory at once
-# A text that is not UTF-8, a date beyond Python's, a time zone that nobody knows.
+# What a text that is not UTF-8, a date beyond Python's and a time zone that nobody knows raise.
 UNREADABLE = (ValueError, OverflowError, KeyError)
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 

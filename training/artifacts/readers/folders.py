@@ -87,8 +87,8 @@ def configured_splits(folder: Path, configuration: str | None, kinds: Sequence[s
     patterns = _patterns(entry.get("data_files"))
     if not patterns:
         return splits_of(folder / str(entry.get("data_dir", "")), files)
-    chosen = {split: _matching(folder, globs) for split, globs in patterns.items()}
-    splits = {split: [path for path in files if path in paths] for split, paths in chosen.items()}
+    paths_of = {split: _matching(folder, globs) for split, globs in patterns.items()}
+    splits = {split: [path for path in files if path in paths] for split, paths in paths_of.items()}
     if files and not any(splits.values()):
         globs = ", ".join(glob for each in patterns.values() for glob in each)
         raise UserError(f"{folder / 'README.md'} names data files that are not there ({globs}): mend it, or remove it")
@@ -96,7 +96,7 @@ def configured_splits(folder: Path, configuration: str | None, kinds: Sequence[s
 
 
 def _matching(folder: Path, globs: Sequence[str]) -> set[Path]:
-    """Files of a folder that a pattern matches; none for what is no pattern of files below it."""
+    """Files of a folder that a pattern matches; none for what is not a pattern of files below it."""
     paths: set[Path] = set()
     for glob in globs:
         with contextlib.suppress(ValueError, NotImplementedError):
