@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from training.artifacts import templates
 from training.artifacts.errors import UserError
-from training.artifacts.files import sha256_file, write_atomically
+from training.artifacts.files import exists, sha256_file, write_atomically
 from training.artifacts.machine import boot_id, pid_namespace
 from training.artifacts.provenance import git_state, package_versions
 
@@ -249,15 +249,14 @@ def resolve(reference: str | Path, store: Path) -> Checkpoint:
         UserError: there is none; the message lists what there is.
     """
     name = str(reference)
-    if (store / name / MANIFEST).is_file():
-        return load(store / name)
-    if (Path(name) / MANIFEST).is_file():
-        return load(Path(name))
+    for folder in (store / name, Path(name)):
+        if exists(folder / MANIFEST):
+            return load(folder)
     every = list(checkpoints(store)) if store.is_dir() else []
     of_stage = [c for c in every if c.manifest.stage == name.removeprefix("latest:")]
     if of_stage:
         return of_stage[-1]
-    if Path(name).is_dir():
+    if exists(Path(name)):
         return load(Path(name))
     known = ", ".join(c.id for c in every[-5:]) or "none yet"
     raise UserError(f"no checkpoint {name!r} in {store} (the newest there: {known})")

@@ -15,7 +15,15 @@ ROLES = ("system", "user", "assistant")
 DROPS = "leaves out"  # what a template does to a system turn, where it does not refuse it
 TEXT_TYPES = ("text", "input_text", "output_text")  # of chat completions and of the Responses API
 Code = Literal[
-    "malformed", "not_text", "broken_text", "special_token", "system_role", "template", "too_long", "nothing_to_learn"
+    "malformed",
+    "not_text",
+    "broken_text",
+    "special_token",
+    "unknown_token",
+    "system_role",
+    "template",
+    "too_long",
+    "nothing_to_learn",
 ]
 
 
@@ -56,6 +64,8 @@ def sentence(refusal: Refusal) -> str:
             return "holds half a character (a lone surrogate): mend the text's encoding"
         case "special_token":
             return f"contains the special token {refusal.detail!r}: remove it from the text"
+        case "unknown_token":
+            return f"contains the token {refusal.detail!r}, which the model has no weights for"
         case "system_role":
             return f"the chat template {refusal.detail} the system role"
         case "template":

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
+
+# What the system says of a place that a command was told to write to or read from; any other OSError is a bug.
+OF_PLACE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+}
 
 
 class UserError(Exception):
@@ -14,14 +21,20 @@ def run_command(main: Callable[[], int | None]) -> int:
     """Run a command's `main` and turn its result or exception into an exit status.
 
     Returns:
-        main's own status (None counts as 0); 2 after a `UserError`, printed as one line;
-        130 after Ctrl-C. Any other exception is a bug and keeps its traceback.
+        main's own status (None counts as 0); 2 after a `UserError`, or where a disk is full or a place cannot be used,
+        printed as one line; 130 after Ctrl-C. Any other exception is a bug and keeps its traceback.
     """
     try:
         return main() or 0
     except UserError as error:
         message = " ".join(str(error).split())
         print(f"error: {message}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in OF_PLACE:
+            raise
+        place = "" if error.filename is None else f"{error.filename}: "
+        print(f"error: {place}{error.strerror}: make room, or name another place", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped, no partial files left: run the same command to resume", file=sys.stderr)

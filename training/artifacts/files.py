@@ -25,6 +25,15 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
+def exists(path: Path) -> bool:
+    """Whether there is a file or folder of that name; False too where the system takes no such name, or does not let
+    us look."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def split_lines(text: str) -> list[str]:
     """Lines that are not blank. Not `splitlines()`: JSON leaves other line ends, such as U+2028, inside its strings."""
     return [line for line in text.split("\n") if line.strip()]

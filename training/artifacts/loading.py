@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from training.artifacts import progress
 from training.artifacts.errors import UserError
+from training.artifacts.files import exists
 from training.artifacts.rows import open_source
 from training.artifacts.skips import UNKNOWN_COLUMNS, Skip
 
@@ -205,7 +206,8 @@ class Reading(Generic[T]):
                     usable += 1
                     yield record, tracked.unread()
         if self.rows and unknown == self.rows:
-            held = "is plain text" if list(columns) == ["line"] else f"has the columns {', '.join(list(columns)[:12])}"
+            named = f"has the columns {', '.join(list(columns)[:12])}" if columns else "has no columns"
+            held = "is plain text" if list(columns) == ["line"] else named
             raise UserError(f"{name} {held}; this kind of data needs {self._needs}")
         if not usable:
             _refuse_empty(name, self.rows, self.skipped)
@@ -251,7 +253,7 @@ def parse_mixture(sources: Sequence[str]) -> list[tuple[str, float]]:
     mixture: dict[str, float] = {}
     for entry in sources:
         source, separator, weight = entry.rpartition("=")
-        if not separator or Path(entry).expanduser().exists():
+        if not separator or exists(Path(entry).expanduser()):
             source, weight = entry, "1"
         if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", weight) or not isfinite(float(weight)) or float(weight) <= 0:
             raise UserError(

@@ -88,10 +88,12 @@ class Renderer:
         tokenizer: a transformers tokenizer with a chat template.
         system: `merge` puts a system turn that the template refuses before the first user turn's text.
         stop_ids: end-of-sequence ids of generation_config.json, or a manifest's stop ids.
+        size: number of token ids that the model has weights for; a tokenizer may have been given more.
 
     Attributes:
         stop_ids: ids that end an assistant's turn; none where nothing can (see `require_end`).
         control_strings: what no message may hold.
+        size: as given, None where the tokenizer has no more ids than that.
         merges_system: whether system turns are merged.
         lost_system: which system turns are refused, as the template leaves them out: of `first` and `later`.
 
@@ -99,7 +101,9 @@ class Renderer:
         UserError: the tokenizer has no chat template.
     """
 
-    def __init__(self, tokenizer: Any, *, system: System = "keep", stop_ids: Sequence[int] = ()) -> None:
+    def __init__(
+        self, tokenizer: Any, *, system: System = "keep", stop_ids: Sequence[int] = (), size: int | None = None
+    ) -> None:
         self.tokenizer = tokenizer
         self.template = Template(tokenizer, stop_ids)
         self.stop_ids: tuple[int, ...] = self.template.stop_ids
@@ -108,6 +112,7 @@ class Renderer:
         self.lost_system: tuple[str, ...] = self.template.lost_system
         self._ending: Ending = self.template.ending
         self._encoder = Encoder(tokenizer, self.control_strings)
+        self.size = size if size is not None and len(tokenizer) > size else None
 
     def require_end(self) -> None:
         """Raise `UserError` where nothing can end an assistant's turn: such a model cannot be trained."""
@@ -174,7 +179,7 @@ class Renderer:
                 yield text
             else:
                 ids = next(encoded).ids
-                yield _limited(Rendered(ids, [0] * len(ids)), longest)
+                yield self._limited(Rendered(ids, [0] * len(ids)), longest)
 
     def _open(self, conversation: Any) -> list[Message] | Refusal:
         """`usable`, and not ended by the assistant already."""
@@ -190,7 +195,7 @@ class Renderer:
             if isinstance(draft, Refusal):
                 yield draft
                 continue
-            row = _limited(self._row(draft, next(encoded)), longest)
+            row = self._limited(self._row(draft, next(encoded)), longest)
             if learn and isinstance(row, Rendered) and not any(row.mask[1:]):
                 yield Refusal("nothing_to_learn")
             else:
@@ -318,6 +323,14 @@ class Renderer:
             mask[first:end] = [1] * (end - first)
         return Rendered(ids, mask, draft.context_turns)
 
+    def _limited(self, row: Rendered, longest: int | None) -> Rendered | Refusal:
+        """The row if the model can read it."""
+        if longest is not None and len(row.ids) > longest:
+            return Refusal("too_long", str(longest))
+        if self.size is not None and (last := max(row.ids, default=0)) >= self.size:
+            return Refusal("unknown_token", str(self.tokenizer.convert_ids_to_tokens(last)))
+        return row
+
     def _mask(self, draft: Draft, encoded: Encoded) -> list[int]:
         """1 for the tokens of the spans."""
         mask = [0] * len(encoded.ids)
@@ -347,10 +360,6 @@ def _assistant_turns(turns: Sequence[Message], learn: bool) -> list[int]:
 def _parts(conversations: Sequence[Any]) -> Iterator[Sequence[Any]]:
     for start in range(0, len(conversations), AT_ONCE):
         yield conversations[start : start + AT_ONCE]
-
-
-def _limited(row: Rendered, longest: int | None) -> Rendered | Refusal:
-    return row if longest is None or len(row.ids) <= longest else Refusal("too_long", str(longest))
 
 
 def show(tokenizer: Any, rendered: Rendered) -> Text:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from training.artifacts.errors import UserError
-from training.artifacts.files import sha256_file
+from training.artifacts.files import exists, sha256_file
 from training.artifacts.readers import columnar, delimited, folders, hub, json_text, plain_text
 from training.artifacts.readers.lines import kind_of, lines_of
 from training.artifacts.skips import Skip
@@ -86,7 +86,7 @@ class Source:
             for row in file_rows(file, split=self.split, documents=self.documents):
                 if isinstance(row, Skip):
                     yield row
-                elif row.get("split") == self.split:
+                elif str(row.get("split")) == self.split:  # a number where the files write it as one
                     is_known = True
                     yield row
                 elif row.get("split") is None:
@@ -120,6 +120,8 @@ def open_source(source: str, *, documents: bool = False) -> Source:
         if kind_of(path) not in SUFFIXES:
             raise UserError(f"{source} has an unknown format: use one of {', '.join(SUFFIXES)} (each also as .gz)")
         return Source(source, [path], split, documents=documents, by_column=split is not None)
+    if path is not None and not path.is_dir():
+        raise UserError(f"{source} is neither a file nor a folder: write its rows to a file and name that")
     if path is not None:
         return _open_folder(source, path, configuration, split, documents)
     match = HUB_ID.fullmatch(source)
@@ -154,7 +156,7 @@ def _parts(source: str) -> tuple[Path | None, str | None, str | None]:
     """Local path, configuration and split; no path where nothing local has this name."""
     for pattern in LOCAL:
         match = pattern.fullmatch(source)
-        if match and (path := Path(match["path"]).expanduser()).exists():
+        if match and exists(path := Path(match["path"]).expanduser()):
             return path, match.groupdict().get("configuration"), match.groupdict().get("split")
     return None, None, None
 

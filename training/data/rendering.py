@@ -291,6 +291,7 @@ def _shape(renderer: Renderer) -> dict[str, Any]:
         "tokenizer": tokenizer_hash(renderer.tokenizer),
         "merges_system": renderer.merges_system,
         "stop_ids": list(renderer.stop_ids),
+        "size": renderer.size,
     }
 
 

@@ -76,7 +76,7 @@ def new_scalar_head(policy_path: str, pad_id: int | None, seed: int) -> Any:
     Raises:
         UserError: the policy's body lacks weights, or its architecture has no linear head named `score`.
     """
-    config = AutoConfig.from_pretrained(policy_path)
+    config = AutoConfig.from_pretrained(policy_path, trust_remote_code=False)
     model, report = AutoModelForSequenceClassification.from_pretrained(
         policy_path,
         num_labels=1,

@@ -24,7 +24,7 @@ BUFFERS = re.compile(r"(^|\.)(inv_freq|masked_bias|attn\.bias|attention\.bias|po
 def read_config(path: str | Path, name: str) -> Any:
     """The model's configuration. Raises `UserError` where transformers does not know it."""
     try:
-        return AutoConfig.from_pretrained(path)
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # each configuration class checks its fields in its own way
         raise UserError(f"the config.json of {name} cannot be used: {first_line(error)}") from None
 

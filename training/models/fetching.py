@@ -10,6 +10,7 @@ from pathlib import Path
 from training.artifacts import machine
 from training.artifacts.checkpoints import MANIFEST, Kind
 from training.artifacts.errors import UserError
+from training.artifacts.files import exists
 from training.models import unpacking, weights
 from training.models.loading import load_whole
 
@@ -26,12 +27,12 @@ def source_of(source: str) -> Path:
         UserError: there is none, or it is not a model as transformers or llama.cpp save it.
     """
     path = Path(source).expanduser().resolve()
+    if not exists(path):
+        path = _download(source)
     if path.is_file():
         if not unpacking.is_gguf(path):
             raise UserError(f"{source} is a file: give the folder that transformers saved, or a .gguf file")
         return path
-    if not path.is_dir():
-        path = _download(source)
     if not _has_weights(path) and (file := unpacking.gguf_of(path)):
         return file
     if (path / MANIFEST).is_file():

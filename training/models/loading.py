@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from training.artifacts import checkpoints
 from training.artifacts.checkpoints import Checkpoint, Kind
 from training.artifacts.errors import UserError
+from training.artifacts.files import exists
 from training.models import weights
 from training.models.building import without_dropout
 from training.models.checks import (
@@ -73,7 +74,7 @@ def load(name: str, home: Path, kind: Kind = "policy") -> Source:
         raise UserError(f"{name} has quantised weights ({quantised}): train the unquantised model instead")
     model = load_whole(path, kind, name, dtype=torch.float32)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # each family of tokenizers fails in its own way on missing files
         raise UserError(f"{name} has no usable tokenizer: save one into it ({first_line(error)})") from None
     model.config.dtype = weights.stored_dtype(Path(path), config)
@@ -95,6 +96,7 @@ def load_whole(path: str | Path, kind: Kind, name: str, *, dtype: Any = "auto", 
         model, report = auto.from_pretrained(
             path,
             dtype=dtype,
+            trust_remote_code=False,  # else transformers asks on the terminal whether to run the folder's code
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are in the report
             **({"device_map": {"": on}} if on else {}),
@@ -116,7 +118,7 @@ def _checkpoint(name: str, home: Path) -> Checkpoint | None:
     try:
         return checkpoints.resolve(name, home / "checkpoints")
     except UserError:
-        is_folder = (Path(name) / "config.json").is_file() and not (Path(name) / checkpoints.MANIFEST).is_file()
-        if is_folder or ("/" in name and name[0] not in "./~" and not Path(name).exists()):
+        is_folder = exists(Path(name) / "config.json") and not exists(Path(name) / checkpoints.MANIFEST)
+        if is_folder or ("/" in name and name[0] not in "./~" and not exists(Path(name))):
             return None
         raise

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from training.artifacts.errors import UserError
 from training.artifacts.scores import scored_part
 from training.models.forward import logits_of, pad_id_of, scores_of
 from training.models.hardware import device, full_precision
@@ -68,4 +69,10 @@ def _parts(
         pass
     with torch.no_grad(), full_precision():
         parts = [rows] if together else [[row] for row in rows]
-        return [result for part in parts for result in function(part)]
+        results = [result for part in parts for result in function(part)]
+    if not all(bool(result.isfinite().all()) for result in results):
+        raise UserError(
+            "the model computes numbers that are not finite (nan or inf): its weights are damaged, or training went "
+            "astray: use whole weights, or a lower --learning-rate"
+        )
+    return results

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from training.artifacts import checkpoints
 from training.artifacts.checkpoints import Checkpoint
+from training.artifacts.errors import UserError
 from training.models.forward import context_of
 
 
@@ -24,20 +27,25 @@ def publish(
     store = home / "checkpoints"
     checkpoints.sweep(store)
     folder = checkpoints.staging(store)
-    _quiet_generation_defaults(model)
-    with in_stored_dtype(model):
-        model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    pad_id = model.config.get_text_config().pad_token_id if facts.get("kind") == "reward" else None
-    return checkpoints.publish(
-        folder,
-        store,
-        tokenizer=tokenizer,
-        context=context_of(model),
-        generation=generation,
-        pad_id=pad_id,
-        **facts,
-    )
+    try:
+        _quiet_generation_defaults(model)
+        with in_stored_dtype(model):
+            model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        pad_id = model.config.get_text_config().pad_token_id if facts.get("kind") == "reward" else None
+        return checkpoints.publish(
+            folder,
+            store,
+            tokenizer=tokenizer,
+            context=context_of(model),
+            generation=generation,
+            pad_id=pad_id,
+            **facts,
+        )
+    except SafetensorError as error:
+        raise UserError(f"the model cannot be written to {store}: {error}: make room there") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # gone already where it was published
 
 
 @contextmanager

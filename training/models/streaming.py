@@ -38,7 +38,7 @@ def open_streamed(folder: Path, kind: Kind) -> Any:
     """
     auto = AutoModelForCausalLM if kind == "policy" else AutoModelForSequenceClassification
     with init_empty_weights(include_buffers=False):
-        model = auto.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
+        model = auto.from_config(AutoConfig.from_pretrained(folder, trust_remote_code=False), dtype=torch.float32)
     model = without_dropout(model).eval()
     entries = entries_by_parameter(model, folder)
     for name, other in tied_names(model):

@@ -39,7 +39,8 @@ def renderer_for(source: Source, system: System | None = None) -> Renderer:
     stop_ids = source.checkpoint.manifest.stop_ids if source.checkpoint else ()
     settings = getattr(source.model, "generation_config", None)
     stop_ids = stop_ids or eos_ids(getattr(settings, "eos_token_id", None))
-    return Renderer(source.tokenizer, system=system or system_of(source), stop_ids=stop_ids)
+    size = source.model.get_input_embeddings().weight.shape[0]
+    return Renderer(source.tokenizer, system=system or system_of(source), stop_ids=stop_ids, size=size)
 
 
 def system_of(source: Source) -> System:

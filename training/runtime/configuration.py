@@ -7,6 +7,7 @@ Texts of a configuration may hold `{home}` (the home folder), `{world}` (the fol
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar, Union, get_args, g
 import tyro
 
 from training.artifacts.errors import UserError
+from training.artifacts.files import exists
 from training.miniature.world import world_name
 
 PRESETS = Path(__file__).parent.parent / "presets"
@@ -64,6 +66,11 @@ def parse(cls: type[Config], stage: str, arguments: Sequence[str]) -> Config:
     kwargs: dict[str, Any] = {} if default is None else {"default": default}
     description = f"{cls.__doc__}\n\n{PRESET_HELP}"
     config: Config = tyro.cli(cls, args=rest, prog=f"python -m training {stage}", description=description, **kwargs)
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise UserError(f"--{field.name.replace('_', '-')} {number} is not a finite number: use another")
     # A command that runs stages has its preset as a field, with a default.
     preset = getattr(config, "preset", preset)
     return _fill_placeholders(config, _read(preset) if preset else {})
@@ -123,7 +130,7 @@ def _read(preset: str) -> dict[str, Any]:
     """A preset's tables. Raises `UserError` where it is not TOML."""
     path = preset_file(preset)
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from None
 
@@ -131,7 +138,7 @@ def _read(preset: str) -> dict[str, Any]:
 def preset_file(preset: str) -> Path:
     """File of a preset, by name or path. Raises `UserError` where there is none."""
     path = Path(preset) if preset.endswith(".toml") else PRESETS / f"{preset}.toml"
-    if not path.is_file():
+    if not (exists(path) and path.is_file()):
         known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.toml")))
         raise UserError(f"no preset {preset!r}: use one of {known}, or the path of a .toml file")
     return path

@@ -201,7 +201,7 @@ def _checked(folder: Path, kind: Kind, config: Config) -> Any:
 def _tokenizer(staged: Path, config: Config) -> Any:
     """The staged tokenizer, with the requested chat template."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(staged)
+        tokenizer = AutoTokenizer.from_pretrained(staged, trust_remote_code=False)
     except Exception as error:  # each family of tokenizers fails in its own way on missing files
         raise UserError(
             f"{config.source} has no usable tokenizer: save one into it ({checks.first_line(error)})"
@@ -210,7 +210,7 @@ def _tokenizer(staged: Path, config: Config) -> Any:
         raise UserError(f"{config.source} has no usable tokenizer: save one into it (tokenizer.save_pretrained)")
     if config.chat_template is not None:
         _write_template(staged, templates.template_text(config.chat_template, tokenizer))
-        tokenizer = AutoTokenizer.from_pretrained(staged)
+        tokenizer = AutoTokenizer.from_pretrained(staged, trust_remote_code=False)
         templates.rendering_of(Template(tokenizer), config.chat_template)
     return tokenizer
 
@@ -218,7 +218,7 @@ def _tokenizer(staged: Path, config: Config) -> Any:
 def _write_template(staged: Path, text: str) -> None:
     """Put a chat template in place of whatever the staged tokenizer has."""
     file = staged / "tokenizer_config.json"
-    settings = json.loads(file.read_text()) if file.is_file() else {}
+    settings = _read_settings(file)
     settings.pop("chat_template", None)  # it would contradict the file
     write_atomically(file, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
     write_atomically(staged / "chat_template.jinja", text)
@@ -238,7 +238,10 @@ def _probe_rows(staged: Path, tokenizer: Any, about: Any, kind: Kind) -> list[li
             rows = [row.ids for row in rendered if not isinstance(row, Refusal)]
     elif kind == "reward":
         raise UserError("a reward model scores conversations and this one has no chat template: give --chat-template")
-    rows = [row[: forward.context_of_config(about)] for row in rows]
+    context = forward.context_of_config(about)
+    if context < 2:
+        raise UserError(f"the model takes {context} tokens by its config.json: mend its max_position_embeddings")
+    rows = [row[:context] for row in rows]
     beyond = max(max(row) for row in rows)
     if beyond >= about.get_text_config().vocab_size:
         raise UserError(f"the tokenizer gives id {beyond}, which the model does not have: use the model's tokenizer")
@@ -270,10 +273,21 @@ def _turns(question: str, answer: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
+def _read_settings(file: Path) -> dict[str, Any]:
+    """A JSON file of settings, nothing where there is none. Raises `UserError` where it is not one."""
+    try:
+        settings = json.loads(file.read_bytes()) if file.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{file.name} is not valid JSON ({error}): mend or remove it") from None
+    if not isinstance(settings, dict):
+        raise UserError(f"{file.name} is not a JSON object: mend or remove it")
+    return settings
+
+
 def _take_generation_defaults(staged: Path, context: int) -> dict[str, Any]:
     """Move sampling defaults from generation_config.json to the manifest: a server would apply both."""
     file = staged / "generation_config.json"
-    settings: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    settings = _read_settings(file)
     sampling = {name: settings.pop(key) for key, name in SAMPLING.items() if settings.get(key) is not None}
     greedy = settings.pop("do_sample", None) is False
     if file.is_file():

@@ -331,6 +331,7 @@ def total_steps(config: Config) -> int:
 
 def check(config: Config) -> None:
     """Raise `UserError` for settings that contradict each other, before anything is loaded."""
+    limits.check_rates(config)
     if config.ptx_coefficient > 0 and not config.pretraining_data:
         raise UserError("--ptx-coefficient needs --pretraining-data FILE")
     if min(config.iterations, config.epochs, config.batch, config.minibatch, config.ptx_documents) < 1:

@@ -155,7 +155,7 @@ def train(config: Config) -> Checkpoint:
 def load_tokenizer(name: str) -> Any:
     """A tokenizer by folder or hub id. Raises `UserError` where there is none, or it cannot end a document."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError):
         raise UserError(f"no tokenizer at {name}: run `python -m training tokenizer` first, or name another") from None
     document_marks(tokenizer)
@@ -164,6 +164,7 @@ def load_tokenizer(name: str) -> Any:
 
 def check(config: Config) -> None:
     """Raise `UserError` for settings that contradict each other, before anything is loaded."""
+    limits.check_rates(config)
     if min(config.tokens, config.batch_tokens, config.layers, config.heads, config.context - 1) < 1:
         raise UserError("--tokens, --batch-tokens, --layers and --heads must be at least 1, and --context at least 2")
     if config.hidden_size % (2 * config.heads):

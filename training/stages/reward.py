@@ -149,6 +149,7 @@ def train(config: Config) -> Checkpoint:
 
 def check(config: Config) -> None:
     """Raise `UserError` for settings that make no sense, before anything is loaded."""
+    limits.check_rates(config)
     if min(config.epochs, config.batch) < 1:
         raise UserError("--epochs and --batch must be at least 1")
 

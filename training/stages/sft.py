@@ -161,6 +161,7 @@ def train(config: Config) -> Checkpoint:
 
 def check(config: Config) -> None:
     """Raise `UserError` for settings that contradict each other, before anything is loaded."""
+    limits.check_rates(config)
     if not 0 <= config.pretraining_share < 1:
         raise UserError(f"--pretraining-share {config.pretraining_share}: use a number from 0 up to, not including, 1")
     if config.pretraining_share > 0 and not config.pretraining_data:

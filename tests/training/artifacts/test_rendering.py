@@ -402,3 +402,18 @@ def test_what_is_learned_is_shown_green() -> None:
     assert text.plain == "<|user|>hello there<|assistant|>hi<|end|><|user|>and now<|assistant|>go on<|end|>"
     green = [text.plain[span.start : span.end] for span in text.spans if span.style == "green"]
     assert green == ["hi<|end|>", "go on<|end|>"]
+
+
+def test_a_token_that_the_model_has_no_weights_for_leaves_out_its_row() -> None:
+    tokenizer = tiny.tokenizer()
+    size = len(tokenizer)
+    tokenizer.add_tokens(["<extra>"])
+    renderer = Renderer(tokenizer, size=size)
+    rows = [
+        [{"role": "user", "content": text}, {"role": "assistant", "content": "so"}] for text in ("say <extra>", "a")
+    ]
+    refused, row = renderer.render(rows, learn=True)
+    assert refused == Refusal("unknown_token", "<extra>")
+    assert isinstance(row, Rendered)
+    assert isinstance(renderer.prompts([rows[0][:1]])[0], Refusal)
+    assert isinstance(Renderer(tokenizer, size=size + 1).prompts([rows[0][:1]])[0], Rendered)

@@ -129,3 +129,20 @@ def test_an_unknown_format_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("{}")
     with pytest.raises(UserError, match=r"a file has no configurations: leave :main out"):
         open_source(f"{tmp_path}/a.jsonl:main")
+
+
+def test_a_split_may_be_a_number(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"a": 1, "split": 0}\n{"a": 2, "split": 1}\n')
+    assert list(open_source(f"{file}@1").rows()) == [{"a": 2, "split": 1}]
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a" * 5000, "a.jsonl@" + "b" * 300, "a/" + "b" * 300 + ".jsonl"])
+def test_a_name_that_no_file_can_have_does_not_exist(name: str) -> None:
+    with pytest.raises(UserError, match=r"does not exist|could not be read from the Hugging Face hub"):
+        open_source(name)
+
+
+def test_a_device_is_no_source() -> None:
+    with pytest.raises(UserError, match="is neither a file nor a folder"):
+        open_source("/dev/null")

@@ -206,3 +206,19 @@ def test_every_stage_of_the_demo_reads_the_world_that_the_world_command_writes_w
     assert config(demo.Config, "demo").seed == 7
     for one in (trained, base, sampled, scorer, turned):
         assert "{" not in str(one)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_number_that_is_not_finite_is_refused(value: str) -> None:
+    with pytest.raises(UserError, match=f"--learning-rate {value} is not a finite number"):
+        parse(Config, "sft", ["--data", "rows", f"--learning-rate={value}"])
+
+
+def test_a_preset_of_a_name_that_no_file_can_have() -> None:
+    with pytest.raises(UserError, match="no preset"):
+        parse(Config, "sft", ["--preset", "a" * 300])
+
+
+def test_a_preset_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    name = preset(tmp_path, "\ufeff[sft]\ndata = 'rows'\nsteps = 5\n")
+    assert parse(Config, "sft", ["--preset", name]).steps == 5

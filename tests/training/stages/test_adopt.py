@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -178,6 +179,11 @@ def test_the_command_prints_the_id_and_what_comes_next(
     assert f"--checkpoint {adopted.id} --suite tax" in printed.err
 
 
+def set_config(folder: Path, **settings: Any) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+
+
 def spoil(folder: Path, fault: str) -> None:
     if fault == "weights cut":
         file = folder / "model.safetensors"
@@ -189,6 +195,17 @@ def spoil(folder: Path, fault: str) -> None:
         (folder / "adapter_config.json").write_text("{}")
     elif fault == "manifest":
         (folder / "manifest.json").write_text("{}")
+    elif fault == "generation settings cut":
+        (folder / "generation_config.json").write_text("{")
+    elif fault == "weights not a number":
+        weights = load_file(folder / "model.safetensors")
+        weights["model.norm.weight"].fill_(torch.nan)
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    elif fault == "context of one token":
+        set_config(folder, max_position_embeddings=1)
+    elif fault == "code of its own":
+        set_config(folder, model_type="of_its_own", auto_map={"AutoConfig": "code.Config"})
+        (folder / "code.py").write_text("raise SystemExit('the code of a checkpoint ran')\n")
     elif fault == "no tokenizer":
         for name in ("tokenizer.json", "tokenizer_config.json"):
             (folder / name).unlink()
@@ -211,6 +228,10 @@ def spoil(folder: Path, fault: str) -> None:
         ("policy", "adapter", {}, "is a LoRA adapter: merge it"),
         ("policy", "manifest", {}, "has a manifest already: use its path or id"),
         ("policy", "no tokenizer", {}, "has no usable tokenizer: save one into it"),
+        ("policy", "generation settings cut", {}, "generation_config.json is not valid JSON"),
+        ("policy", "weights not a number", {}, "the model computes numbers that are not finite"),
+        ("policy", "context of one token", {}, "the model takes 1 tokens by its config.json"),
+        ("policy", "code of its own", {}, "the config.json of .* cannot be used: .*custom code"),
         ("policy", None, {"kind": "reward"}, "is a policy model .LlamaForCausalLM.: leave --kind out"),
         ("policy", None, {"reward_offset": 1.0}, "--reward-offset belongs to a reward model"),
         ("policy", None, {"chat_template": "no.jinja"}, "no.jinja does not exist: give a Jinja file"),
@@ -250,3 +271,16 @@ def test_a_tokenizer_of_a_larger_vocabulary_is_refused(saved: Saved, tmp_path: P
 def test_a_missing_folder_is_one_sentence(source: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist: give the folder that transformers saved, or a hub id"):
         adopt(Config(source, home=tmp_path / "runs"))
+
+
+def test_code_of_a_checkpoint_is_not_offered_to_be_run(
+    saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(*_: Any) -> str:
+        raise AssertionError("the terminal was asked whether to run the checkpoint's code")
+
+    monkeypatch.setattr("builtins.input", answer)
+    folder = saved("policy")
+    spoil(folder, "code of its own")
+    with pytest.raises(UserError, match="cannot be used"):
+        adopt(Config(str(folder), home=tmp_path / "runs"))

@@ -173,7 +173,7 @@ def number(value: Any) -> float | None:
     """A finite number, also written as text; None otherwise. True counts 1, False 0."""
     try:
         result = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last: a whole number beyond any float
         return None
     return result if math.isfinite(result) else None
 

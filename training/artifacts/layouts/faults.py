@@ -40,6 +40,9 @@ FAULTS = {
     "instance_not_object": "an instance is not an object",
     "deleted_message": "the message was deleted or rejected in review",
     "no_parent": "the message's parent is not in the data",
+    "no_message_id": "the message has no id",
+    "repeated_message": "a message with this id stands before it",
+    "circular_parents": "the message follows itself by its parents",
     # judgments
     "no_prompt": "no prompt: give `prompt` or `messages`, or whole dialogues as `chosen` and `rejected`",
     "responses_not_list": "responses is not a list",

@@ -25,16 +25,35 @@ def is_tree(row: Row) -> bool:
 
 
 def grown(rows: Sequence[Row]) -> Iterator[dict[str, Any] | Skip]:
-    """Trees of single messages, in the order of their first ones; messages without their parent as `Skip`."""
-    nodes = {row["message_id"]: {**row, "replies": []} for row in rows}
+    """Trees of single messages, in the order of their first ones; messages that belong to no tree as `Skip`."""
+    nodes: dict[Any, dict[str, Any]] = {}
+    for row in rows:
+        name = row["message_id"]
+        if not filled(row, "message_id"):
+            yield fault("no_message_id")
+        elif name in nodes:
+            yield fault("repeated_message")
+        else:
+            nodes[name] = {**row, "replies": []}
+    tops = []
     for node in nodes.values():
-        if node["parent_id"] in nodes:
+        if filled(node, "parent_id") and node["parent_id"] in nodes:
             nodes[node["parent_id"]]["replies"].append(node)
-    for node in nodes.values():
-        if not filled(node, "parent_id"):
-            yield node
-        elif node["parent_id"] not in nodes:
-            yield fault("no_parent")
+        else:
+            tops.append(node)
+    for node in tops:
+        yield fault("no_parent") if filled(node, "parent_id") else node
+    for _ in range(len(nodes) - _size(tops)):
+        yield fault("circular_parents")
+
+
+def _size(tops: Sequence[Mapping[str, Any]]) -> int:
+    """Number of messages in these trees."""
+    waiting, size = list(tops), 0
+    while waiting:
+        size += 1
+        waiting += waiting.pop()["replies"]
+    return size
 
 
 def best_paths(roots: Iterable[Any]) -> Iterator[Row | Skip]:

@@ -16,6 +16,8 @@ from training.artifacts.readers.values import check_texts
 from training.artifacts.skips import Skip
 
 BATCH = 256  # rows in memory at once
+# What a text that is not UTF-8, a date beyond Python's and a time zone that nobody knows raise.
+UNREADABLE = (ValueError, OverflowError, KeyError)
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
 
@@ -86,7 +88,7 @@ def _arrow(file: Any) -> Iterator[Any]:
 def _rows_of_batch(batch: Any) -> Iterator[dict[str, Any] | Skip]:
     try:
         rows: list[dict[str, Any] | Skip] = batch.to_pylist()
-    except (ValueError, OverflowError):  # a text that is not UTF-8, a date beyond Python's
+    except UNREADABLE:
         rows = [_row_of(batch.slice(number, 1)) for number in range(batch.num_rows)]
     for row in rows:
         try:
@@ -105,6 +107,6 @@ def _row_of(batch: Any) -> dict[str, Any] | Skip:
         row: dict[str, Any] = batch.to_pylist()[0]
     except UnicodeDecodeError:
         return Skip("not_utf8")
-    except (ValueError, OverflowError):
+    except UNREADABLE:
         return Skip("unreadable_value")
     return row

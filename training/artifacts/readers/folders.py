@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,17 +32,24 @@ def data_files(folder: Path, kinds: Sequence[str]) -> list[Path]:
     """Files with a suffix of `kinds` below a folder, by name; plain text only where there is nothing else.
 
     Hidden files and `datasets`' own descriptions are not data; neither is a README.txt beside data files.
+
+    Raises:
+        UserError: a link leads to nothing: its rows would be missing unseen.
     """
     files = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if (path.is_file() or path.is_symlink())
         and kind_of(path) in kinds
         and path.name not in DESCRIPTIONS
         and not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
         and not path.name.startswith("cache-")
     ]
-    return [path for path in files if kind_of(path) != ".txt"] or files
+    data = [path for path in files if kind_of(path) != ".txt"] or files
+    for path in data:
+        if not path.exists():
+            raise UserError(f"{path} is a link to nothing: restore the file, or remove the link")
+    return [path for path in data if path.is_file()]
 
 
 def splits_of(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
@@ -79,8 +87,21 @@ def configured_splits(folder: Path, configuration: str | None, kinds: Sequence[s
     patterns = _patterns(entry.get("data_files"))
     if not patterns:
         return splits_of(folder / str(entry.get("data_dir", "")), files)
-    matches = {split: {path for glob in globs for path in folder.glob(glob)} for split, globs in patterns.items()}
-    return {split: [path for path in files if path in paths] for split, paths in matches.items()}
+    paths_of = {split: _matching(folder, globs) for split, globs in patterns.items()}
+    splits = {split: [path for path in files if path in paths] for split, paths in paths_of.items()}
+    if files and not any(splits.values()):
+        globs = ", ".join(glob for each in patterns.values() for glob in each)
+        raise UserError(f"{folder / 'README.md'} names data files that are not there ({globs}): mend it, or remove it")
+    return splits
+
+
+def _matching(folder: Path, globs: Sequence[str]) -> set[Path]:
+    """Files of a folder that a pattern matches; none for what is not a pattern of files below it."""
+    paths: set[Path] = set()
+    for glob in globs:
+        with contextlib.suppress(ValueError, NotImplementedError):
+            paths.update(folder.glob(glob))
+    return paths
 
 
 def _split_of(path: Path) -> str | None:
@@ -107,9 +128,11 @@ def _configurations(folder: Path) -> dict[str, Mapping[str, Any]]:
     try:
         table = yaml.safe_load(head[1]) if head else None
     except yaml.YAMLError as error:
-        raise UserError(f"the table at the head of {readme} is not valid YAML ({error}): mend it") from None
+        fault = " ".join(str(error).split())[:200]
+        raise UserError(f"the table at the head of {readme} is not valid YAML ({fault}): mend it") from None
     entries = table.get("configs") if isinstance(table, Mapping) else None
-    return {str(e.get("config_name", "default")): e for e in entries or [] if isinstance(e, Mapping)}
+    listed = entries if isinstance(entries, list) else []
+    return {str(e.get("config_name", "default")): e for e in listed if isinstance(e, Mapping)}
 
 
 def _patterns(data_files: Any) -> dict[str, list[str]]:

@@ -15,7 +15,18 @@ from training.artifacts.skips import Skip
 LONGEST = 64 * 2**20  # bytes of a line: what is longer is not a row, and must not fill the memory
 BOM = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
-OTHER_BOMS = (b"\xff\xfe", b"\xfe\xff")
+# How files begin that are no text, whatever their names say: what they are, and how they become readable.
+OTHER_FORMATS = {
+    b"\xff\xfe\0\0": "UTF-32 text: convert it, for example with iconv -f utf-32 -t utf-8",
+    b"\xff\xfe": "UTF-16 text: convert it, for example with iconv -f utf-16 -t utf-8",
+    b"\xfe\xff": "UTF-16 text: convert it, for example with iconv -f utf-16 -t utf-8",
+    b"PK\x03\x04": "a zip archive or a spreadsheet: unpack it, or export its rows",
+    b"(\xb5/\xfd": "compressed with zstd: unpack it, or compress it with gzip",
+    b"BZh": "compressed with bzip2: unpack it, or compress it with gzip",
+    b"\xfd7zXZ\0": "compressed with xz: unpack it, or compress it with gzip",
+    b"PAR1": "a Parquet file: name it .parquet",
+    b"ARROW1": "an Arrow file: name it .arrow",
+}
 
 
 def kind_of(path: Path) -> str:
@@ -28,15 +39,16 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     """The bytes of a file, decompressed where it is gzip; what fails while they are read ends in a `UserError`."""
     try:
         with path.open("rb") as raw:
-            head = raw.read(2)
+            head = raw.read(6)
             raw.seek(0)
-            if head == GZIP:
+            other = next((what for start, what in OTHER_FORMATS.items() if head.startswith(start)), None)
+            if head.startswith(GZIP):
                 with gzip.GzipFile(fileobj=raw) as file:  # also of several members, one after another
                     yield file  # type: ignore[misc]  # typeshed's GzipFile is not an IO[bytes]
             elif path.suffix.lower() == ".gz" and head:
                 raise UserError(f"{path} is not gzip data: compress it again, or name it without .gz")
-            elif head in OTHER_BOMS:
-                raise UserError(f"{path} is UTF-16 text: convert it, for example with iconv -f utf-16 -t utf-8")
+            elif other is not None:
+                raise UserError(f"{path} is {other}")
             else:
                 yield raw
     except (OSError, EOFError, zlib.error) as error:

@@ -30,7 +30,25 @@ LEAVES: list[Any] = [
     "{}",
     "\ud83d",
 ]
-LEAVES += [0, 1, 2, -1, 0.5, 1e308, float("nan"), float("inf"), True, False, [], {}, "0", "true", "tie", "model_a"]
+LEAVES += [
+    0,
+    1,
+    2,
+    -1,
+    0.5,
+    1e308,
+    float("nan"),
+    float("inf"),
+    10**400,
+    True,
+    False,
+    [],
+    {},
+    "0",
+    "true",
+    "tie",
+    "model_a",
+]
 
 
 def damaged(value: Any, rng: random.Random) -> Any:

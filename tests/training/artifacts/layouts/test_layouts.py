@@ -332,6 +332,29 @@ def test_the_order_of_a_trees_messages_does_not_matter_and_orphans_are_counted(
     assert [[m["content"] for m in d.messages] for d in paths.records] == [["a", "c"], ["other", "d", "e", "f"]]
 
 
+def test_messages_that_belong_to_no_tree_are_counted_and_loops_end(tmp_path: Path) -> None:
+    def node(id: Any, parent: Any, role: str, text: str) -> dict[str, Any]:
+        return {"message_id": id, "parent_id": parent, "role": role, "text": text}
+
+    rows = [node("a", None, "prompter", "q"), node("b", "a", "assistant", "yes"), node("b", "a", "assistant", "again")]
+    rows += [node(None, None, "prompter", "nameless"), node("self", "self", "prompter", "s")]
+    rows += [node("x", "y", "prompter", "x"), node("y", "x", "assistant", "y"), node("z", "y", "prompter", "z")]
+    loaded = demonstrations.load(write(tmp_path, rows))
+    assert [[m["content"] for m in d.messages] for d in loaded.records] == [["q", "yes"]]
+    assert loaded.skipped == {
+        "a message with this id stands before it": 1,
+        "the message has no id": 1,
+        "the message follows itself by its parents": 4,
+    }
+
+
+def test_a_number_beyond_any_float_leaves_out_its_row_alone(tmp_path: Path) -> None:
+    rows = [{"prompt": "q", "responses": ["a", "b"], "scores": scores} for scores in ([10**400, 1], [2, 1])]
+    loaded = comparisons.load(write(tmp_path, rows))
+    assert [c.ranks for c in loaded.records] == [(1, 2)]
+    assert loaded.skipped == {"a response has no number in `scores`": 1}
+
+
 def test_deep_nesting_ends_no_reading(tmp_path: Path) -> None:
     reply: Any = {"role": "assistant", "text": "end", "replies": []}
     for depth in range(60):

@@ -96,3 +96,13 @@ def test_a_value_beyond_python_leaves_out_its_row_alone(tmp_path: Path) -> None:
 def test_a_damaged_file_is_one_sentence(tmp_path: Path, name: str, content: bytes) -> None:
     with pytest.raises(UserError, match=r"restore or write it again$"):
         read(tmp_path / name, content)
+
+
+def test_a_time_zone_that_nobody_knows_leaves_out_its_rows(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    table = pa.table({"a": ["x", "y"], "at": pa.array([1, None], pa.timestamp("s", tz="Mars/Olympus"))})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    assert read(tmp_path / "a.arrow", sink.getvalue().to_pybytes()) == ["unreadable_value", {"a": "y", "at": None}]

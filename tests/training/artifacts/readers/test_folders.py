@@ -150,3 +150,21 @@ def test_a_damaged_file_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text("[{")
     with pytest.raises(UserError, match=r"b\.json is not valid JSON"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("pattern", ["/etc/*.jsonl", "'**a.jsonl'", "''", "../*.jsonl", "b.jsonl"])
+def test_a_readme_that_names_no_file_of_the_folder_is_one_sentence(tmp_path: Path, pattern: str) -> None:
+    table = f"---\nconfigs:\n- config_name: x\n  data_files: {pattern}\n---\n"
+    with pytest.raises(UserError, match="names data files that are not there"):
+        open_source(str(fill(tmp_path, {"a.jsonl": "one", "README.md": table})))
+
+
+def test_a_readme_whose_configurations_are_no_list_tells_nothing(tmp_path: Path) -> None:
+    assert read(fill(tmp_path, {"a.jsonl": "one", "README.md": "---\nconfigs: 3\n---\n"})) == ["one"]
+
+
+def test_a_link_to_nothing_is_not_passed_over(tmp_path: Path) -> None:
+    fill(tmp_path, {"a.jsonl": "one"})
+    (tmp_path / "b.jsonl").symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError, match=r"b\.jsonl is a link to nothing"):
+        open_source(str(tmp_path))

@@ -50,6 +50,12 @@ def test_a_compressed_file_is_read_like_any(tmp_path: Path, name: str, content: 
         ("a.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 500)[:-12], "is damaged or cannot be read"),
         ("a.jsonl.gz", LINES, "is not gzip data: compress it again, or name it without .gz"),
         ("a.jsonl", "\ufeff[]".encode("utf-16"), "is UTF-16 text: convert it"),
+        ("a.jsonl", "\ufeff[]".encode("utf-32-le"), "is UTF-32 text: convert it"),
+        ("a.jsonl", b"PK\x03\x04\n{}\n{}\n", "is a zip archive or a spreadsheet: unpack it"),
+        ("a.jsonl", b"(\xb5/\xfd\0\n{}\n", "is compressed with zstd: unpack it"),
+        ("a.csv", b"BZh9\na,b\n", "is compressed with bzip2: unpack it"),
+        ("a.txt", b"\xfd7zXZ\0\na\n", "is compressed with xz: unpack it"),
+        ("a.json", b"PAR1{}PAR1", "is a Parquet file: name it .parquet"),
     ],
 )
 def test_damage_is_one_sentence(tmp_path: Path, name: str, content: bytes, message: str) -> None:

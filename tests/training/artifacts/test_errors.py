@@ -1,0 +1,38 @@
+"""How commands end."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from training.artifacts.errors import run_command
+from training.artifacts.files import write_atomically
+
+pytestmark = pytest.mark.unit
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    assert run_command(lambda: write_atomically(file / "below" / "it.json", "{}")) == 2
+    error = capsys.readouterr().err
+    assert error == f"error: {file / 'below'}: Not a directory: make room, or name another place\n"
+
+
+def test_a_full_disk_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    def fill() -> None:
+        with Path("/dev/full").open("wb", buffering=0) as file:
+            file.write(b"a")
+
+    assert run_command(fill) == 2
+    assert capsys.readouterr().err == "error: No space left on device: make room, or name another place\n"
+
+
+def test_other_faults_of_the_system_keep_their_traceback() -> None:
+    def fail() -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        run_command(fail)
