@@ -405,7 +405,7 @@ def test_what_is_learned_is_shown_green() -> None:
 
 
 def test_a_token_that_the_model_has_no_weights_for_leaves_out_its_row() -> None:
-    tokenizer = tiny.tokenizer()
+    tokenizer = tiny_models.tokenizer()
     size = len(tokenizer)
     tokenizer.add_tokens(["<extra>"])
     renderer = Renderer(tokenizer, size=size)

@@ -15,7 +15,7 @@ from training.artifacts.skips import Skip
 LONGEST = 64 * 2**20  # bytes of a line: what is longer is not a row, and must not fill the memory
 BOM = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
-# How files begin that are no text, whatever their names say: what they are, and how they become readable.
+# How files that are not text begin, whatever their names say: what they are, and how they become readable.
 OTHER_FORMATS = {
     b"\xff\xfe\0\0": "UTF-32 text: convert it, for example with iconv -f utf-32 -t utf-8",
     b"\xff\xfe": "UTF-16 text: convert it, for example with iconv -f utf-16 -t utf-8",
