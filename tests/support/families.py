@@ -168,7 +168,7 @@ HEADERS = ("<|start_header_id|>", "<|end_header_id|>")
 FAMILIES: dict[str, Family] = {
     "Llama 3": Family(
         LLAMA_3,
-        "meta-llama/Llama-3.1-8B-Instruct, as in ggml-org/llama.cpp models/templates and tests/test-chat-template.cpp",
+        "Llama 3 in ggml-org/llama.cpp tests/test-chat-template.cpp; the block with the date of Llama 3.1 from memory",
         "<|eot_id|>", (*HEADERS, "<|end_of_text|>"), bos="<|begin_of_text|>",
         generation_eos=("<|end_of_text|>", "<|eot_id|>"),
     ),
@@ -177,7 +177,7 @@ FAMILIES: dict[str, Family] = {
         "<|end_of_text|>", ("<|header_start|>", "<|header_end|>", "<|eot|>"), bos="<|begin_of_text|>",
     ),
     "Qwen 2.5": Family(
-        QWEN_25, "Qwen/Qwen2.5-7B-Instruct, as in ggml-org/llama.cpp models/templates",
+        QWEN_25, "the default system text of Qwen2.5 in public repositories; the rest is ChatML and from memory",
         "<|im_end|>", ("<|im_start|>", "<|endoftext|>"), generation_eos=("<|im_end|>", "<|endoftext|>"),
     ),
     "Qwen 3": Family(
@@ -186,7 +186,7 @@ FAMILIES: dict[str, Family] = {
         generation_eos=("<|im_end|>", "<|endoftext|>"),
     ),
     "Gemma 2": Family(
-        GEMMA, "google/gemma-7b-it and gemma-2, as in ggml-org/llama.cpp tests/test-chat-template.cpp",
+        GEMMA, "google/gemma-7b-it in ggml-org/llama.cpp tests/test-chat-template.cpp",
         "<eos>", ("<start_of_turn>", "<end_of_turn>"), bos="<bos>", kind="pieces",
     ),
     "Mistral": Family(
@@ -216,7 +216,7 @@ FAMILIES: dict[str, Family] = {
         "</s>", bos="<s>", kind="pieces",
     ),
     "Vicuna": Family(
-        VICUNA, "lm-sys/FastChat fastchat/conversation.py (vicuna_v1.1), and templates that users write for it",
+        VICUNA, "vicuna-13b-1.1 in ggml-org/llama.cpp tests/test-chat-template.cpp; the space after `ASSISTANT:` as users write it",
         "</s>", bos="<s>", kind="pieces",
     ),
     "OpenChat": Family(
