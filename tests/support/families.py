@@ -216,7 +216,7 @@ FAMILIES: dict[str, Family] = {
         "</s>", bos="<s>", kind="pieces",
     ),
     "Vicuna": Family(
-        VICUNA, "vicuna-13b-1.1 in ggml-org/llama.cpp tests/test-chat-template.cpp; the space after `ASSISTANT:` as users write it",
+        VICUNA, "vicuna-13b-1.1 in ggml-org/llama.cpp tests/test-chat-template.cpp; the last space as users write it",
         "</s>", bos="<s>", kind="pieces",
     ),
     "OpenChat": Family(
