@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from training.artifacts import machine
 from training.artifacts.errors import UserError
 
 GRACE = 30.0  # seconds between SIGINT and SIGKILL: enough to write a stage's state or to stop an engine
@@ -94,7 +95,7 @@ def shared_cores(commands: int) -> dict[str, str] | None:
     Threads of one command wait for each other at every matrix product. With more threads than cores each waits for
     its next time slice too: measured, two commands of two threads on two cores are ten times slower than of one.
     """
-    return None if commands < 2 else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // commands))}
+    return None if commands < 2 else {"OMP_NUM_THREADS": str(max(1, machine.cores() // commands))}
 
 
 def _signal(process: subprocess.Popen[str], number: int) -> None:

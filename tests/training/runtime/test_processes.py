@@ -75,7 +75,7 @@ def test_a_child_dies_with_a_killed_parent(tmp_path: Path) -> None:
 
 
 def test_commands_side_by_side_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("training.artifacts.machine.cores", lambda: 4)
     assert processes.shared_cores(1) is None
     assert processes.shared_cores(2) == {"OMP_NUM_THREADS": "2"}
     assert processes.shared_cores(8) == {"OMP_NUM_THREADS": "1"}
