@@ -23,7 +23,7 @@ def load_tokenizer(folder: Path) -> Any:
         # transformers takes seconds to import: only those who render pay for it.
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 @lru_cache(maxsize=32)

@@ -231,7 +231,7 @@ def _config(folder: Path) -> Any:
     from transformers import AutoConfig  # takes seconds: only those who start engines pay for it
 
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True)
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{folder}/config.json cannot be used: {reason}") from None

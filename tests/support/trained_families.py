@@ -24,9 +24,11 @@ class Chain:
     """What the stages made of one family's base model.
 
     Attributes:
+        home: where everything was written.
         samples: rows of `sample`: a prompt with its responses.
     """
 
+    home: Path
     policy: Checkpoint
     samples: list[dict[str, Any]]
     reward: Checkpoint
@@ -120,4 +122,4 @@ def run_chain(home: Path, name: str, **changes: Any) -> Chain:
             home=home,
         )
     )
-    return Chain(policy, [json.loads(line) for line in lines_of(samples)], scorer, trained)
+    return Chain(home, policy, [json.loads(line) for line in lines_of(samples)], scorer, trained)

@@ -249,15 +249,16 @@ def resolve(reference: str | Path, store: Path) -> Checkpoint:
         UserError: there is none; the message lists what there is.
     """
     name = str(reference)
-    for folder in (store / name, Path(name)):
+    local = Path(name).expanduser()
+    for folder in (store / name, local):
         if exists(folder / MANIFEST):
             return load(folder)
     every = list(checkpoints(store)) if store.is_dir() else []
     of_stage = [c for c in every if c.manifest.stage == name.removeprefix("latest:")]
     if of_stage:
         return of_stage[-1]
-    if exists(Path(name)):
-        return load(Path(name))
+    if exists(local):
+        return load(local)
     known = ", ".join(c.id for c in every[-5:]) or "none yet"
     raise UserError(f"no checkpoint {name!r} in {store} (the newest there: {known})")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,19 +16,36 @@ CACHED_LENGTH = 100  # characters; headers of turns repeat, whole conversations 
 class Encoded:
     """A text and its token ids.
 
+    Args:
+        encoding: of the tokenizer, for the text from `cut` on; None for a tokenizer that does not know places.
+        head: token ids of the text before the character `cut`.
+
     Attributes:
-        offsets: (start, end) in characters per token; None for a tokenizer that does not know them.
+        ids: token ids of the text.
+        offsets: (start, end) in characters per token, where nothing was cut; None where they are not known.
     """
 
-    def __init__(self, encoder: Encoder, text: str, ids: list[int], encoding: Any) -> None:
+    def __init__(
+        self, encoder: Encoder, text: str, ids: list[int], encoding: Any, head: Sequence[int] = (), cut: int = 0
+    ) -> None:
         self._encoder = encoder
         self._encoding = encoding
+        self._cut, self._head_tokens = cut, len(head)
         self.text = text
-        self.ids = ids
+        self.ids = [*head, *ids] if head else ids
+
+    def head(self, cut: int, place: int) -> list[int] | None:
+        """Token ids of `text[:cut]`, where a control string starts at `cut` and parts the text up to `place` in two."""
+        token = None if self.tokens_before(place) is None else self._token_at(cut)
+        return None if token is None else self.ids[:token]
+
+    def after(self, head: Sequence[int], before: str) -> Encoded:
+        """This text after another one, whose token ids are known, where the two are encoded each by itself."""
+        return Encoded(self._encoder, before + self.text, self.ids, self._encoding, head, len(before))
 
     @cached_property
     def offsets(self) -> list[tuple[int, int]] | None:
-        return None if self._encoding is None else list(self._encoding.offsets)
+        return None if self._encoding is None or self._cut else list(self._encoding.offsets)
 
     @cached_property
     def _marks(self) -> list[int]:
@@ -44,13 +61,21 @@ class Encoded:
         mark = bisect_left(self._marks, place)
         start = self._marks[mark - 1] if mark else 0
         first = 0
-        if self._encoding is None or (start and self._encoding.char_to_token(start) is None):
+        token = self._token_at(start) if start else None
+        if token is None:
             start = 0
-        elif start:
-            first = int(self._encoding.char_to_token(start))
+        else:
+            first = token
         segment = self._encoder.ids(self.text[start:place])
         last = first + len(segment)
         return last if self.ids[first:last] == segment else None
+
+    def _token_at(self, place: int) -> int | None:
+        """The token that holds the character at `place`; None where it is not known."""
+        if self._encoding is None or place < self._cut:
+            return None
+        token = self._encoding.char_to_token(place - self._cut)
+        return None if token is None else int(token) + self._head_tokens
 
     def tokens_through(self, place: int, *, whole: bool) -> int | None:
         """Number of tokens that end at or before the character `place`.
@@ -101,6 +126,34 @@ class Encoder:
             Encoded(self, text, list(ids), encoding)
             for text, ids, encoding in zip(texts, batch["input_ids"], encodings, strict=True)
         ]
+
+    def encode_answers(self, texts: Sequence[tuple[str, str | None]]) -> Iterator[Encoded]:
+        """Texts that may begin with a known prompt. One that follows another of the same prompt is encoded from the
+        last control string of the prompt on; the ids before it are those of the other text.
+
+        Args:
+            texts: each with its prompt, or None to encode it as a whole.
+        """
+        cuts = [0] * len(texts)
+        for index in range(1, len(texts)):
+            prompt = texts[index][1]
+            if prompt is not None and prompt == texts[index - 1][1]:
+                cuts[index] = cuts[index - 1] or self._last_mark(prompt)
+        parts = self.encode([text[cut:] for (text, _), cut in zip(texts, cuts, strict=True)])
+        first: Encoded | None = None
+        for (text, prompt), cut, part in zip(texts, cuts, parts, strict=True):
+            if not cut or prompt is None:
+                first = part
+                yield part
+            elif first is not None and (head := first.head(cut, len(prompt))) is not None:
+                yield part.after(head, text[:cut])
+            else:
+                yield self.encode([text])[0]
+
+    def _last_mark(self, text: str) -> int:
+        """Place of the last control string."""
+        places = [0] if self.pattern is None else [0, *(match.start() for match in self.pattern.finditer(text))]
+        return places[-1]
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a text; short ones are remembered."""

@@ -26,6 +26,9 @@ from training.artifacts.templates import Ending, Template, without_lead
 from training.artifacts.text import common_prefix
 
 AT_ONCE = 256  # conversations rendered and encoded together
+MANY_TURNS = (
+    64  # every turn's place costs a rendering of all before it: such a conversation's length is looked at first
+)
 NO_END = (
     "nothing ends an assistant's turn: the chat template writes no token after it and the tokenizer has no "
     "end-of-sequence token; use `--chat-template default`, or give the tokenizer an eos_token"
@@ -189,8 +192,10 @@ class Renderer:
         return turns
 
     def _rows(self, conversations: Sequence[Any], learn: bool, longest: int | None) -> Iterator[Rendered | Refusal]:
-        drafts = self._drafts([self.usable(conversation) for conversation in conversations], learn)
-        encoded = iter(self._encoder.encode([d.text for d in drafts if isinstance(d, Draft)]))
+        usable = [self._not_endless(self.usable(conversation), longest) for conversation in conversations]
+        drafts = self._drafts(usable, learn)
+        texts = [(d.text, d.prompt if not d.spans else None) for d in drafts if isinstance(d, Draft)]
+        encoded = self._encoder.encode_answers(texts)
         for draft in drafts:
             if isinstance(draft, Refusal):
                 yield draft
@@ -201,20 +206,33 @@ class Renderer:
             else:
                 yield row
 
+    def _not_endless(self, turns: list[Message] | Refusal, longest: int | None) -> list[Message] | Refusal:
+        """The turns, refused at once where they are many and twice as long as allowed."""
+        if isinstance(turns, Refusal) or longest is None or len(turns) <= MANY_TURNS:
+            return turns
+        text = self.template.texts([turns])[0]
+        if isinstance(text, str) and len(self._encoder.ids(text)) > 2 * longest:
+            return Refusal("too_long", str(longest))
+        return turns
+
     def _drafts(self, usable: list[list[Message] | Refusal], learn: bool) -> list[Draft | Refusal]:
         """Text of each conversation. The template writes all that is needed in two calls."""
         wholes: list[Sequence[Message]] = []
         prompts: list[Sequence[Message]] = []
+        numbers: list[int] = []  # of the prompt of each turn: responses to one prompt follow each other
         for turns in usable:
             if isinstance(turns, Refusal):
                 continue
             wholes.append(turns)
             for index in _assistant_turns(turns, learn):
-                prompts.append(turns[:index])
+                if not prompts or prompts[-1] != turns[:index]:
+                    prompts.append(turns[:index])
+                numbers.append(len(prompts) - 1)
                 if index + 1 < len(turns):
                     wholes.append(turns[: index + 1])
         whole = iter(self.template.texts(wholes))
-        prompt = iter(self.template.texts(prompts, generation=True))
+        written = self.template.texts(prompts, generation=True)
+        prompt = (written[number] for number in numbers)
         drafts: list[Draft | Refusal] = []
         for turns in usable:
             if isinstance(turns, Refusal):

@@ -12,12 +12,13 @@ from typing import Any
 from training.artifacts.errors import UserError
 from training.artifacts.files import exists, sha256_file
 from training.artifacts.readers import columnar, delimited, folders, hub, json_text, plain_text
-from training.artifacts.readers.lines import kind_of, lines_of
+from training.artifacts.readers.lines import holds, kind_of, lines_of
 from training.artifacts.skips import Skip
 
 __all__ = ["SUFFIXES", "Skip", "Source", "file_rows", "kind_of", "open_source"]
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet", ".arrow", ".ndjson")
+COLUMNAR = (".parquet", ".arrow")
 HUB_ID = re.compile(r"(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<configuration>[\w.-]+))?(?:@(?P<split>[\w.-]+))?")
 # A path may hold these signs itself, so what exists goes first.
 LOCAL = [
@@ -49,6 +50,11 @@ class Source:
     by_column: bool = False
     dataset: Any = None
 
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What is read, whatever the path it was named by."""
+        return (self.name if self.dataset is not None else None, self.split, *(file.resolve() for file in self.files))
+
     def rows(self) -> Iterator[Row | Skip]:
         """One mapping per row, or a `Skip` in the place of a row that cannot be read.
 
@@ -65,6 +71,12 @@ class Source:
         else:
             for file in self.files:
                 yield from file_rows(file, documents=self.documents)
+
+    def mentions(self, column: str) -> bool:
+        """Whether this name stands anywhere in the source: if not, no row has such a column."""
+        if self.dataset is not None:
+            return column in self.dataset.column_names
+        return any(holds(file, column.encode(), compressed=kind_of(file) not in COLUMNAR) for file in self.files)
 
     def sha256(self) -> str:
         """Of the bytes of a file; of several files' hashes in order; of a hub split's fingerprint."""
@@ -141,11 +153,11 @@ def file_rows(path: Path, *, split: str | None = None, documents: bool = False) 
         documents: see `Source.rows`.
     """
     kind = kind_of(path)
-    if kind in (".parquet", ".arrow"):
+    if kind in COLUMNAR:
         return columnar.columnar_rows(path, kind)
-    if kind in (".jsonl", ".ndjson"):
+    if kind in (".jsonl", ".ndjson") and not json_text.begins_list(path):
         return json_text.json_lines(lines_of(path))
-    if kind == ".json":
+    if kind in (".json", ".jsonl", ".ndjson"):
         return json_text.json_rows(path, split)
     if kind == ".txt":
         return plain_text.text_documents(path) if documents else plain_text.text_lines(path)

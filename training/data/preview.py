@@ -32,8 +32,7 @@ def print_rendered(config: DataConfig, tokenizer_name: str, table: Table, skippe
         Console().print(table)
         print_reasons(rows.usage.skipped - skipped)
         for remark, count in rows.usage.noted.items():
-            if not remark.startswith("column "):  # printed already
-                print(f"  {count:,} x {remark}")
+            print(f"  {count:,} x {remark}")
         for number in range(min(config.show, len(rows))):
             for rendered in _shown(rows.items, number):
                 Console().print(show(tokenizer, rendered), "\n", soft_wrap=True)

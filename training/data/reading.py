@@ -87,8 +87,11 @@ def select(
     if limit is not None and limit < 1:
         raise UserError(f"--limit {limit}: use at least 1, or leave it out")
     mixture = parse_mixture(names)
+    opened: dict[Any, str] = {}
     for source, _ in mixture:
-        open_source(source)
+        other = opened.setdefault(open_source(source).key, source)
+        if other != source:
+            raise UserError(f"{source} is {other} by another path: name every source once, with its weight")
     paths, weights = zip(*mixture, strict=True)
     return Selection(paths, role or kind.role, weights, limit, seed, hygiene)
 
@@ -127,12 +130,13 @@ def _all(selection: Selection, kind: DataKind, usages: Sequence[SourceUsage]) ->
             yield Entry(number, record)
         usage.rows = passed.rows
         usage.skipped.update(passed.skipped)
-        usage.noted.update(f"column {column} is not used" for column in passed.ignored)
+        usage.ignored.update(passed.ignored)
 
 
 def _corrected(selection: Selection) -> set[str]:
-    """Ids of the comparisons that a row of any source corrects."""
-    rows = (row for source in selection.sources for row in open_source(source).rows() if not isinstance(row, Skip))
+    """Ids of the comparisons that a row of any source corrects. Most sources have no such rows: they are read once."""
+    sources = [source for source in map(open_source, selection.sources) if source.mentions("supersedes")]
+    rows = (row for source in sources for row in source.rows() if not isinstance(row, Skip))
     return {str(row["supersedes"]) for row in rows if row.get("supersedes")}
 
 

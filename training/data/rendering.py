@@ -128,17 +128,27 @@ def prompts(home: Path, selection: Selection, renderer: Renderer, longest: int) 
     return _rows(stored, _ids(stored), usage)
 
 
-def documents(home: Path, selection: Selection, tokenizer: Any, marks: DocumentMarks) -> Rows[Ragged]:
-    """Whole documents between their marks, of any length: stages cut them (`Ragged.cut`, `Packed`)."""
+def documents(
+    home: Path, selection: Selection, tokenizer: Any, marks: DocumentMarks, size: int | None = None
+) -> Rows[Ragged]:
+    """Whole documents between their marks, of any length: stages cut them (`Ragged.cut`, `Packed`).
+
+    Args:
+        size: number of token ids that the model has weights for, where the tokenizer may have been given more.
+    """
 
     def render(part: Sequence[Entry], usages: Sequence[SourceUsage]) -> Columns:
         columns: Columns = defaultdict(list)
         for entry, ids in zip(part, encode_documents(tokenizer, [entry.record for entry in part], marks), strict=True):
+            if size is not None and max(ids) >= size:
+                refusal = Refusal("unknown_token", str(tokenizer.convert_ids_to_tokens(max(ids))))
+                usages[entry.source].skipped[sentence(refusal)] += 1
+                continue
             _add_row(columns, ids)
             _add_facts(columns, entry, row_hash(ids))
         return columns
 
-    shape = {"tokenizer": tokenizer_hash(tokenizer), "marks": [list(marks.begin), marks.end]}
+    shape = {"tokenizer": tokenizer_hash(tokenizer), "marks": [list(marks.begin), marks.end], "size": size}
     stored, usage = _rendered(home, selection, reading.DOCUMENTS, shape, render)
     return _rows(stored, _ids(stored), usage)
 
@@ -291,6 +301,7 @@ def _shape(renderer: Renderer) -> dict[str, Any]:
         "tokenizer": tokenizer_hash(renderer.tokenizer),
         "merges_system": renderer.merges_system,
         "stop_ids": list(renderer.stop_ids),
+        "prompt": renderer.template.prompt,  # some templates write the date
         "size": renderer.size,
     }
 

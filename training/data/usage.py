@@ -20,6 +20,7 @@ class SourceUsage:
         rows: rows read.
         skipped: reason -> number of rows, or of responses of a comparison, left out for it.
         noted: remark -> number of rows that it holds for; they are used all the same.
+        ignored: column -> number of used rows in which it held a value that nothing looked at.
     """
 
     path: str
@@ -27,6 +28,7 @@ class SourceUsage:
     rows: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     noted: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ class Usage:
         """Remarks on all sources."""
         return sum((source.noted for source in self.sources), Counter())
 
+    @property
+    def ignored(self) -> list[str]:
+        """Columns of any source that nothing looked at."""
+        return sorted({column for source in self.sources for column in source.ignored})
+
     def sentence(self) -> str:
         """One line such as "demonstrations: used 7 of 9 rows; left out: 2 x a message is empty"."""
         parts = [f"{self.role}: used {self.used:,} of {self.rows:,} rows"]
@@ -64,6 +71,8 @@ class Usage:
             parts.append(f"left out: {counted(self.skipped)}")
         if self.noted:
             parts.append(f"note: {counted(self.noted)}")
+        if self.ignored:
+            parts.append(f"columns not used: {', '.join(self.ignored)}")
         return "; ".join(parts)
 
     def require(self) -> None:
@@ -97,16 +106,16 @@ class Usage:
 
 
 def summary(source: SourceUsage) -> dict[str, Any]:
-    """A source as JSON values; remarks are left out where there are none."""
+    """A source as JSON values; remarks and unused columns are left out where there are none."""
     values = {"path": source.path, "sha256": source.sha256, "rows": source.rows, "skipped": dict(source.skipped)}
-    return values | ({"noted": dict(source.noted)} if source.noted else {})
+    more = {"noted": dict(source.noted), "ignored": dict(source.ignored)}
+    return values | {name: counts for name, counts in more.items() if counts}
 
 
 def from_summary(values: Mapping[str, Any]) -> SourceUsage:
     """Inverse of `summary`."""
-    return SourceUsage(
-        values["path"], values["sha256"], values["rows"], Counter(values["skipped"]), Counter(values.get("noted", {}))
-    )
+    counts = (Counter(values.get(name, {})) for name in ("skipped", "noted", "ignored"))
+    return SourceUsage(values["path"], values["sha256"], values["rows"], *counts)
 
 
 def counted(reasons: Mapping[str, int]) -> str:

@@ -13,6 +13,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from training.artifacts.checkpoints import Kind
 from training.artifacts.errors import UserError
+from training.artifacts.files import exists
 
 ENDINGS: dict[str, Kind] = {"ForSequenceClassification": "reward", "ForCausalLM": "policy", "LMHeadModel": "policy"}
 LANGUAGE_HEADS = ("lm_head.", "embed_out.")  # by which architectures call their output matrix
@@ -22,10 +23,15 @@ BUFFERS = re.compile(r"(^|\.)(inv_freq|masked_bias|attn\.bias|attention\.bias|po
 
 
 def read_config(path: str | Path, name: str) -> Any:
-    """The model's configuration. Raises `UserError` where transformers does not know it."""
+    """The model's configuration. Raises `UserError` where the hub does not give it or transformers cannot use it."""
     try:
         return AutoConfig.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # each configuration class checks its fields in its own way
+        if not exists(Path(path)):
+            raise UserError(
+                f"{name} is neither a checkpoint nor a folder here, and the Hugging Face hub did not give it "
+                f"({type(error).__name__}): check the id, the network and HF_TOKEN"
+            ) from None
         raise UserError(f"the config.json of {name} cannot be used: {first_line(error)}") from None
 
 

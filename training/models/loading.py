@@ -62,7 +62,7 @@ def load(name: str, home: Path, kind: Kind = "policy") -> Source:
         UserError: there is no such model, it has no tokenizer, it is not whole, or it is of another kind.
     """
     checkpoint = _checkpoint(name, home)
-    path = str(checkpoint.path) if checkpoint else name
+    path = str(checkpoint.path if checkpoint else Path(name).expanduser() if name.startswith("~") else name)
     if checkpoint and checkpoint.manifest.kind != kind:
         raise UserError(f"{checkpoint.id} is a {checkpoint.manifest.kind} checkpoint, not a {kind} one")
     config = read_config(path, name)
@@ -118,7 +118,8 @@ def _checkpoint(name: str, home: Path) -> Checkpoint | None:
     try:
         return checkpoints.resolve(name, home / "checkpoints")
     except UserError:
-        is_folder = exists(Path(name) / "config.json") and not exists(Path(name) / checkpoints.MANIFEST)
+        folder = Path(name).expanduser()
+        is_folder = exists(folder / "config.json") and not exists(folder / checkpoints.MANIFEST)
         if is_folder or ("/" in name and name[0] not in "./~" and not exists(Path(name))):
             return None
         raise

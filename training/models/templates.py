@@ -58,7 +58,7 @@ def template_text(choice: str, tokenizer: Any) -> str:
         begin = tokenizer("a")["input_ids"][:1]
         starts = tokenizer.bos_token_id is not None and begin == [tokenizer.bos_token_id]
         return ("{{ bos_token }}" if starts else "") + READY_TEMPLATE
-    file = Path(choice)
+    file = Path(choice).expanduser()
     if not file.is_file():
         raise UserError(f"{choice} does not exist: give a Jinja file as --chat-template, or `{READY}`")
     try:

@@ -63,7 +63,7 @@ def unpack(file: Path, folder: Path) -> None:
             model, report = AutoModelForCausalLM.from_pretrained(
                 file.parent, gguf_file=file.name, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
             )
-            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
     except Exception as error:  # readers of GGUF raise errors of many kinds on what they do not know
         raise UserError(f"{file} cannot be used: {first_line(error)}") from None
     check_kind(model.config, "policy", str(file))

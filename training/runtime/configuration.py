@@ -109,6 +109,9 @@ def from_preset(cls: type[Config], stage: str, preset: str) -> Config:
             f"{path}: `{stray[0]}` is not a known table or key: tables are {', '.join(TABLES)}; "
             f"outside tables {', '.join(COMMON)}"
         )
+    for key, kind in (("size", str), ("seed", int)):  # every stage names its files by them
+        if key in table.get("world", {}):
+            _convert(path, "world", key, kind, table["world"][key])
     fields = {f.name: f for f in dataclasses.fields(cls)}
     common = {k: v for k, v in table.items() if not isinstance(v, dict) and k in fields}
     own = table.get(stage, {})

@@ -124,14 +124,28 @@ class Run:
                     raise KeyboardInterrupt
 
     def save(self, step: int) -> None:
-        """Write the state to a temporary file, then rename it."""
+        """Write the state to a temporary file, then rename it.
+
+        Raises:
+            UserError: it cannot be written; the state that was saved before is still there.
+        """
         state = {"step": step, "parts": {name: part.state_dict() for name, part in self._parts.items()}}
         temporary = self.folder / "state.pt.partial"
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.folder / "state.pt")
+        try:
+            with temporary.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.folder / "state.pt")
+        except (OSError, RuntimeError) as error:
+            temporary.unlink(missing_ok=True)
+            fault = error if isinstance(error, OSError) else error.__context__  # torch raises one of its own
+            if not isinstance(fault, OSError):
+                raise
+            raise UserError(
+                f"the state of the run cannot be written to {self.folder} ({fault.strerror}): make room there and run "
+                "the same command, which goes on from the state before"
+            ) from None
 
     def log(self, step: int, scalars: Mapping[str, float], note: str | None = None) -> None:
         """TensorBoard scalars of a step, and optionally a few words beside the progress bar."""

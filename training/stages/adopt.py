@@ -116,6 +116,7 @@ def adopt(config: Config) -> Checkpoint:
             bar.rename("computing the probe")
             probe = _probe(staged, model, about, _probe_rows(staged, tokenizer, about, kind), kind)
             context = forward.context_of_config(about)
+            _check_ends(staged, about, config)
             generation = _take_generation_defaults(staged, context) if kind == "policy" else None
             if kind == "reward":
                 _serve_raw_scores(staged)
@@ -234,7 +235,13 @@ def _probe_rows(staged: Path, tokenizer: Any, about: Any, kind: Kind) -> list[li
         refused = [row for row in rendered if isinstance(row, Refusal)]
         if refused and kind == "reward":
             raise UserError(f"a reward model scores conversations, and {sentence(refused[0])}: give --chat-template")
-        if not refused:
+        if refused:
+            runs.CONSOLE.print(
+                f"It answers no plain question: {sentence(refused[0])}. --chat-template gives it another template.",
+                soft_wrap=True,
+                highlight=False,
+            )
+        else:
             rows = [row.ids for row in rendered if not isinstance(row, Refusal)]
     elif kind == "reward":
         raise UserError("a reward model scores conversations and this one has no chat template: give --chat-template")
@@ -282,6 +289,17 @@ def _read_settings(file: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise UserError(f"{file.name} is not a JSON object: mend or remove it")
     return settings
+
+
+def _check_ends(staged: Path, about: Any, config: Config) -> None:
+    """Raise `UserError` where generation_config.json names an end that the model can never write."""
+    size = about.get_text_config().vocab_size
+    beyond = [end for end in generation_eos(staged) if end >= size]
+    if beyond:
+        raise UserError(
+            f"generation_config.json of {config.source} ends answers with token {beyond[0]} and the model has {size} "
+            "tokens: mend its eos_token_id"
+        )
 
 
 def _take_generation_defaults(staged: Path, context: int) -> dict[str, Any]:

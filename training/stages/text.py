@@ -27,7 +27,7 @@ def load(
         return Ragged(np.empty(0, np.int32), np.empty(0, np.int32)), []
     selection = reading.select(reading.DOCUMENTS, sources, limit=needed, seed=seed)
     marks = document_marks(renderer.tokenizer, renderer.stop_ids)
-    rows = rendering.documents(home, selection, renderer.tokenizer, marks)
+    rows = rendering.documents(home, selection, renderer.tokenizer, marks, renderer.size)
     rows = splits.split_documents(splits.weighted(rows, selection.weights, seed), context)
     limits.report(rows.usage)
     return rows.items, [rows.usage]

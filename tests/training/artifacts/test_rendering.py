@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ from hypothesis import strategies as st
 from transformers import ByT5Tokenizer
 
 from tests.support import tiny_models
-from tests.support.families import CHATML, FAMILIES, GEMMA, ROLE_TOKENS, Family, tokenizer_of
+from tests.support.conversations import asked, codes, learned, one, said, with_template
+from tests.support.families import CHATML, FAMILIES, GEMMA, ROLE_TOKENS, tokenizer_of
 from training.artifacts.conversations import Refusal, sentence
 from training.artifacts.errors import UserError
 from training.artifacts.rendering import Rendered, Renderer, show
@@ -34,33 +34,6 @@ TURNS = [
     {"role": "user", "content": "and now"},
     {"role": "assistant", "content": "go on"},
 ]
-PLAIN = Family(CHATML, "", "<|endoftext|>", ("<|im_start|>", "<|im_end|>"))
-
-
-def asked(text: str) -> dict[str, Any]:
-    return {"role": "user", "content": text}
-
-
-def said(text: str, **more: Any) -> dict[str, Any]:
-    return {"role": "assistant", "content": text, **more}
-
-
-def with_template(template: str, **changes: Any) -> Any:
-    return tokenizer_of(replace(PLAIN, template=template, **changes))
-
-
-def one(renderer: Renderer, conversation: Any, *, learn: bool = True) -> Rendered:
-    (row,) = renderer.render([conversation], learn=learn)
-    assert isinstance(row, Rendered), row
-    return row
-
-
-def learned(tokenizer: Any, row: Rendered) -> str:
-    return str(tokenizer.decode([i for i, mark in zip(row.ids, row.mask, strict=True) if mark]))
-
-
-def codes(rows: list[Rendered | Refusal]) -> list[str]:
-    return [row.code if isinstance(row, Refusal) else "" for row in rows]
 
 
 TINY: list[Any] = []
@@ -233,69 +206,6 @@ def test_a_template_that_fails_in_python_refuses_its_conversation_alone() -> Non
     assert codes(rows) == ["template", ""]
     assert isinstance(rows[0], Refusal)
     assert 'can only concatenate str (not "int") to str' in sentence(rows[0])
-
-
-@pytest.mark.parametrize("drops", [False, True])
-def test_a_refused_system_turn_can_be_merged(drops: bool) -> None:
-    template = GEMMA
-    if drops:  # some templates leave a system turn out without a word
-        template = (
-            "{% for m in messages if m.role != 'system' %}{{ '<start_of_turn>' + m.role + '\n' + m.content }}"
-            "{{ '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}<start_of_turn>assistant\n{% endif %}"
-        )
-    tokenizer = with_template(template, bos="<bos>", tokens=("<start_of_turn>", "<end_of_turn>"))
-    talk = [{"role": "system", "content": "s"}, asked("q"), said("a")]
-    merging = Renderer(tokenizer, system="merge")
-    assert merging.merges_system
-    assert one(merging, talk) == one(Renderer(tokenizer), [asked("s\n\nq"), said("a")])
-    assert merging.prompts([talk[:2]]) == Renderer(tokenizer).prompts([[asked("s\n\nq")]])
-    (kept,) = Renderer(tokenizer).render([talk], learn=True)
-    assert isinstance(kept, Refusal)
-    assert sentence(kept) == f"the chat template {'leaves out' if drops else 'refuses'} the system role"
-
-
-def test_each_system_turn_is_merged_into_the_question_after_it() -> None:
-    tokenizer = with_template(GEMMA, bos="<bos>", tokens=("<start_of_turn>", "<end_of_turn>"))
-    s, t, blank = ({"role": "system", "content": text} for text in ("s", "t", " \n"))
-    merging = Renderer(tokenizer, system="merge")
-    talk = [s, t, asked("q"), said("a"), blank, s, asked("r"), said("b")]
-    assert one(merging, talk) == one(merging, [asked("s\n\nt\n\nq"), said("a"), asked("s\n\nr"), said("b")])
-    for lone in ([s], [s, said("a")], [asked("q"), s, said("a")], [asked("q"), said("a"), s]):
-        assert codes(merging.render([lone])) == ["template"]  # nothing that it could be merged into
-
-
-DROPPING = CHATML.replace("{% for m in messages %}", "{% for m in messages if m.role != 'system' %}")
-FIRST_ALONE = "{% if messages[0].role == 'system' %}{{ messages[0].content }}{% endif %}" + DROPPING
-
-
-@pytest.mark.parametrize(
-    "template, system, kept, lost",
-    [
-        (DROPPING, "keep", "", "sq sqa ssqa qsra s"),
-        (DROPPING, "merge", "sq sqa ssqa qasra", "s sa qsa qas"),
-        (FIRST_ALONE, "keep", "s sq sqa sa", "ssqa sqasra qasra qas"),
-    ],
-)
-def test_a_system_turn_is_never_left_out_in_silence(template: str, system: Any, kept: str, lost: str) -> None:
-    renderer = Renderer(with_template(template), system=system)
-    turns: dict[str, Any] = {"s": {"role": "system", "content": "be brief"}, "q": asked("q"), "a": said("a")}
-    turns["r"] = asked("r")
-    for names in f"{kept} {lost}".split():
-        (row,) = renderer.render([[turns[name] for name in names]])
-        if names in kept.split():
-            assert isinstance(row, Rendered), names
-            assert renderer.tokenizer.decode(row.ids).count("be brief") == names.count("s")
-        else:
-            assert row == Refusal("system_role", "leaves out"), names
-
-
-def test_a_system_turn_that_the_template_takes_is_never_merged() -> None:
-    tokenizer = tiny_models.tokenizer()
-    renderer = Renderer(tokenizer, system="merge")
-    assert not renderer.merges_system
-    assert one(renderer, TURNS) == one(Renderer(tokenizer), TURNS)
-    empty = one(renderer, [{"role": "system", "content": ""}, *TURNS[1:]])
-    assert learned(tokenizer, empty) == learned(tokenizer, one(renderer, TURNS))
 
 
 def test_a_template_that_reads_text_parts_alone_gets_them() -> None:

@@ -149,3 +149,44 @@ def test_a_name_that_no_file_can_have_does_not_exist(name: str) -> None:
 def test_a_device_is_no_source() -> None:
     with pytest.raises(UserError, match="is neither a file nor a folder"):
         open_source("/dev/null")
+
+
+def test_a_list_of_rows_is_read_whatever_the_file_is_called(tmp_path: Path) -> None:
+    for text in (json.dumps(ROWS), json.dumps(ROWS, indent=1), "\ufeff \n" + json.dumps(ROWS)):
+        file = tmp_path / "a.jsonl"
+        file.write_text(text)
+        assert list(open_source(str(file)).rows()) == ROWS
+    file.write_text("[1]\n" + "".join(json.dumps(row) + "\n" for row in ROWS))
+    (bad, *rows) = open_source(str(file)).rows()
+    assert isinstance(bad, Skip)
+    assert rows == ROWS
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "csv", "parquet", "arrow"])
+def test_a_column_that_no_row_has_is_mentioned_nowhere(tmp_path: Path, kind: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = tmp_path / f"a.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(ROWS), file)
+    elif kind == "arrow":
+        with pa.ipc.new_file(file, pa.Table.from_pylist(ROWS).schema) as writer:
+            writer.write_table(pa.Table.from_pylist(ROWS))
+    elif kind == "csv":
+        file.write_text("prompt,response\na,b\n")
+    else:
+        content = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+        file.write_bytes(gzip.compress(content) if kind.endswith("gz") else content)
+    source = open_source(str(file))
+    assert source.mentions("response")
+    assert not source.mentions("supersedes")
+
+
+def test_a_mention_may_lie_across_two_parts_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.artifacts.readers.lines.PART", 4)
+    file = tmp_path / "a.jsonl"
+    for start in range(9):
+        file.write_text("x" * start + "response" + "y" * 9)
+        assert open_source(str(file)).mentions("response")
+        assert not open_source(str(file)).mentions("respond")

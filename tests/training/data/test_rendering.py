@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -212,3 +213,54 @@ def test_users_and_prompts_have_their_place_in_a_split(source: Callable[..., Pat
     assert split.by == "prompt"
     assert len(split.held_out) == 12
     assert not set(split.training.prompts) & set(split.held_out.prompts)
+
+
+def test_a_file_is_one_source_by_whatever_path(
+    source: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = source(ROWS["prompts"])
+    (tmp_path / "link.jsonl").symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    for other in ("rows.jsonl", "./rows.jsonl", str(tmp_path / "link.jsonl")):
+        with pytest.raises(UserError, match="by another path: name every source once"):
+            reading.select(reading.PROMPTS, [str(path), f"{other}=2"])
+    copy = source(ROWS["prompts"], "copy.jsonl")
+    assert reading.select(reading.PROMPTS, [str(path), str(copy)]).weights == (1.0, 1.0)
+
+
+def test_columns_that_nothing_looked_at_are_named_once(source: Callable[..., Path], tmp_path: Path) -> None:
+    rows = [row | {"quality": 3, "color": "red"} for row in ROWS["prompts"]]
+    for _ in range(2):  # rendered, and from the cache
+        usage = read(tmp_path, "prompts", source(rows)).usage
+        assert usage.sentence() == "prompts: used 5 of 5 rows; columns not used: color, quality"
+        assert usage.summaries()["prompts"]["ignored"] == {"color": 5, "quality": 5}
+
+
+def test_a_document_with_a_token_that_the_model_has_no_weights_for_is_left_out(
+    source: Callable[..., Path], tmp_path: Path
+) -> None:
+    tokenizer = tiny_models.tokenizer()
+    size = len(tokenizer)
+    tokenizer.add_tokens(["<extra>"])
+    path = source([{"text": "say <extra>"}, {"text": "word"}])
+    selection = reading.select(reading.DOCUMENTS, str(path))
+    rows = rendering.documents(tmp_path, selection, tokenizer, document_marks(tokenizer), size)
+    assert rows.usage.skipped == {"contains the token '<extra>', which the model has no weights for": 1}
+    assert len(rows) == 1
+
+
+def test_a_template_that_writes_another_day_is_rendered_anew(source: Callable[..., Path], tmp_path: Path) -> None:
+    path = source(ROWS["prompts"])
+    for day in ("Monday", "Monday", "Tuesday"):
+        tokenizer = tiny_models.tokenizer()
+        tokenizer.chat_template = "{{ strftime_now('%A') }}" + tokenizer.chat_template
+        tokenizer.apply_chat_template = _on(day, tokenizer.apply_chat_template)
+        read(tmp_path, "prompts", path, tokenizer=tokenizer)
+    assert len(caches(tmp_path)) == 2
+
+
+def _on(day: str, apply: Callable[..., Any]) -> Callable[..., Any]:
+    """A chat template's rendering on another day of the week."""
+    return lambda *arguments, **options: [
+        re.sub("(Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day", day, text) for text in apply(*arguments, **options)
+    ]

@@ -289,3 +289,15 @@ def test_a_reward_model_whose_padding_ends_a_turn_is_scored_as_by_its_own_forwar
     probe = probes.reward_probe(model, rows[:1])
     assert probe["ids"] == [rows[1]]
     assert probe["rewards"] == pytest.approx(theirs[:1], abs=1e-5)
+
+
+def test_a_folder_may_be_named_from_the_user_s_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save(tmp_path / "m", "llama")
+    assert loading.load("~/m", tmp_path / "runs").model.config.model_type == "llama"
+
+
+def test_a_hub_id_without_a_network_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=r"a/b is neither a checkpoint nor a folder here.*the network and HF_TOKEN$"):
+        loading.load("a/b", tmp_path)

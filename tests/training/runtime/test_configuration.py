@@ -87,6 +87,8 @@ def test_command_line_beats_preset_beats_default(tmp_path: Path) -> None:
         ("[stage\n", "not valid TOML"),
         ("[sfft]\nsteps = 5\n", "`sfft` is not a known table or key"),
         ("sed = 1\n", "`sed` is not a known table or key"),
+        ("[world]\nsize = 3\n", "`size` in [world] must be str, not 3"),
+        ("[world]\nseed = 'x'\n", "`seed` in [world] must be int, not 'x'"),
         ("ppo = 3\n", "`ppo` is not a known table or key"),
     ],
 )

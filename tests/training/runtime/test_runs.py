@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,11 @@ from training.runtime import runs
 from training.stages import ppo, pretrain, reward, sft
 
 ROOT = Path(__file__).parents[3]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of a run without any."""
 
 
 class Killed(BaseException):
@@ -195,3 +201,31 @@ def test_signals_leave_no_half_checkpoint_and_the_same_command_works(
     assert "resumes from step" in again.stderr
     assert [c.id for c in checkpoints(tmp_path / "checkpoints")] == [again.stdout.split()[-1]]
     assert not list(tmp_path.glob("work/*"))
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_state_before(
+    tmp_path: Path,
+) -> None:
+    model = torch.nn.Linear(300, 300)
+    with pytest.raises(UserError, match=r"cannot be written to .*work/sft-.* \(.+\): make room there and run"):
+        save_twice(model, tmp_path)
+    (folder,) = (tmp_path / "work").iterdir()
+    assert sorted(file.name for file in folder.iterdir()) == ["lock", "state.pt"]
+    other = torch.nn.Linear(300, 300)
+    with runs.Run(tmp_path, "sft", Settings(), []) as run:
+        run.resume(model=other)
+        assert run.start == 1
+    assert torch.equal(model.weight, other.weight)
+
+
+def save_twice(model: torch.nn.Module, home: Path) -> None:
+    """The second time without room: a limit on the size of files stands for a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with runs.Run(home, "sft", Settings(), []) as run:
+        run.resume(model=model)
+        run.save(1)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+        try:
+            run.save(2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -197,6 +197,8 @@ def spoil(folder: Path, fault: str) -> None:
         (folder / "manifest.json").write_text("{}")
     elif fault == "generation settings cut":
         (folder / "generation_config.json").write_text("{")
+    elif fault == "end beyond the vocabulary":
+        (folder / "generation_config.json").write_text('{"eos_token_id": [0, 99999]}')
     elif fault == "weights not a number":
         weights = load_file(folder / "model.safetensors")
         weights["model.norm.weight"].fill_(torch.nan)
@@ -229,6 +231,7 @@ def spoil(folder: Path, fault: str) -> None:
         ("policy", "manifest", {}, "has a manifest already: use its path or id"),
         ("policy", "no tokenizer", {}, "has no usable tokenizer: save one into it"),
         ("policy", "generation settings cut", {}, "generation_config.json is not valid JSON"),
+        ("policy", "end beyond the vocabulary", {}, r"ends answers with token 99999 .* mend its eos_token_id"),
         ("policy", "weights not a number", {}, "the model computes numbers that are not finite"),
         ("policy", "context of one token", {}, "the model takes 1 tokens by its config.json"),
         ("policy", "code of its own", {}, "the config.json of .* cannot be used: .*custom code"),
@@ -284,3 +287,14 @@ def test_code_of_a_checkpoint_is_not_offered_to_be_run(
     spoil(folder, "code of its own")
     with pytest.raises(UserError, match="cannot be used"):
         adopt(Config(str(folder), home=tmp_path / "runs"))
+
+
+def test_a_template_that_refuses_a_plain_question_is_said(
+    saved: Saved, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = saved("policy")
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('give a system turn first') }}")
+    adopted = adopt(Config(str(folder), home=tmp_path / "runs"))
+    assert adopted.manifest.kind == "policy"
+    output = "".join(capsys.readouterr())
+    assert "It answers no plain question: the chat template refuses the conversation: give a system turn" in output

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.support.families import FAMILIES
 from tests.support.live_service import Running
 from tests.support.toy_world import turns
-from tests.support.trained_families import QUESTIONS, run_chain
+from tests.support.trained_families import QUESTIONS, Chain, run_chain
 from training.artifacts.checkpoints import Checkpoint
 from training.artifacts.rendering import Rendered
 from training.models import loading, templates
@@ -28,17 +30,27 @@ CHANGES: dict[str, dict[str, Any]] = {
     "Alpaca": {"chat_template": "default"},
 }
 OFTEN = ("Qwen 3", "Gemma 2", "Vicuna", "Alpaca")
+TOGETHER = 4  # engines that start side by side
+MARKS = {True: pytest.mark.integration, False: pytest.mark.slow}
+Chains = Callable[[str], Chain]
 
 
-def cases(names: tuple[str, ...]) -> list[Any]:
-    """Every family; those not named are slow."""
-    often, slow = pytest.mark.integration, pytest.mark.slow
-    return [pytest.param(name, marks=often if name in names else slow) for name in FAMILIES]
+def groups() -> list[Any]:
+    """The families whose engines are started together: those that are served often, then the slow ones."""
+    slow = [name for name in FAMILIES if name not in OFTEN]
+    parts = [OFTEN, *(tuple(slow[start : start + TOGETHER]) for start in range(0, len(slow), TOGETHER))]
+    return [pytest.param(part, marks=MARKS[part == OFTEN], id=", ".join(part)) for part in parts]
 
 
-@pytest.mark.parametrize("name", cases(OFTEN))
-def test_answers_finish_after_fine_tuning_and_ppo_sees_them_finish(tmp_path: Path, name: str) -> None:
-    chain = run_chain(tmp_path, name, **CHANGES.get(name, {}))
+@pytest.fixture(scope="module")
+def chains(tmp_path_factory: pytest.TempPathFactory) -> Chains:
+    """The chain of a family, run once for all tests."""
+    return cache(lambda name: run_chain(tmp_path_factory.mktemp("chain"), name, **CHANGES.get(name, {})))
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS[name in OFTEN]) for name in FAMILIES])
+def test_answers_finish_after_fine_tuning_and_ppo_sees_them_finish(chains: Chains, name: str) -> None:
+    chain = chains(name)
     responses = [response for row in chain.samples for response in row["responses"]]
     finished = [response for response in responses if response["finish_reason"] == "stop"]
     assert len(finished) >= 0.95 * len(responses) == 0.95 * 48
@@ -54,24 +66,35 @@ def test_answers_finish_after_fine_tuning_and_ppo_sees_them_finish(tmp_path: Pat
 
 
 @contextmanager
-def served(gateway: Running, checkpoint: Checkpoint, store: Path) -> Iterator[None]:
-    """An engine of a checkpoint beside those of the shared gateway."""
-    shutil.copytree(checkpoint.path, store / checkpoint.id)
+def served(gateway: Running, checkpoints: Sequence[Checkpoint], store: Path) -> Iterator[None]:
+    """Engines of checkpoints beside those of the shared gateway, started together."""
+    wanted = {checkpoint.id for checkpoint in checkpoints}
     with gateway.client() as admin:
-        assert admin.post("/admin/engines", json={"checkpoint": checkpoint.id}).status_code == 202
-        gateway.wait_for(lambda: checkpoint.id in {m["id"] for m in admin.get("/v1/models").json()["data"]})
+        for checkpoint in checkpoints:
+            shutil.copytree(checkpoint.path, store / checkpoint.id)
+            assert admin.post("/admin/engines", json={"checkpoint": checkpoint.id}).status_code == 202
         try:
+            gateway.wait_for(lambda: wanted <= {m["id"] for m in admin.get("/v1/models").json()["data"]})
             yield
         finally:
-            admin.delete(f"/admin/engines/{checkpoint.id}")
+            for name in wanted:
+                admin.delete(f"/admin/engines/{name}")
 
 
-@pytest.mark.parametrize("name", cases(("Gemma 2",)))
+@pytest.mark.parametrize("names", groups())
 def test_the_served_answer_stops_where_training_stops(
-    tmp_path: Path, tiny_store: Path, gateway: Running, name: str
+    chains: Chains, tiny_store: Path, gateway: Running, names: tuple[str, ...]
 ) -> None:
-    policy = run_chain(tmp_path, name, **CHANGES.get(name, {})).policy
-    source = loading.load(policy.id, tmp_path)
+    made = {name: chains(name) for name in names}
+    with served(gateway, [chain.policy for chain in made.values()], tiny_store), gateway.client() as client:
+        for name, chain in made.items():
+            print(name)  # for whoever reads a failure
+            check_served(client, chain)
+
+
+def check_served(client: httpx.Client, chain: Chain) -> None:
+    """Greedy answers over HTTP are those of the trainer, to the token that ends them."""
+    source = loading.load(chain.policy.id, chain.home)
     renderer = templates.renderer_for(source)
     conversations = [turns(question) for question in QUESTIONS[:8]]
     conversations[0] = [SYSTEM, *conversations[0]]
@@ -79,13 +102,12 @@ def test_the_served_answer_stops_where_training_stops(
     ids = [prompt.ids for prompt in prompts if isinstance(prompt, Rendered)]
     assert len(ids) == 8
     greedy = generate(source.model, ids, 1, Sampling(0.0, 48, renderer.stop_ids, seed=0))
-    with served(gateway, policy, tiny_store), gateway.client() as client:
-        for messages, prompt, expected in zip(conversations, ids, greedy.ids, strict=True):
-            body = {"model": policy.id, "messages": messages, "temperature": 0, "max_tokens": 48}
-            reply = client.post("/v1/chat/completions", json=body | {"return_token_ids": True}).json()
-            (choice,) = reply["choices"]
-            assert reply["prompt_token_ids"] == prompt
-            assert choice["token_ids"] == expected
-            assert choice["finish_reason"] == "stop"
-            assert expected[-1] in renderer.stop_ids
-            assert choice["message"]["content"].strip().endswith(".")
+    for messages, prompt, expected in zip(conversations, ids, greedy.ids, strict=True):
+        body = {"model": chain.policy.id, "messages": messages, "temperature": 0, "max_tokens": 48}
+        reply = client.post("/v1/chat/completions", json=body | {"return_token_ids": True}).json()
+        (choice,) = reply["choices"]
+        assert reply["prompt_token_ids"] == prompt
+        assert choice["token_ids"] == expected
+        assert choice["finish_reason"] == "stop"
+        assert expected[-1] in renderer.stop_ids
+        assert choice["message"]["content"].strip().endswith(".")

@@ -17,6 +17,7 @@ from training.artifacts.skips import Skip
 from training.artifacts.text import is_broken
 
 Kind = Literal["demonstrations", "comparisons", "prompts", "pretraining"]
+HOLDERS = (str, list, tuple, dict)  # values that hold nothing when they are empty
 TRUE, FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
 
 
@@ -96,6 +97,9 @@ class _AnyCase(Mapping[str, Any]):
         return len(self._names)
 
 
+PEEKED = (TrackedRow, _AnyCase)
+
+
 def any_case(row: Row) -> Row:
     """The row, its columns found in any case and without white space around their names."""
     if all(isinstance(name, str) and name == name.strip().lower() for name in row):
@@ -105,13 +109,13 @@ def any_case(row: Row) -> Row:
 
 def peek(row: Row, name: str) -> Any:
     """The value in a column, None without one. To look is not to use: the column does not count as read."""
-    return row.peek(name) if isinstance(row, TrackedRow | _AnyCase) else row.get(name)
+    return row.peek(name) if isinstance(row, PEEKED) else row.get(name)
 
 
 def filled(row: Row, name: str) -> bool:
     """Whether the row has a value in this column: null, an empty text and an empty list are none."""
     value = peek(row, name)
-    return value is not None and not (isinstance(value, str | list | tuple | dict) and not value)
+    return value is not None and (bool(value) or not isinstance(value, HOLDERS))
 
 
 def first_filled(row: Row, names: Sequence[str]) -> str | None:

@@ -22,6 +22,7 @@ ODD_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")  # null characters and ha
 SPACE = re.compile(r"[ \t\r\n]*")
 BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 SAMPLED_LINES = 50
+SPACES = 4096  # bytes in which a file's first sign is looked for
 
 
 def json_lines(lines: Iterable[bytes | Skip]) -> Iterator[Json | Skip]:
@@ -62,6 +63,12 @@ def json_rows(path: Path, split: str | None = None) -> Iterator[Json | Skip]:
                 yield skip
             else:
                 yield {**row, "split": name} if name else row
+
+
+def begins_list(path: Path) -> bool:
+    """Whether a file begins as one list of rows, whatever its name says."""
+    with opened(path) as file:
+        return file.read(SPACES).removeprefix(BOM).lstrip().startswith(b"[")
 
 
 def json_row(text: str) -> Json:

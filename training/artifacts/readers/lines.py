@@ -1,4 +1,7 @@
-"""Lines of a file, also of a gzip file. Only LF ends a line: texts hold other line ends, such as U+2028."""
+"""Lines of a file, also of a gzip file. Only LF ends a line: texts hold other line ends, such as U+2028.
+
+A file without any LF, but with CR, is one of old programs that end lines with CR alone.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from training.artifacts.errors import UserError
 from training.artifacts.skips import Skip
 
 LONGEST = 64 * 2**20  # bytes of a line: what is longer is not a row, and must not fill the memory
+PART = 2**20  # bytes that are searched at once
 BOM = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
 # How files that are not text begin, whatever their names say: what they are, and how they become readable.
@@ -55,6 +59,17 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         raise UserError(f"{path} is damaged or cannot be read ({error}): restore or write it again") from None
 
 
+def holds(path: Path, text: bytes, *, compressed: bool) -> bool:
+    """Whether the bytes of a file hold these, after decompression where it may be gzip."""
+    before = b""
+    with opened(path) if compressed else path.open("rb") as file:
+        while part := file.read(PART):
+            if text in before + part:
+                return True
+            before = (before + part)[1 - len(text) :]
+    return False
+
+
 def lines_of(path: Path) -> Iterator[bytes | Skip]:
     """Lines without their LF or CRLF and without a byte order mark; blank ones too."""
     for line in raw_lines(path):
@@ -64,6 +79,11 @@ def lines_of(path: Path) -> Iterator[bytes | Skip]:
 def raw_lines(path: Path) -> Iterator[bytes | Skip]:
     """Lines without their LF."""
     with opened(path) as file:
+        first = file.readline(LONGEST)
+        if not first.endswith(b"\n") and len(first) < LONGEST and b"\r" in first:
+            yield from first.removesuffix(b"\r").split(b"\r")
+            return
+        file.seek(0)
         while line := file.readline(LONGEST):
             if len(line) == LONGEST and not line.endswith(b"\n"):
                 while (rest := file.readline(LONGEST)) and not rest.endswith(b"\n"):

@@ -26,6 +26,13 @@ def test_only_lf_ends_a_line(tmp_path: Path) -> None:
     assert read(tmp_path / "a.txt", text, False) == ["one\u2028still\x0bone\x0cand\x85one\rone", "two"]
 
 
+def test_lines_of_a_file_without_lf_end_with_cr(tmp_path: Path) -> None:
+    assert read(tmp_path / "a.txt", "\ufeffone\rtwo\r\rthree\r", False) == ["one", "two", "three"]
+    assert read(tmp_path / "a.txt", "one\rtwo\n", False) == ["one\rtwo"]
+    assert read(tmp_path / "a.txt", "one\rtwo\r\rthree", True) == ["one\ntwo", "three"]
+    assert read(tmp_path / "a.txt", "one\r", False) == ["one"]
+
+
 def test_a_bad_line_is_left_out_alone(tmp_path: Path) -> None:
     text = b"one\n\xfftwo\nthr\0ee\nfour\n"
     assert read(tmp_path / "a.txt", text, False) == ["one", "not_utf8", "null_character", "four"]

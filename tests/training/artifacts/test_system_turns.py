@@ -1,0 +1,80 @@
+"""System turns that a chat template refuses, leaves out or takes: kept, merged or refused, never lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support import tiny_models
+from tests.support.conversations import asked, codes, learned, one, said, with_template
+from tests.support.families import CHATML, GEMMA
+from training.artifacts.conversations import Refusal, sentence
+from training.artifacts.rendering import Rendered, Renderer
+
+pytestmark = pytest.mark.unit
+
+TURNS = [{"role": "system", "content": "be brief"}, asked("hello there"), said("hi"), asked("and now"), said("go on")]
+
+
+@pytest.mark.parametrize("drops", [False, True])
+def test_a_refused_system_turn_can_be_merged(drops: bool) -> None:
+    template = GEMMA
+    if drops:  # some templates leave a system turn out without a word
+        template = (
+            "{% for m in messages if m.role != 'system' %}{{ '<start_of_turn>' + m.role + '\n' + m.content }}"
+            "{{ '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}<start_of_turn>assistant\n{% endif %}"
+        )
+    tokenizer = with_template(template, bos="<bos>", tokens=("<start_of_turn>", "<end_of_turn>"))
+    talk = [{"role": "system", "content": "s"}, asked("q"), said("a")]
+    merging = Renderer(tokenizer, system="merge")
+    assert merging.merges_system
+    assert one(merging, talk) == one(Renderer(tokenizer), [asked("s\n\nq"), said("a")])
+    assert merging.prompts([talk[:2]]) == Renderer(tokenizer).prompts([[asked("s\n\nq")]])
+    (kept,) = Renderer(tokenizer).render([talk], learn=True)
+    assert isinstance(kept, Refusal)
+    assert sentence(kept) == f"the chat template {'leaves out' if drops else 'refuses'} the system role"
+
+
+def test_each_system_turn_is_merged_into_the_question_after_it() -> None:
+    tokenizer = with_template(GEMMA, bos="<bos>", tokens=("<start_of_turn>", "<end_of_turn>"))
+    s, t, blank = ({"role": "system", "content": text} for text in ("s", "t", " \n"))
+    merging = Renderer(tokenizer, system="merge")
+    talk = [s, t, asked("q"), said("a"), blank, s, asked("r"), said("b")]
+    assert one(merging, talk) == one(merging, [asked("s\n\nt\n\nq"), said("a"), asked("s\n\nr"), said("b")])
+    for lone in ([s], [s, said("a")], [asked("q"), s, said("a")], [asked("q"), said("a"), s]):
+        assert codes(merging.render([lone])) == ["template"]  # nothing that it could be merged into
+
+
+DROPPING = CHATML.replace("{% for m in messages %}", "{% for m in messages if m.role != 'system' %}")
+FIRST_ALONE = "{% if messages[0].role == 'system' %}{{ messages[0].content }}{% endif %}" + DROPPING
+
+
+@pytest.mark.parametrize(
+    "template, system, kept, lost",
+    [
+        (DROPPING, "keep", "", "sq sqa ssqa qsra s"),
+        (DROPPING, "merge", "sq sqa ssqa qasra", "s sa qsa qas"),
+        (FIRST_ALONE, "keep", "s sq sqa sa", "ssqa sqasra qasra qas"),
+    ],
+)
+def test_a_system_turn_is_never_left_out_in_silence(template: str, system: Any, kept: str, lost: str) -> None:
+    renderer = Renderer(with_template(template), system=system)
+    turns: dict[str, Any] = {"s": {"role": "system", "content": "be brief"}, "q": asked("q"), "a": said("a")}
+    turns["r"] = asked("r")
+    for names in f"{kept} {lost}".split():
+        (row,) = renderer.render([[turns[name] for name in names]])
+        if names in kept.split():
+            assert isinstance(row, Rendered), names
+            assert renderer.tokenizer.decode(row.ids).count("be brief") == names.count("s")
+        else:
+            assert row == Refusal("system_role", "leaves out"), names
+
+
+def test_a_system_turn_that_the_template_takes_is_never_merged() -> None:
+    tokenizer = tiny_models.tokenizer()
+    renderer = Renderer(tokenizer, system="merge")
+    assert not renderer.merges_system
+    assert one(renderer, TURNS) == one(Renderer(tokenizer), TURNS)
+    empty = one(renderer, [{"role": "system", "content": ""}, *TURNS[1:]])
+    assert learned(tokenizer, empty) == learned(tokenizer, one(renderer, TURNS))
