@@ -32,14 +32,16 @@ class TrackedRow(Mapping[str, Any]):
     Attributes:
         number: position in the source, from 0, unusable rows counted.
         keys_read: columns that were looked up. Copying the whole row looks up all of them.
+        filled: columns that hold a value.
     """
 
-    __slots__ = ("_values", "keys_read", "number")
+    __slots__ = ("_values", "filled", "keys_read", "number")
 
     def __init__(self, values: Row, number: int) -> None:
         self._values = values
         self.number = number
         self.keys_read: set[str] = set()
+        self.filled = {name for name, value in values.items() if has_value(value)}
 
     def __getitem__(self, key: str) -> Any:
         self.keys_read.add(key)
@@ -65,7 +67,7 @@ class TrackedRow(Mapping[str, Any]):
 
     def unread(self) -> list[str]:
         """Columns that hold a value and were not looked up."""
-        return [name for name, value in self._values.items() if name not in self.keys_read and not _is_empty(value)]
+        return [name for name in self._values if name in self.filled and name not in self.keys_read]
 
 
 @dataclass(frozen=True)
@@ -271,8 +273,9 @@ def _checked(limit: int, source: str) -> int:
     return limit
 
 
-def _is_empty(value: Any) -> bool:
-    return value is None or (isinstance(value, (str, list, dict, tuple)) and not value)
+def has_value(value: Any) -> bool:
+    """Whether a column says anything: null, an empty text and an empty list are no values."""
+    return value is not None and (bool(value) or not isinstance(value, (str, list, dict, tuple)))
 
 
 def _reasons_text(skipped: Counter[str]) -> str:

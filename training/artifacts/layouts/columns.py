@@ -8,20 +8,20 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 from training.artifacts.conversations import text_of
 from training.artifacts.layouts.faults import fault
-from training.artifacts.loading import UNKNOWN_COLUMNS, Row, TrackedRow
+from training.artifacts.loading import UNKNOWN_COLUMNS, Row, TrackedRow, has_value
 from training.artifacts.skips import Skip
 from training.artifacts.text import is_broken
 
 Kind = Literal["demonstrations", "comparisons", "prompts", "pretraining"]
-HOLDERS = (str, list, tuple, dict)  # values that hold nothing when they are empty
 TRUE, FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layout:
     """One set of columns that public data sets use.
 
@@ -61,8 +61,8 @@ def choose(layouts: Sequence[Layout], row: Row) -> Layout:
     Raises:
         Skip: it fits none.
     """
-    names = {str(name).lower() for name in row}
-    possible = [layout for layout in layouts if layout.has_columns(names)]
+    names = frozenset(str(name).lower() for name in row)
+    possible = _possible(tuple(layouts), names)
     for layout in possible:
         if layout.fits(row):
             return layout
@@ -71,6 +71,12 @@ def choose(layouts: Sequence[Layout], row: Row) -> Layout:
             if not filled(row, name):
                 raise fault("empty_column", name)
     raise Skip(UNKNOWN_COLUMNS)
+
+
+@lru_cache(maxsize=1024)
+def _possible(layouts: tuple[Layout, ...], names: frozenset[str]) -> tuple[Layout, ...]:
+    """The layouts whose columns these are: rows of one file have the same."""
+    return tuple(layout for layout in layouts if layout.has_columns(names))
 
 
 class _AnyCase(Mapping[str, Any]):
@@ -114,8 +120,10 @@ def peek(row: Row, name: str) -> Any:
 
 def filled(row: Row, name: str) -> bool:
     """Whether the row has a value in this column: null, an empty text and an empty list are none."""
+    if type(row) is TrackedRow:  # nearly always, and asked dozens of times per row
+        return name in row.filled
     value = peek(row, name)
-    return value is not None and (bool(value) or not isinstance(value, HOLDERS))
+    return has_value(value)
 
 
 def first_filled(row: Row, names: Sequence[str]) -> str | None:
