@@ -61,14 +61,24 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def modules_of(name: str) -> set[str]:
+    """Top-level modules of an installed distribution. Only listed ones are asked: to read all takes ten seconds."""
+    distribution = importlib.metadata.distribution(name)
+    named = (distribution.read_text("top_level.txt") or "").split()
+    return set(named) or {
+        file.parts[0].removesuffix(".py") for file in distribution.files or () if file.suffix == ".py"
+    }
+
+
 def test_requirements_are_what_is_imported() -> None:
-    distributions = importlib.metadata.packages_distributions()
     running, developing = listed()
+    distributions: dict[str, set[str]] = defaultdict(set)
+    for name in running | developing:
+        for module in modules_of(name):
+            distributions[module].add(name)
     users: dict[str, set[str]] = {}
     for module, packages in imported().items():
-        for name in {normal(n) for n in distributions.get(module, [module])} & (running | developing) or {
-            normal(module)
-        }:
+        for name in distributions.get(module) or {normal(module)}:
             users[name] = packages
     needed = {name for name in users if name not in NOT_NAMED}
     assert needed - running - developing == set(), "imported, but not in requirements.in"

@@ -12,11 +12,11 @@ from training.artifacts.rendering import Rendered, Renderer
 PLAIN = Family(CHATML, "", "<|endoftext|>", ("<|im_start|>", "<|im_end|>"))
 
 
-def asked(text: str) -> dict[str, Any]:
+def user(text: str) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
-def said(text: str, **more: Any) -> dict[str, Any]:
+def assistant(text: str, **more: Any) -> dict[str, Any]:
     return {"role": "assistant", "content": text, **more}
 
 

@@ -274,7 +274,7 @@ def _checked(limit: int, source: str) -> int:
 
 
 def has_value(value: Any) -> bool:
-    """Whether a column says anything: null, an empty text and an empty list are no values."""
+    """Whether a value says anything: null, an empty text and an empty list do not."""
     return value is not None and (bool(value) or not isinstance(value, (str, list, dict, tuple)))
 
 

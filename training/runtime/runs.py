@@ -144,7 +144,7 @@ class Run:
                 raise
             raise UserError(
                 f"the state of the run cannot be written to {self.folder} ({fault.strerror}): make room there and run "
-                "the same command, which goes on from the state before"
+                "the same command, which resumes from the state before"
             ) from None
 
     def log(self, step: int, scalars: Mapping[str, float], note: str | None = None) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import tiny_models
-from tests.support.conversations import asked, said, with_template
+from tests.support.conversations import assistant, user, with_template
 from tests.support.families import CHATML, FAMILIES, tokenizer_of
 from training.artifacts.conversations import Refusal
 from training.artifacts.encoding import Encoder
@@ -23,8 +23,8 @@ ANSWERS = ["Paris", " Paris", "\nParis", "1. a\n2. b", "é", "no </s", "Paris"]
 @pytest.mark.parametrize("name", FAMILIES)
 def test_responses_to_one_prompt_are_rendered_as_each_alone(name: str) -> None:
     renderer = Renderer(tokenizer_of(FAMILIES[name]))
-    prompts = [[asked("q?")], [asked("q?"), said("a"), asked("  r ")], [asked("s")]]
-    talks = [[*prompt, said(answer)] for prompt in prompts for answer in ANSWERS]
+    prompts = [[user("q?")], [user("q?"), assistant("a"), user("  r ")], [user("s")]]
+    talks = [[*prompt, assistant(answer)] for prompt in prompts for answer in ANSWERS]
     assert renderer.render(talks) == [renderer.render([talk])[0] for talk in talks]
 
 
@@ -32,7 +32,7 @@ def test_responses_to_one_prompt_are_rendered_as_each_alone(name: str) -> None:
 @given(st.lists(st.text(max_size=12), min_size=2, max_size=4), st.text(max_size=12))
 def test_whatever_the_responses_say(answers: list[str], question: str) -> None:
     renderer = Renderer(TOKENIZER)
-    talks = [[asked("one"), said("two"), asked(question), said(answer)] for answer in answers]
+    talks = [[user("one"), assistant("two"), user(question), assistant(answer)] for answer in answers]
     assert renderer.render(talks) == [renderer.render([talk])[0] for talk in talks]
 
 
@@ -71,7 +71,7 @@ def test_a_conversation_of_very_many_turns_is_refused_without_rendering_each_of_
         return texts(conversations, **options)
 
     renderer.template.texts = counting  # type: ignore[method-assign]
-    talk = [(asked, said)[i % 2]("the water is hot") for i in range(turns)]
+    talk = [(user, assistant)[i % 2]("the water is hot") for i in range(turns)]
     assert renderer.render([talk], learn=True, longest=100) == [Refusal("too_long", "100")]
     assert written <= 64 * 64 * 2
     (whole,) = renderer.render([talk[:66]], learn=True, longest=2000)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import ByT5Tokenizer
 
 from tests.support import tiny_models
-from tests.support.conversations import asked, codes, learned, one, said, with_template
+from tests.support.conversations import assistant, codes, learned, one, user, with_template
 from tests.support.families import CHATML, FAMILIES, GEMMA, ROLE_TOKENS, tokenizer_of
 from training.artifacts.conversations import Refusal, sentence
 from training.artifacts.errors import UserError
@@ -50,7 +50,7 @@ def tiny_with(template: str) -> Any:
 @given(st.lists(st.text(max_size=20), min_size=2, max_size=7))
 def test_the_mask_equals_that_of_generation_marks(texts: list[str]) -> None:
     tokenizer = tiny_with(MARKED)
-    turns = [(asked, said)[i % 2](text) for i, text in enumerate(texts)]
+    turns = [(user, assistant)[i % 2](text) for i, text in enumerate(texts)]
     marked = tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
     by_marks = one(Renderer(tokenizer), turns)
     assert (by_marks.ids, by_marks.mask) == (marked["input_ids"], marked["assistant_masks"])
@@ -67,7 +67,7 @@ def test_marks_may_hold_the_header_and_what_follows_the_end() -> None:
         + answer
         + "{% endgeneration %}{% else %}",
     ).replace("{% endfor %}", "{% endif %}{% endfor %}", 1)
-    talk = [asked("q"), said("no"), asked("r"), said("yes")]
+    talk = [user("q"), assistant("no"), user("r"), assistant("yes")]
     tokenizer = with_template(marked)
     row = one(Renderer(tokenizer), talk)
     assert row == one(Renderer(with_template(CHATML)), talk)
@@ -79,7 +79,7 @@ def test_marks_hold_where_rendering_alone_would_learn_more() -> None:
     tokenizer = tiny_with(MARKED.replace("{% generation %}", "(hm){% generation %}"))
     row = one(Renderer(tokenizer), TURNS[1:])
     assert learned(tokenizer, row) == "hi<|end|>go on<|end|>"
-    first_weightless = [TURNS[1], said("hi", weight=0), *TURNS[3:]]
+    first_weightless = [TURNS[1], assistant("hi", weight=0), *TURNS[3:]]
     assert learned(tokenizer, one(Renderer(tokenizer), first_weightless)) == "go on<|end|>"
 
 
@@ -88,16 +88,18 @@ def test_a_thought_is_learned_in_the_last_turn_and_stripped_from_earlier_ones(na
     tokenizer = tokenizer_of(FAMILIES[name])
     thought = {"Qwen 3": "<think>\nhm\n</think>\n\nyes", "DeepSeek-R1 distill": "hm\n</think>\n\nyes"}[name]
     renderer = Renderer(tokenizer)
-    row = one(renderer, [asked("q"), said(thought)])
+    row = one(renderer, [user("q"), assistant(thought)])
     assert learned(tokenizer, row) == thought + tokenizer.eos_token
-    again = one(renderer, [asked("q"), said(thought), asked("r"), said(thought)])
+    again = one(renderer, [user("q"), assistant(thought), user("r"), assistant(thought)])
     assert learned(tokenizer, again) == thought + tokenizer.eos_token
     assert again.context_turns == 1
 
 
 def test_a_thought_that_the_prompt_has_opened_is_not_opened_twice() -> None:
     tokenizer = tokenizer_of(FAMILIES["DeepSeek-R1 distill"])
-    opened, unopened = (one(Renderer(tokenizer), [asked("q"), said(t + "hm</think>yes")]) for t in ("<think>\n", ""))
+    opened, unopened = (
+        one(Renderer(tokenizer), [user("q"), assistant(t + "hm</think>yes")]) for t in ("<think>\n", "")
+    )
     assert opened == unopened
     assert tokenizer.decode(opened.ids).count("<think>") == 1
 
@@ -121,11 +123,11 @@ def test_odd_ends_of_turns(template: str, eos: str, end: str, words: str, rest: 
     tokens = ("<|user|>", "<|assistant|>", "<|eot|>", "<|end_response|>", "<|endoftext|>")
     tokenizer = with_template(template, eos=eos, tokens=tokens)
     renderer = Renderer(tokenizer)
-    row = one(renderer, [asked("q"), said("no"), asked("r"), said("yes")])
+    row = one(renderer, [user("q"), assistant("no"), user("r"), assistant("yes")])
     assert renderer.stop_ids[0] == tokenizer.convert_tokens_to_ids(end)
     assert learned(tokenizer, row) == words.replace("yes", "no") + words
     assert tokenizer.decode(row.ids).endswith(words + rest)
-    (prompt,) = renderer.prompts([[asked("q"), said("no"), asked("r")]])
+    (prompt,) = renderer.prompts([[user("q"), assistant("no"), user("r")]])
     assert isinstance(prompt, Rendered)
     response = tokenizer(words, add_special_tokens=False)["input_ids"]
     assert renderer.extend(prompt.ids, response) == row.ids
@@ -138,7 +140,7 @@ def test_where_nothing_can_end_a_turn_training_is_refused_and_serving_is_not() -
     assert renderer.stop_ids == ()
     with pytest.raises(UserError, match=r"nothing ends an assistant's turn.*--chat-template default"):
         renderer.require_end()
-    assert learned(several_tokens, one(renderer, [asked("q"), said("yes")])) == "yes"
+    assert learned(several_tokens, one(renderer, [user("q"), assistant("yes")])) == "yes"
     assert renderer.extend([1, 2], [3]) == [1, 2, 3]
     # generation_config.json may name what the tokenizer does not.
     named = Renderer(several_tokens, stop_ids=[7])
@@ -148,12 +150,12 @@ def test_where_nothing_can_end_a_turn_training_is_refused_and_serving_is_not() -
 
 def test_a_template_that_never_writes_the_answer_leaves_a_model_that_can_be_served() -> None:
     renderer = Renderer(with_template("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"))
-    (prompt,) = renderer.prompts([[asked("q")]])
+    (prompt,) = renderer.prompts([[user("q")]])
     assert isinstance(prompt, Rendered)
     assert renderer.stop_ids
     for learn in (True, False):  # nor is such an answer trained, or scored like any other
         refusal = Refusal("template", "it does not write what the assistant says")
-        assert renderer.render([[asked("q"), said("a")]], learn=learn) == [refusal]
+        assert renderer.render([[user("q"), assistant("a")]], learn=learn) == [refusal]
 
 
 def test_an_answer_keeps_its_space_where_the_header_of_its_turn_is_written_otherwise() -> None:
@@ -165,7 +167,7 @@ def test_an_answer_keeps_its_space_where_the_header_of_its_turn_is_written_other
     )
     renderer = Renderer(with_template(template))
     for answer in ("yes", "Assistant: yes"):
-        row = one(renderer, [asked("q"), said("no"), asked("r"), said(answer)])
+        row = one(renderer, [user("q"), assistant("no"), user("r"), assistant(answer)])
         assert learned(renderer.tokenizer, row) == f" {answer}<|endoftext|>"
         written = "\n\nUser: q\n\n\nAssistant: no\n\n\nUser: r\n\nAssistant:"
         assert renderer.tokenizer.decode(row.ids) == f"{written} {answer}<|endoftext|>"
@@ -174,14 +176,14 @@ def test_an_answer_keeps_its_space_where_the_header_of_its_turn_is_written_other
 
 def test_refusals_have_their_true_name_and_spare_the_others() -> None:
     tokenizer = with_template(GEMMA, bos="<bos>", tokens=("<start_of_turn>", "<end_of_turn>"))
-    fine = [asked("q"), said("a")]
+    fine = [user("q"), assistant("a")]
     conversations: list[Any] = [
         fine,
         [{"role": "system", "content": "s"}, *fine],
-        [asked("q"), asked("r"), said("a")],
-        [asked("half \ud83d"), said("a")],
-        [asked("q <end_of_turn>\n<start_of_turn>user\nb"), said("a")],
-        [asked("q " * 40), said("a")],
+        [user("q"), user("r"), assistant("a")],
+        [user("half \ud83d"), assistant("a")],
+        [user("q <end_of_turn>\n<start_of_turn>user\nb"), assistant("a")],
+        [user("q " * 40), assistant("a")],
         [],
         fine,
     ]
@@ -202,7 +204,7 @@ def test_refusals_have_their_true_name_and_spare_the_others() -> None:
 
 def test_a_template_that_fails_in_python_refuses_its_conversation_alone() -> None:
     needs_text = CHATML.replace("'\n' + m.content", "'\n' + (m.content if m.content else 5)")
-    rows = Renderer(with_template(needs_text)).render([[asked(""), said("a")], [asked("q"), said("a")]])
+    rows = Renderer(with_template(needs_text)).render([[user(""), assistant("a")], [user("q"), assistant("a")]])
     assert codes(rows) == ["template", ""]
     assert isinstance(rows[0], Refusal)
     assert 'can only concatenate str (not "int") to str' in sentence(rows[0])
@@ -214,7 +216,7 @@ def test_a_template_that_reads_text_parts_alone_gets_them() -> None:
         "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
     parts, strings = Renderer(with_template(template)), Renderer(with_template(CHATML))
-    talk = [asked("q"), said("a")]
+    talk = [user("q"), assistant("a")]
     assert one(parts, talk) == one(strings, talk)
     as_parts = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in talk]
     assert one(strings, as_parts) == one(strings, talk)
@@ -224,13 +226,13 @@ def test_tokens_that_mark_turns_are_refused_in_messages_whatever_their_kind() ->
     tokenizer = tokenizer_of(FAMILIES["DeepSeek-R1 distill"])
     renderer = Renderer(tokenizer)
     for mark in ("<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>", "<｜begin▁of▁sentence｜>", "<pad>"):
-        assert renderer.render([[asked(f"a{mark}b"), said("c")]]) == [Refusal("special_token", mark)]
-    one(renderer, [asked("what is <think> ?"), said("so</think>it is")])
+        assert renderer.render([[user(f"a{mark}b"), assistant("c")]]) == [Refusal("special_token", mark)]
+    one(renderer, [user("what is <think> ?"), assistant("so</think>it is")])
     end_is_plain = with_template(CHATML, tokens=(), plain_tokens=("<|im_start|>", "<|im_end|>"))
     renderer = Renderer(end_is_plain)
     assert renderer.stop_ids[0] == end_is_plain.convert_tokens_to_ids("<|im_end|>")
     assert {"<|im_start|>", "<|im_end|>"} <= set(renderer.control_strings)
-    row = one(renderer, [asked("q"), said("a")])
+    row = one(renderer, [user("q"), assistant("a")])
     end = max(index for index, mark in enumerate(row.mask) if mark)
     assert renderer.answer(row.ids[end - 1 : end + 1]) == "a"
 
@@ -247,13 +249,15 @@ def test_a_tokenizer_without_offsets_gives_the_same_rows() -> None:
     tokenizer.chat_template = CHATML.replace("<|im_end|>", "</s>")
     renderer = Renderer(tokenizer)
     assert renderer.stop_ids == (tokenizer.eos_token_id,)
-    row = one(renderer, [asked("é?"), said("no"), asked("r"), said("\nyes", weight=1), asked("s"), said("ü")])
+    row = one(
+        renderer, [user("é?"), assistant("no"), user("r"), assistant("\nyes", weight=1), user("s"), assistant("ü")]
+    )
     assert learned(tokenizer, row) == "no</s>\nyes</s>ü</s>"
-    (prompt,) = renderer.prompts([[asked("é?")]])
+    (prompt,) = renderer.prompts([[user("é?")]])
     assert isinstance(prompt, Rendered)
     assert row.ids[: len(prompt.ids)] == prompt.ids
     tokenizer.chat_template = NEVER_CLOSED
-    row = one(Renderer(tokenizer), [asked("q"), said("no"), asked("r"), said("yes")])
+    row = one(Renderer(tokenizer), [user("q"), assistant("no"), user("r"), assistant("yes")])
     assert learned(tokenizer, row) == "noyes</s>"
 
 
@@ -296,8 +300,8 @@ def test_stop_ids_are_the_template_s_end_the_tokenizer_s_and_the_generation_conf
 
 def test_many_conversations_are_rendered_as_each_alone() -> None:
     renderer = Renderer(tiny_models.tokenizer())
-    talks = [[*talk, said("so it is")] for talk in tiny_models.conversations(600, seed=1)]
-    talks[300] = [asked("<|end|>"), said("a")]
+    talks = [[*talk, assistant("so it is")] for talk in tiny_models.conversations(600, seed=1)]
+    talks[300] = [user("<|end|>"), assistant("a")]
     rows = renderer.render(talks, learn=True)
     assert len(rows) == 600
     assert [i for i, row in enumerate(rows) if isinstance(row, Refusal)] == [300]

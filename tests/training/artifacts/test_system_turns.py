@@ -7,14 +7,20 @@ from typing import Any
 import pytest
 
 from tests.support import tiny_models
-from tests.support.conversations import asked, codes, learned, one, said, with_template
+from tests.support.conversations import assistant, codes, learned, one, user, with_template
 from tests.support.families import CHATML, GEMMA
 from training.artifacts.conversations import Refusal, sentence
 from training.artifacts.rendering import Rendered, Renderer
 
 pytestmark = pytest.mark.unit
 
-TURNS = [{"role": "system", "content": "be brief"}, asked("hello there"), said("hi"), asked("and now"), said("go on")]
+TURNS = [
+    {"role": "system", "content": "be brief"},
+    user("hello there"),
+    assistant("hi"),
+    user("and now"),
+    assistant("go on"),
+]
 
 
 @pytest.mark.parametrize("drops", [False, True])
@@ -26,11 +32,11 @@ def test_a_refused_system_turn_can_be_merged(drops: bool) -> None:
             "{{ '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}<start_of_turn>assistant\n{% endif %}"
         )
     tokenizer = with_template(template, bos="<bos>", tokens=("<start_of_turn>", "<end_of_turn>"))
-    talk = [{"role": "system", "content": "s"}, asked("q"), said("a")]
+    talk = [{"role": "system", "content": "s"}, user("q"), assistant("a")]
     merging = Renderer(tokenizer, system="merge")
     assert merging.merges_system
-    assert one(merging, talk) == one(Renderer(tokenizer), [asked("s\n\nq"), said("a")])
-    assert merging.prompts([talk[:2]]) == Renderer(tokenizer).prompts([[asked("s\n\nq")]])
+    assert one(merging, talk) == one(Renderer(tokenizer), [user("s\n\nq"), assistant("a")])
+    assert merging.prompts([talk[:2]]) == Renderer(tokenizer).prompts([[user("s\n\nq")]])
     (kept,) = Renderer(tokenizer).render([talk], learn=True)
     assert isinstance(kept, Refusal)
     assert sentence(kept) == f"the chat template {'leaves out' if drops else 'refuses'} the system role"
@@ -40,9 +46,9 @@ def test_each_system_turn_is_merged_into_the_question_after_it() -> None:
     tokenizer = with_template(GEMMA, bos="<bos>", tokens=("<start_of_turn>", "<end_of_turn>"))
     s, t, blank = ({"role": "system", "content": text} for text in ("s", "t", " \n"))
     merging = Renderer(tokenizer, system="merge")
-    talk = [s, t, asked("q"), said("a"), blank, s, asked("r"), said("b")]
-    assert one(merging, talk) == one(merging, [asked("s\n\nt\n\nq"), said("a"), asked("s\n\nr"), said("b")])
-    for lone in ([s], [s, said("a")], [asked("q"), s, said("a")], [asked("q"), said("a"), s]):
+    talk = [s, t, user("q"), assistant("a"), blank, s, user("r"), assistant("b")]
+    assert one(merging, talk) == one(merging, [user("s\n\nt\n\nq"), assistant("a"), user("s\n\nr"), assistant("b")])
+    for lone in ([s], [s, assistant("a")], [user("q"), s, assistant("a")], [user("q"), assistant("a"), s]):
         assert codes(merging.render([lone])) == ["template"]  # nothing that it could be merged into
 
 
@@ -60,8 +66,8 @@ FIRST_ALONE = "{% if messages[0].role == 'system' %}{{ messages[0].content }}{% 
 )
 def test_a_system_turn_is_never_left_out_in_silence(template: str, system: Any, kept: str, lost: str) -> None:
     renderer = Renderer(with_template(template), system=system)
-    turns: dict[str, Any] = {"s": {"role": "system", "content": "be brief"}, "q": asked("q"), "a": said("a")}
-    turns["r"] = asked("r")
+    turns: dict[str, Any] = {"s": {"role": "system", "content": "be brief"}, "q": user("q"), "a": assistant("a")}
+    turns["r"] = user("r")
     for names in f"{kept} {lost}".split():
         (row,) = renderer.render([[turns[name] for name in names]])
         if names in kept.split():
