@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,10 +51,10 @@ def conversations(count: int, seed: int) -> list[list[dict[str, str]]]:
     return result
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer with a chat template, trained on a few hundred sentences."""
+@cache
+def _trained() -> str:
+    """A byte-level BPE tokenizer trained on a few hundred sentences, as JSON."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -65,8 +66,16 @@ def tokenizer() -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     raw.train_from_iterator(sentences(400, seed=0), trainer)
+    return str(raw.to_str())
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A new tokenizer with a chat template, each time the same."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
     wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=raw,
+        tokenizer_object=Tokenizer.from_str(_trained()),
         eos_token="<|end|>",
         pad_token="<|pad|>",
         additional_special_tokens=SPECIAL[2:],

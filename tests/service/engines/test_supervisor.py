@@ -175,7 +175,7 @@ def test_a_start_that_fails_names_the_cause(tiny_policy: Checkpoint, tmp_path: P
         engine.stop()
 
 
-@unit
+@integration
 def test_a_taken_port_is_one_line_and_status_2(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -132,11 +132,13 @@ def any_comparison(draw: st.DrawFn) -> Comparison:
     )
 
 
+@settings(max_examples=40)
 @given(any_comparison())
 def test_every_comparison_survives_its_json(original: Comparison) -> None:
     assert from_json(to_json(original)) == original
 
 
+@settings(max_examples=40)
 @given(any_comparison())
 def test_pairs_follow_from_ranks_alone(original: Comparison) -> None:
     pairs = pairs_of(original)
@@ -215,7 +217,7 @@ def test_a_correction_leaves_out_what_it_supersedes(tmp_path: Path) -> None:
     assert read(tmp_path / "f.jsonl")[0] == [new]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
 @given(st.lists(any_comparison(), min_size=1, max_size=4, unique_by=lambda c: c.id))
 def test_files_survive_every_text(tmp_path_factory: pytest.TempPathFactory, originals: list[Comparison]) -> None:
     file = tmp_path_factory.getbasetemp() / "any.jsonl"
