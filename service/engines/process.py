@@ -26,6 +26,7 @@ from training.artifacts.checkpoints import Checkpoint, load
 from training.artifacts.errors import UserError
 
 GUARD = Path(__file__).parent / "guard.py"
+CPU_SERVER = Path(__file__).parent / "server.py"
 POLL_SECONDS = 0.2
 BATCHED_TOKENS = 4096  # prompt tokens that a CPU engine takes in a step
 FINISH_SECONDS = 10  # what SIGTERM leaves to running requests
@@ -198,8 +199,9 @@ def start(folder: Path, kind: str, settings: Settings, plan: EnginePlan) -> Engi
 def command_line(checkpoint: Checkpoint, port: int, settings: Settings, plan: EnginePlan) -> list[str]:
     """The vLLM server's command. Never the `vllm` command: the CPU distribution does not have it."""
     manifest = checkpoint.manifest
+    server = ["-P", str(CPU_SERVER)] if on_cpu() else ["-m", "vllm.entrypoints.openai.api_server"]
     command = [
-        sys.executable, "-W", "ignore", "-m", "vllm.entrypoints.openai.api_server",
+        sys.executable, "-W", "ignore", *server,
         "--model", str(checkpoint.path.resolve()),
         "--served-model-name", checkpoint.id,
         "--host", "127.0.0.1",

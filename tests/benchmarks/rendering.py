@@ -54,6 +54,7 @@ def main() -> int:
     parser.add_argument("--text-megabytes", type=int, default=1_000, help="size of the text whose memory is measured")
     parser.add_argument("--conversations", type=int, default=1_000_000, help="number whose memory is measured")
     parser.add_argument("--vocab-size", type=int, default=32_000)
+    parser.add_argument("--only", choices=("speed", "memory"), help="one of the two parts")
     parser.add_argument("--small", action="store_true", help="a few rows, to see that it runs")
     parser.add_argument("--worker", choices=("before", "now"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -66,8 +67,11 @@ def main() -> int:
         print(f"no data in {DATA}: set ALIGNLOOP_DATA", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as folder:
-        compare(Path(folder), options)
-        measure_memory(Path(folder), options)
+        save_tokenizer(Path(folder) / "tokenizer", options.vocab_size)
+        if options.only != "memory":
+            compare(Path(folder), options)
+        if options.only != "speed":
+            measure_memory(Path(folder), options)
     return 0
 
 
@@ -77,7 +81,6 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
     old_tree.mkdir()
     archive = subprocess.run(["git", "archive", BEFORE], cwd=ROOT, capture_output=True, check=True)
     subprocess.run(["tar", "-x", "-C", old_tree], input=archive.stdout, check=True)
-    save_tokenizer(folder / "tokenizer", options.vocab_size)
     per_kind = {"now": options.rows // len(KINDS), "before": options.before_rows}
     files = {
         (version, kind): write(folder / f"{version}-{kind}.jsonl", rows_of(kind), size)
