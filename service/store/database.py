@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,7 +58,7 @@ class Store:
         configuration = Config()
         configuration.set_main_option("script_location", str(MIGRATIONS))
         try:
-            with self.engine.begin() as connection:
+            with _alembic, self.engine.begin() as connection:
                 configuration.attributes["connection"] = connection
                 command.upgrade(configuration, "head")
         except OperationalError as error:
@@ -66,6 +67,10 @@ class Store:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+# Alembic keeps its context in a module: gateway and supervisor of one process migrate one after the other.
+_alembic = threading.Lock()
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:

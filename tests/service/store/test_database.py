@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -24,6 +25,15 @@ def test_migrating_twice_changes_nothing(store: Store) -> None:
     store.migrate()
     with store.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_threads_of_one_process_migrate_one_after_the_other(tmp_path: Path) -> None:
+    """The gateway and its supervisor both migrate when they start; Alembic's own context is one per process."""
+    stores = [Store(f"sqlite:///{tmp_path}/{number}.db") for number in range(4)]
+    with ThreadPoolExecutor(len(stores)) as pool:
+        list(pool.map(Store.migrate, [*stores, *stores]))
+    for one in stores:
+        one.close()
 
 
 def test_times_are_utc_and_lists_come_back_as_they_were(store: Store) -> None:
