@@ -18,8 +18,8 @@ from evals.tasks.files import kind_of
 from evals.tasks.files import read as read_data
 from training.artifacts.comparisons import Comparison
 from training.artifacts.errors import UserError
-from training.artifacts.files import sha256_file
 from training.artifacts.layouts import comparisons
+from training.artifacts.rows import open_source
 
 Suite = Literal["tax", "truth", "honesty", "toxicity", "preference", "reward"]
 ALL: tuple[Suite, ...] = ("tax", "truth", "honesty", "toxicity", "preference", "reward")
@@ -96,7 +96,7 @@ def prepare(config: Config) -> Setting:
     world = config.world or _newest_world(config.home)
     if world and not (world / "world.json").is_file():
         raise UserError(f"{world} is not a miniature world: run `python -m training world`, or leave --world out")
-    own = dict(_named_file(entry) for entry in config.data)
+    own = _named_files(config.data)
     suites = config.suite or tuple(s for s in ALL if _possible(s, config, world, own))
     for suite in suites:
         if not _possible(suite, config, world, own):
@@ -123,7 +123,7 @@ def prepare(config: Config) -> Setting:
         if len(held_out) < len(rows):
             skipped["its prompt is for training"] = len(rows) - len(held_out)
         data[f"comparisons:{path.name}"] = {
-            "path": str(path), "sha256": sha256_file(path), "rows": len(held_out), "skipped": dict(skipped)
+            "path": str(path), "sha256": loaded.sha256, "rows": len(held_out), "skipped": dict(skipped)
         }  # fmt: skip
         read += held_out
     out = config.out or config.home / "reports" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
@@ -151,18 +151,26 @@ def _lacks(suite: Suite) -> str:
     return "give --reward, and a world or --comparisons" if suite == "reward" else world
 
 
-def _named_file(entry: str) -> tuple[str, Path]:
-    name, separator, path = entry.partition("=")
-    if not separator or not name or not path:
-        raise UserError(f"--data {entry!r} is not of the form NAME=FILE, such as hellaswag=hellaswag.jsonl")
-    if not Path(path).is_file():
-        raise UserError(f"{path} does not exist: give the data file of {name}")
-    return name, Path(path)
+def _named_files(entries: Sequence[str]) -> dict[str, Path]:
+    """Sources by name. Raises `UserError` for one that cannot be opened, and for two that results would name alike."""
+    files: dict[str, Path] = {}
+    tasks: set[str] = set()
+    for entry in entries:
+        name, separator, path = entry.partition("=")
+        task = name.rpartition(":")[2]
+        if not separator or not task or not path:
+            raise UserError(f"--data {entry!r} is not of the form NAME=FILE, such as hellaswag=hellaswag.jsonl")
+        if task in tasks:
+            raise UserError(f"--data names {task} twice: give every file a name of its own")
+        open_source(path)
+        tasks.add(task)
+        files[name] = Path(path)
+    return files
 
 
 def _describe(name: str, path: Path) -> dict[str, Any]:
     rows, skipped = read_data(kind_of(name.split(":")[0]), path)
-    return {"path": str(path), "sha256": sha256_file(path), "rows": len(rows), "skipped": dict(skipped)}
+    return {"path": str(path), "sha256": open_source(str(path)).sha256(), "rows": len(rows), "skipped": dict(skipped)}
 
 
 def _newest_world(home: Path) -> Path | None:

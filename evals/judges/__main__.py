@@ -27,11 +27,14 @@ def command(arguments: Sequence[str] | None = None) -> None:
 
 
 def show(card: Card) -> None:
-    Console().print(
+    console = Console()
+    console.print(
         f"judge {card.version}: accuracy {card.accuracy:.3f}, AUC {card.auc:.3f} on {card.heldout} held-out texts "
         f"(majority {card.majority:.3f}), trained on {card.trained_on} in {card.seconds:.0f} s",
         highlight=False,
     )
+    for reason, count in card.data["skipped"].items():
+        console.print(f"  left out {count:,}: {reason}", markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -103,9 +103,13 @@ def train(
         UserError: only one label in the first class, or too few examples to hold some out.
     """
     begun = time.monotonic()
+    check(config)
     fit, held = _split(examples, config)
-    if len({row[0] for row in examples.labels}) < 2 or not held or not fit:
-        raise UserError(f"the examples of the {name} judge need both labels and at least two groups")
+    if any(len({examples.labels[i][0] for i in part}) < 2 for part in (fit, held)):
+        raise UserError(
+            f"the examples of the {name} judge need both labels, in the part that trains it and in the part held out: "
+            "give more of the rarer label"
+        )
     torch.manual_seed(config.seed)
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".judge-"))
@@ -138,6 +142,20 @@ def train(
         shutil.rmtree(staged, ignore_errors=True)
         raise
     return card
+
+
+def check(config: Training) -> None:
+    """Raise `UserError` for settings that make no sense."""
+    if not 0 <= config.seed < 2**63:
+        raise UserError(f"--training.seed {config.seed}: use a number from 0 up to, not including, 2^63")
+    if not 0 < config.heldout < 1:
+        raise UserError(f"--training.heldout {config.heldout}: use a share between 0 and 1")
+    if not 0 < config.learning_rate < 1:
+        raise UserError(f"--training.learning-rate {config.learning_rate}: use a number between 0 and 1")
+    if min(config.epochs, config.batch, config.layers, config.vocabulary) < 1:
+        raise UserError("--training.epochs, .batch, .layers and .vocabulary must be at least 1")
+    if config.width < 2 or config.width % 2 or config.length < 3:
+        raise UserError("--training.width must be even, and --training.length at least 3")
 
 
 class Judge:

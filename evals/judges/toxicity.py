@@ -11,8 +11,8 @@ from typing import Any
 
 from evals.judges.classifier import Card, Examples, Training, train
 from training.artifacts.errors import UserError
-from training.artifacts.files import sha256_file
 from training.artifacts.loading import UNKNOWN_COLUMNS, load
+from training.artifacts.rows import open_source
 from training.artifacts.skips import Skip
 
 THRESHOLD = 0.5  # of labels that are shares of raters, as Jigsaw's and Civil Comments' authors set it
@@ -38,7 +38,7 @@ def main(config: Config) -> Card:
     examples, skipped = read(data)
     described = {
         "path": str(data),
-        "sha256": sha256_file(data),
+        "sha256": open_source(str(data)).sha256(),
         "rows": len(examples.texts),
         "skipped": dict(skipped),
         "threshold": THRESHOLD,
@@ -48,7 +48,7 @@ def main(config: Config) -> Card:
 
 def judge_folder(home: Path, data: Path) -> Path:
     """Where the judge of these comments lies: another file of comments makes another judge."""
-    return home / "judges" / f"toxicity-{sha256_file(data)[:12]}"
+    return home / "judges" / f"toxicity-{open_source(str(data)).sha256()[:12]}"
 
 
 def newest_comments(home: Path) -> Path:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from evals.judges.classifier import Card, Examples, Training, train
-from training.artifacts.files import sha256_file
 from training.artifacts.loading import UNKNOWN_COLUMNS, load
+from training.artifacts.rows import open_source
 from training.artifacts.skips import Skip
 
 
@@ -34,7 +34,7 @@ def main(config: Config) -> Card:
     examples, skipped = read(config.data)
     data = {
         "path": str(config.data),
-        "sha256": sha256_file(config.data),
+        "sha256": open_source(str(config.data)).sha256(),
         "rows": len(examples.texts),
         "skipped": dict(skipped),
     }

@@ -14,7 +14,6 @@ from evals.judges.classifier import Judge
 from evals.judges.truth import judged_text
 from evals.results import Item, prompt_hash
 from evals.suites.judged import Row, flag, make_items
-from training.artifacts.errors import UserError
 from training.artifacts.loading import UNKNOWN_COLUMNS, Loaded, TrackedRow, load
 from training.artifacts.skips import Skip
 from training.miniature import Verdict
@@ -132,8 +131,6 @@ def truthfulqa(path: Path) -> Loaded[Question]:
     Raises:
         UserError: no row has questions with answers of both kinds.
     """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: give TruthfulQA's mc_task file")
     return load(str(path), _question, needs="question, mc1_targets and mc2_targets, as TruthfulQA's mc_task file")
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import datasets
 
-from training.artifacts.errors import UserError
 from training.artifacts.loading import TrackedRow, load
 from training.artifacts.skips import Skip
 
@@ -25,13 +24,11 @@ def kind_of(name: str) -> str:
 
 
 def read(kind: str, path: Path) -> tuple[list[Row], Counter[str]]:
-    """Rows of a file in the columns that the task file of `kind` names, and the skipped rows by reason.
+    """Rows of a source in the columns that the task file of `kind` names, and the skipped rows by reason.
 
     Raises:
-        UserError: the file is missing or holds no usable row.
+        UserError: the source is missing or holds no usable row.
     """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: give the data file of {kind} as --data {kind}=FILE")
     check = CHECKS[kind]
 
     def parse(row: TrackedRow) -> Row:
@@ -155,6 +152,11 @@ def _filled(texts: Sequence[Any]) -> list[str]:
 
 
 def _gold(value: Any, options: list[str]) -> int:
+    """Index of the right option. With a single option every answer would be right."""
+    if len(options) < 2:
+        raise Skip("no_choices", "fewer than two choices")
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise Skip("no_choice", "the gold label names no choice")
     index = int(value)
     if not 0 <= index < len(options):
         raise Skip("no_choice", "the gold label names no choice")

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from evals.judges import toxicity, truth
+from evals.judges.__main__ import command
+from evals.judges.classifier import Training
 from tests.support import world_sample
 from training.artifacts.errors import UserError
 
@@ -102,3 +104,57 @@ def test_useless_comments_are_refused(tmp_path: Path, content: str, message: str
     data.write_text(content)
     with pytest.raises(UserError, match=message):
         toxicity.main(toxicity.Config(data=data, home=tmp_path))
+
+
+FAST = ["--training.epochs", "1", "--training.width", "8", "--training.layers", "1"]
+COMMENTS = [{"text": f"number {n} is {'bad' if n % 2 else 'good'}", "toxicity": n % 2} for n in range(40)]
+
+
+def written(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_left_out_comments_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = written(tmp_path / "a.jsonl", [*COMMENTS, {"text": "", "toxicity": 1}, {"text": "x", "toxicity": 7}])
+    command(["toxicity", "--data", str(data), "--home", str(tmp_path), *FAST])
+    printed = capsys.readouterr().out
+    assert "left out 1: `text` is not text" in printed
+    assert "left out 1: a label is not true, false or a share from 0 to 1" in printed
+
+
+def test_comments_may_be_a_folder_or_a_split(tmp_path: Path) -> None:
+    folder = written(tmp_path / "comments" / "a.jsonl", COMMENTS).parent
+    split = written(tmp_path / "b.jsonl", [row | {"split": "train"} for row in COMMENTS])
+    training = Training(epochs=1, width=8, layers=1)
+    for data in (folder, Path(f"{split}@train")):
+        card = toxicity.main(toxicity.Config(data=data, home=tmp_path, training=training))
+        assert card.data["rows"] == 40
+
+
+def test_a_held_out_part_of_one_label_is_refused(tmp_path: Path) -> None:
+    data = written(tmp_path / "a.jsonl", [{"text": f"good {n}", "toxicity": int(n == 0)} for n in range(10)])
+    with pytest.raises(UserError, match="need both labels, in the part that trains it and in the part held out"):
+        toxicity.main(toxicity.Config(data=data, home=tmp_path))
+    assert not (tmp_path / "judges").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("seed", "-1"),
+        ("seed", str(2**63)),
+        ("heldout", "nan"),
+        ("heldout", "1"),
+        ("batch", "0"),
+        ("epochs", "0"),
+        ("learning-rate", "nan"),
+        ("width", "7"),
+        ("length", "2"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused(tmp_path: Path, option: str, value: str) -> None:
+    data = written(tmp_path / "a.jsonl", COMMENTS)
+    with pytest.raises(UserError, match=f"--training.{option}|\\.{option}"):
+        command(["toxicity", "--data", str(data), "--home", str(tmp_path), f"--training.{option}={value}"])

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from evals import setting
 from evals.judges import toxicity
 from evals.judges import truth as truth_judge
 from evals.suites import truth
@@ -212,3 +213,49 @@ def test_a_damaged_row_of_the_world_is_no_small_matter(tmp_path: Path) -> None:
     write(tmp_path / "items.jsonl", [{"id": 1}, "{cut"])
     with pytest.raises(UserError, match=r"holds a damaged row \(not valid JSON\): make the world again"):
         read_rows(tmp_path, "items.jsonl")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"query": "Who?", "choices": ["Ada"], "gold": 0},  # nothing to choose from: every model would be right
+        {"query": "Who?", "choices": ["Ada", "Bo"], "gold": 1.5},
+        {"query": "Who?", "choices": ["Ada", "Bo"], "gold": True},
+    ],
+)
+def test_a_choice_that_measures_nothing_is_left_out(tmp_path: Path, row: dict[str, Any]) -> None:
+    usable = {"query": "Who?", "choices": ["Ada", "Bo"], "gold": 1.0}
+    rows, skipped = read("choices", write(tmp_path / "a.jsonl", [usable, row]))
+    assert [row["gold"] for row in rows] == [1]
+    assert sum(skipped.values()) == 1
+
+
+def prepared(tmp_path: Path, *data: str) -> setting.Setting:
+    return setting.prepare(setting.Config(checkpoint=("any",), data=data, home=tmp_path / "home"))
+
+
+def test_data_may_be_a_folder_or_a_split(tmp_path: Path) -> None:
+    choice = {"query": "Who?", "choices": ["Ada", "Bo"], "gold": 1}
+    (tmp_path / "folder").mkdir()
+    write(tmp_path / "folder" / "a.jsonl", [choice])
+    write(tmp_path / "folder" / "b.jsonl", [choice] * 2)
+    split = write(tmp_path / "c.jsonl", [choice | {"split": "test"}, choice | {"split": "train"}])
+    questions = write(tmp_path / "d.jsonl", [QUESTION | {"split": "test"}, QUESTION | {"split": "train"}])
+    data = prepared(
+        tmp_path, f"trivia={tmp_path / 'folder'}", f"quiz={split}@test", f"truthfulqa={questions}@test"
+    ).data
+    assert {name: entry["rows"] for name, entry in data.items()} == {"trivia": 3, "quiz": 1, "truthfulqa": 1}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("trivia", "trivia"), "names trivia twice"),
+        (("trivia", "cloze:trivia"), "names trivia twice"),  # results would hold both as one task
+        (("cloze:",), "is not of the form NAME=FILE"),
+    ],
+)
+def test_every_file_needs_a_name_of_its_own(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
+    file = write(tmp_path / "a.jsonl", [{"query": "Who?", "choices": ["Ada", "Bo"], "gold": 1}])
+    with pytest.raises(UserError, match=message):
+        prepared(tmp_path, *(f"{name}={file}" for name in names))

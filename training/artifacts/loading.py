@@ -23,6 +23,7 @@ T = TypeVar("T")
 Row = Mapping[str, Any]
 Regroup = Callable[[Iterator[Row | Skip]], Iterator[Row | Skip]]
 MOST_COLUMNS, MOST_REASONS = 8, 3  # to be named in an error
+MOST_WEIGHT = 1000  # uses of a row per pass; their numbers are held in memory
 ROWS_PER_ADVANCE = 500  # a bar moved for every row would take longer than the reading
 
 
@@ -248,7 +249,7 @@ def parse_mixture(sources: Sequence[str]) -> list[tuple[str, float]]:
     """Sources with their weights: `SOURCE`, or `SOURCE=WEIGHT`; the weight is 1 where it is left out.
 
     Raises:
-        UserError: no source, one that is listed twice, or a weight that is not a number above 0.
+        UserError: no source, one that is listed twice, or a weight that is not a number above 0 and up to MOST_WEIGHT.
     """
     if not sources:
         raise UserError("there is no source of data: give at least one file, folder or hub id")
@@ -261,6 +262,8 @@ def parse_mixture(sources: Sequence[str]) -> list[tuple[str, float]]:
             raise UserError(
                 f"{entry} has no usable weight: write SOURCE=WEIGHT with a number above 0, such as {source}=3"
             )
+        if float(weight) > MOST_WEIGHT:
+            raise UserError(f"{entry}: a source is used at most {MOST_WEIGHT:,} times per pass, lower its weight")
         if not source or source in mixture:
             raise UserError(f"{entry}: name every source once, with its weight as SOURCE=WEIGHT")
         mixture[source] = float(weight)

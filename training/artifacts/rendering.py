@@ -22,7 +22,7 @@ from training.artifacts.conversations import (
 )
 from training.artifacts.encoding import Encoded, Encoder
 from training.artifacts.errors import UserError
-from training.artifacts.templates import Ending, Template, without_lead
+from training.artifacts.templates import QUESTION, Ending, Template, without_lead
 from training.artifacts.text import common_prefix
 
 AT_ONCE = 256  # conversations rendered and encoded together
@@ -189,6 +189,8 @@ class Renderer:
         turns = self.usable(conversation)
         if not isinstance(turns, Refusal) and turns[-1]["role"] == "assistant":
             return Refusal("malformed", "ends with the assistant: nothing is left to answer")
+        if not isinstance(turns, Refusal) and not self.template.writes_prompts:
+            return Refusal("template", "it does not write what the user says")
         return turns
 
     def _rows(self, conversations: Sequence[Any], learn: bool, longest: int | None) -> Iterator[Rendered | Refusal]:
@@ -261,6 +263,8 @@ class Renderer:
                 return prompt
             if self.template.unheard:
                 return Refusal("template", f"it does not write what the {self.template.unheard} says")
+            if QUESTION in self._ending.text:
+                return Refusal("template", "it writes the user's words after the answer")
             draft.prompt, draft.answer = prompt, self._answer(turns[-1]["content"], text, prompt)
             draft.text = prompt + draft.answer
             draft.learned = learn and turns[-1].get("weight", 1) != 0

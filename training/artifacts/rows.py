@@ -12,13 +12,12 @@ from typing import Any
 from training.artifacts.errors import UserError
 from training.artifacts.files import exists, sha256_file
 from training.artifacts.readers import columnar, delimited, folders, hub, json_text, plain_text
-from training.artifacts.readers.lines import holds, kind_of, lines_of
+from training.artifacts.readers.lines import COLUMNAR, holds, kind_of, lines_of
 from training.artifacts.skips import Skip
 
 __all__ = ["SUFFIXES", "Skip", "Source", "file_rows", "kind_of", "open_source"]
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet", ".arrow", ".ndjson")
-COLUMNAR = (".parquet", ".arrow")
 HUB_ID = re.compile(r"(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<configuration>[\w.-]+))?(?:@(?P<split>[\w.-]+))?")
 # A path may hold these signs itself, so what exists goes first.
 LOCAL = [

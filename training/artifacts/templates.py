@@ -201,6 +201,13 @@ class Template:
         return "user" if first == other_question else "assistant" if first == other_answer else ""
 
     @cached_property
+    def writes_prompts(self) -> bool:
+        """Whether a generation prompt depends on what the user says; true where the template refuses a lone turn."""
+        question: Message = {"role": "user", "content": SECOND}
+        first, other = self.texts([LONE_QUESTION, [question]], generation=True)
+        return isinstance(first, Refusal) or first != other
+
+    @cached_property
     def header(self) -> str:
         """What `add_generation_prompt` adds to a conversation."""
         without, prompt = self._one(LONE_QUESTION), self.prompt

@@ -71,6 +71,8 @@ def parse(cls: type[Config], stage: str, arguments: Sequence[str]) -> Config:
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
                 raise UserError(f"--{field.name.replace('_', '-')} {number} is not a finite number: use another")
+        if field.name == "seed" and not -(2**63) <= value < 2**63:  # torch takes no other
+            raise UserError(f"--seed {value} has more than 64 bits: use a smaller one")
     # A command that runs stages has its preset as a field, with a default.
     preset = getattr(config, "preset", preset)
     return _fill_placeholders(config, _read(preset) if preset else {})

@@ -21,6 +21,12 @@ def check_rates(config: Any) -> None:
         raise UserError(f"--micro-batch {config.micro_batch}: use at least 1, or leave it out")
 
 
+def check_name(name: str) -> None:
+    """Raise `UserError` for a name that leads out of its folder: what lies there would be replaced."""
+    if any(part in ("", ".", "..") for part in name.split("/")):
+        raise UserError(f"--name {name!r} is not a name inside the stage's folder: use one such as default")
+
+
 def context_of(model: Any, context: int | None) -> int:
     """The greatest number of tokens of a row: --context, or the model's own and at most CONTEXT.
 

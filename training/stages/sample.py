@@ -120,6 +120,7 @@ def sample(config: Config) -> Path:
 
 def check(config: Config) -> None:
     """Raise `UserError` for settings that contradict each other, before anything is loaded."""
+    limits.check_name(config.name)
     if not 2 <= config.k_min <= config.k_max:
         raise UserError(f"--k-min {config.k_min} and --k-max {config.k_max}: a ranking needs 2 <= k-min <= k-max")
     if config.labelers and not config.world:

@@ -59,6 +59,7 @@ class Config:
 
 def train(config: Config) -> Path:
     """Train a tokenizer and save it as a transformers folder, replacing one of the same name. Returns the folder."""
+    limits.check_name(config.name)
     if config.vocab_size <= 256 + len(SPECIAL):
         raise UserError(f"--vocab-size {config.vocab_size} leaves no room: bytes and special tokens take 261")
     selection = reading.select(reading.DOCUMENTS, config.data, limit=config.limit, seed=config.seed)

@@ -188,6 +188,7 @@ def test_mixtures(tmp_path: Path) -> None:
         (["a=1e999"], "no usable weight"),
         (["a=b"], "no usable weight"),
         (["a="], "no usable weight"),
+        (["a=1000000000000"], "a source is used at most 1,000 times per pass, lower its weight"),
         (["=2"], "name every source once"),
         (["a", "a=2"], "name every source once"),
     ],

@@ -158,6 +158,20 @@ def test_a_template_that_never_writes_the_answer_leaves_a_model_that_can_be_serv
         assert renderer.render([[user("q"), assistant("a")]], learn=learn) == [refusal]
 
 
+@pytest.mark.parametrize("template", [" ", "You help."])
+def test_a_prompt_without_the_user_s_words_is_refused(template: str) -> None:
+    refusal = Refusal("template", "it does not write what the user says")
+    assert Renderer(with_template(template)).prompts([[user("q")], [user("r")]]) == [refusal, refusal]
+
+
+def test_an_answer_that_stands_before_its_question_is_refused() -> None:
+    """Else a question of the renderer's own, by which it looks for the end of a turn, would be trained on."""
+    renderer = Renderer(with_template("{% for m in messages|reverse %}{{ m.content + eos_token }}{% endfor %}"))
+    refusal = Refusal("template", "it writes the user's words after the answer")
+    for learn in (True, False):
+        assert renderer.render([[user("q"), assistant("a")]], learn=learn) == [refusal]
+
+
 def test_an_answer_keeps_its_space_where_the_header_of_its_turn_is_written_otherwise() -> None:
     """As Falcon: a finished turn has one more blank line before its header, and a space after it."""
     template = (

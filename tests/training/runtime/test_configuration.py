@@ -216,6 +216,12 @@ def test_a_number_that_is_not_finite_is_refused(value: str) -> None:
         parse(Config, "sft", ["--data", "rows", f"--learning-rate={value}"])
 
 
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1])
+def test_a_seed_that_torch_cannot_take_is_refused(value: int) -> None:
+    with pytest.raises(UserError, match=f"--seed {value} has more than 64 bits"):
+        parse(Config, "sft", ["--data", "rows", f"--seed={value}"])
+
+
 def test_a_preset_of_a_name_that_no_file_can_have() -> None:
     with pytest.raises(UserError, match="no preset"):
         parse(Config, "sft", ["--preset", "a" * 300])

@@ -114,6 +114,7 @@ def test_the_same_seed_gives_the_same_rankings(toy_chain: Toy, world: Path) -> N
     [
         ({"k_min": 1}, "a ranking needs 2"),
         ({"k_min": 5, "k_max": 4}, "a ranking needs 2"),
+        ({"name": "../first"}, "is not a name inside the stage's folder"),
         ({"world": ""}, "needs --world"),
         ({"world": "/nowhere"}, "run `python -m training world` first"),
         ({"max_tokens": 32}, "leaves no prompt room"),

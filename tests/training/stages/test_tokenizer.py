@@ -71,3 +71,12 @@ def test_saving_replaces_the_tokenizer_of_that_name(tmp_path: Path) -> None:
     assert tokenizer.train(config) == tokenizer.train(config) == tmp_path / "tokenizer" / "default"
     assert [p.name for p in (tmp_path / "tokenizer").iterdir()] == ["default"]
     assert len(pretrain.load_tokenizer(str(tmp_path / "tokenizer" / "default"))) == 261 + 3
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../../x", "a//b", "/x"])
+def test_a_name_that_leads_out_of_its_folder_replaces_nothing(tmp_path: Path, name: str) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(TEXTS))
+    with pytest.raises(UserError, match="is not a name inside the stage's folder"):
+        tokenizer.train(tokenizer.Config(data=(str(text),), name=name, kind="words", vocab_size=512, home=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]

@@ -19,8 +19,10 @@ LONGEST = 64 * 2**20  # bytes of a line: what is longer is not a row, and must n
 PART = 2**20  # bytes that are searched at once
 BOM = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
+COLUMNAR = (".parquet", ".arrow")
 # How files that are not text begin, whatever their names say: what they are, and how they become readable.
 OTHER_FORMATS = {
+    GZIP: "compressed with gzip once more: unpack it once",
     b"\xff\xfe\0\0": "UTF-32 text: convert it, for example with iconv -f utf-32 -t utf-8",
     b"\xff\xfe": "UTF-16 text: convert it, for example with iconv -f utf-16 -t utf-8",
     b"\xfe\xff": "UTF-16 text: convert it, for example with iconv -f utf-16 -t utf-8",
@@ -45,18 +47,25 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         with path.open("rb") as raw:
             head = raw.read(6)
             raw.seek(0)
-            other = next((what for start, what in OTHER_FORMATS.items() if head.startswith(start)), None)
             if head.startswith(GZIP):
                 with gzip.GzipFile(fileobj=raw) as file:  # also of several members, one after another
+                    other = _other_format(file.peek(6)[:6])
+                    if other is not None and kind_of(path) not in COLUMNAR:
+                        raise UserError(f"{path}, unpacked, is {other}")
                     yield file  # type: ignore[misc]  # typeshed's GzipFile is not an IO[bytes]
             elif path.suffix.lower() == ".gz" and head:
                 raise UserError(f"{path} is not gzip data: compress it again, or name it without .gz")
-            elif other is not None:
+            elif (other := _other_format(head)) is not None:
                 raise UserError(f"{path} is {other}")
             else:
                 yield raw
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} is damaged or cannot be read ({error}): restore or write it again") from None
+
+
+def _other_format(head: bytes) -> str | None:
+    """What a file is that begins like this, and how it becomes readable; None where it may be text."""
+    return next((what for start, what in OTHER_FORMATS.items() if head.startswith(start)), None)
 
 
 def holds(path: Path, text: bytes, *, compressed: bool) -> bool:

@@ -56,6 +56,9 @@ def test_a_compressed_file_is_read_like_any(tmp_path: Path, name: str, content: 
         ("a.csv", b"BZh9\na,b\n", "is compressed with bzip2: unpack it"),
         ("a.txt", b"\xfd7zXZ\0\na\n", "is compressed with xz: unpack it"),
         ("a.json", b"PAR1{}PAR1", "is a Parquet file: name it .parquet"),
+        ("a.jsonl.gz", gzip.compress(WHOLE), "unpacked, is compressed with gzip once more: unpack it once"),
+        ("a.csv.gz", gzip.compress(b"PK\x03\x04"), "unpacked, is a zip archive or a spreadsheet: unpack it"),
+        ("a.txt.gz", gzip.compress("\ufeffa".encode("utf-16")), "unpacked, is UTF-16 text: convert it"),
     ],
 )
 def test_damage_is_one_sentence(tmp_path: Path, name: str, content: bytes, message: str) -> None:
