@@ -280,7 +280,12 @@ class Renderer:
         if len(marks) == len(weights):
             marks = [mark for mark, weight in zip(marks, weights, strict=True) if weight != 0]
         common = len(common_prefix(whole, draft.text))
-        draft.spans = tuple(self._marked_span(draft.text, *mark) for mark in marks if mark[1] <= common)
+        last = () if draft.prompt is None else (Span(len(draft.prompt), len(draft.text), False),)
+        spans = [self._marked_span(draft.text, *mark) for mark in marks if mark[1] <= common]
+        if not draft.context_turns:
+            # Marks may reach into other turns, over blanks that the next token takes in or by a slip of the author.
+            spans = [_overlap(span, turn) for turn in (*draft.spans, *last) for span in spans if _meet(span, turn)]
+        draft.spans = tuple(spans)
         draft.learned = draft.prompt is not None and any(end > len(draft.prompt) for _, end in marks)
         draft.marked, draft.context_turns = True, 0
 
@@ -373,6 +378,15 @@ def _assistant_turns(turns: Sequence[Message], learn: bool) -> list[int]:
         for index, turn in enumerate(turns)
         if turn["role"] == "assistant" and (index == last or (learn and turn.get("weight", 1) != 0))
     ]
+
+
+def _meet(a: Span, b: Span) -> bool:
+    return a.start < b.end and b.start < a.end
+
+
+def _overlap(mark: Span, turn: Span) -> Span:
+    """The part of a mark that lies inside a turn."""
+    return Span(max(mark.start, turn.start), min(mark.end, turn.end), turn.closed and mark.end >= turn.end)
 
 
 def _parts(conversations: Sequence[Any]) -> Iterator[Sequence[Any]]:

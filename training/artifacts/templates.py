@@ -62,7 +62,6 @@ class Template:
     def __init__(self, tokenizer: Any, stop_ids: Sequence[int] = ()) -> None:
         self.tokenizer = tokenizer
         self.source = template_source(tokenizer)
-        self.marked = GENERATION_MARK.search(self.source) is not None
         self._given_ids = tuple(dict.fromkeys(int(i) for i in stop_ids))
         self._parts = False
         self._parts = self._needs_parts()
@@ -92,6 +91,8 @@ class Template:
             )
         except (ValueError, NotImplementedError):  # a tokenizer without offsets
             return []
+        if turns[-1]["role"] != "assistant" and batch["assistant_masks"][-1]:
+            return []  # transformers marks all that follows an answer whose last blank has no place in the tokens
         marks: list[tuple[int, int]] = []
         before = 0
         for marked, (start, end) in zip(batch["assistant_masks"], batch["offset_mapping"], strict=True):
@@ -103,10 +104,25 @@ class Template:
         return marks
 
     @cached_property
+    def marked(self) -> bool:
+        """Whether the template marks what is generated, and the tokenizer can tell which tokens those are."""
+        return GENERATION_MARK.search(self.source) is not None and self._marked_answers != 0
+
+    @property
     def marks_every_turn(self) -> bool:
         """Whether the template marks earlier answers as well as the last."""
+        return self._marked_answers == 2
+
+    @cached_property
+    def _marked_answers(self) -> int | None:
+        """How many of two answers are marked; None where the template refuses such a conversation."""
         talk: list[Message] = [*self._answered, {"role": "user", "content": SECOND}, ANSWERED[1]]
-        return len(self.marks(talk)) == 2 if self._one(talk) else False
+        text = self._one(talk)
+        if not text:
+            return None
+        marks = self.marks(talk)
+        places = [match.span() for match in re.finditer(ANSWER, text)]
+        return sum(any(start < last and first < end for start, end in marks) for first, last in places)
 
     def _write(self, conversations: list[list[dict[str, Any]]], generation: bool) -> list[str]:
         texts: list[str] = self.tokenizer.apply_chat_template(
