@@ -207,10 +207,11 @@ class Renderer:
                 yield row
 
     def _not_endless(self, turns: list[Message] | Refusal, longest: int | None) -> list[Message] | Refusal:
-        """The turns, refused at once where they are many and twice as long as allowed."""
+        """The turns, refused at once where they are many and what the row begins with is twice as long as allowed."""
         if isinstance(turns, Refusal) or longest is None or len(turns) <= MANY_TURNS:
             return turns
-        text = self.template.texts([turns])[0]
+        answered = turns[-1]["role"] == "assistant"
+        text = self.template.texts([turns[:-1] if answered else turns], generation=answered)[0]
         if isinstance(text, str) and len(self._encoder.ids(text)) > 2 * longest:
             return Refusal("too_long", str(longest))
         return turns
