@@ -26,9 +26,8 @@ from training.artifacts.templates import QUESTION, Ending, Template, without_lea
 from training.artifacts.text import common_prefix
 
 AT_ONCE = 256  # conversations rendered and encoded together
-MANY_TURNS = (
-    64  # every turn's place costs a rendering of all before it: such a conversation's length is looked at first
-)
+# Every turn's place costs a rendering of all before it: the length of longer conversations is looked at first.
+MANY_TURNS = 64
 NO_END = (
     "nothing ends an assistant's turn: the chat template writes no token after it and the tokenizer has no "
     "end-of-sequence token; use `--chat-template default`, or give the tokenizer an eos_token"
@@ -209,10 +208,11 @@ class Renderer:
                 yield row
 
     def _not_endless(self, turns: list[Message] | Refusal, longest: int | None) -> list[Message] | Refusal:
-        """The turns, refused at once where they are many and twice as long as allowed."""
+        """The turns, refused at once where they are many and what the row begins with is twice as long as allowed."""
         if isinstance(turns, Refusal) or longest is None or len(turns) <= MANY_TURNS:
             return turns
-        text = self.template.texts([turns])[0]
+        answered = turns[-1]["role"] == "assistant"
+        text = self.template.texts([turns[:-1] if answered else turns], generation=answered)[0]
         if isinstance(text, str) and len(self._encoder.ids(text)) > 2 * longest:
             return Refusal("too_long", str(longest))
         return turns
@@ -284,7 +284,12 @@ class Renderer:
         if len(marks) == len(weights):
             marks = [mark for mark, weight in zip(marks, weights, strict=True) if weight != 0]
         common = len(common_prefix(whole, draft.text))
-        draft.spans = tuple(self._marked_span(draft.text, *mark) for mark in marks if mark[1] <= common)
+        last = () if draft.prompt is None else (Span(len(draft.prompt), len(draft.text), False),)
+        spans = [self._marked_span(draft.text, *mark) for mark in marks if mark[1] <= common]
+        if not draft.context_turns:
+            # Marks may reach into other turns, over blanks that the next token takes in or by a slip of the author.
+            spans = [_overlap(span, turn) for turn in (*draft.spans, *last) for span in spans]
+        draft.spans = tuple(span for span in spans if span.start < span.end)
         draft.learned = draft.prompt is not None and any(end > len(draft.prompt) for _, end in marks)
         draft.marked, draft.context_turns = True, 0
 
@@ -328,7 +333,8 @@ class Renderer:
         """Ids and mask."""
         ids = encoded.ids
         if draft.prompt is None:
-            return Rendered(ids, self._mask(draft, encoded), draft.context_turns)
+            mask = self._mask(draft, encoded)
+            return Rendered(ids, mask, draft.context_turns)
         start = encoded.tokens_before(len(draft.prompt))
         if start is None:
             # A token lies across the end of the prompt. Sampled, the answer starts with a token of its own.
@@ -354,7 +360,7 @@ class Renderer:
         return row
 
     def _mask(self, draft: Draft, encoded: Encoded) -> list[int]:
-        """1 for the tokens of the spans."""
+        """1 for the tokens of the spans; a turn that has no place in the tokens is counted as context."""
         mask = [0] * len(encoded.ids)
         for span in draft.spans:
             first = encoded.tokens_before(span.start)
@@ -362,6 +368,7 @@ class Renderer:
                 first = encoded.first_inside(span.start)
             last = encoded.tokens_through(span.end, whole=span.closed)
             if first is None or last is None:
+                draft.context_turns += 1  # a tokenizer that knows no places, and a token across the turn's border
                 continue
             if not span.closed and last < len(mask) and encoded.ids[last] in self.stop_ids:
                 last += 1  # the next turn's header ends this one
@@ -377,6 +384,11 @@ def _assistant_turns(turns: Sequence[Message], learn: bool) -> list[int]:
         for index, turn in enumerate(turns)
         if turn["role"] == "assistant" and (index == last or (learn and turn.get("weight", 1) != 0))
     ]
+
+
+def _overlap(mark: Span, turn: Span) -> Span:
+    """The part of a mark that lies inside a turn; it ends before it starts where there is none."""
+    return Span(max(mark.start, turn.start), min(mark.end, turn.end), turn.closed and mark.end >= turn.end)
 
 
 def _parts(conversations: Sequence[Any]) -> Iterator[Sequence[Any]]:

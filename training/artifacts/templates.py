@@ -18,6 +18,7 @@ from training.artifacts.text import common_prefix
 QUESTION, ANSWER, SECOND, SYSTEM = "qzxkq", "azxka", "szxks", "yzxky"  # words that no template writes by itself
 LONE_QUESTION: list[Message] = [{"role": "user", "content": QUESTION}]
 ANSWERED: list[Message] = [*LONE_QUESTION, {"role": "assistant", "content": ANSWER}]
+SYSTEM_TURN: Message = {"role": "system", "content": SYSTEM}
 NO_TEMPLATE = (
     "the tokenizer has no chat template: give one with `--chat-template FILE`, or with `--chat-template default` "
     "the ready one, to `python -m training sft` (a base model) or `adopt`"
@@ -61,10 +62,11 @@ class Template:
     def __init__(self, tokenizer: Any, stop_ids: Sequence[int] = ()) -> None:
         self.tokenizer = tokenizer
         self.source = template_source(tokenizer)
-        self.marked = GENERATION_MARK.search(self.source) is not None
         self._given_ids = tuple(dict.fromkeys(int(i) for i in stop_ids))
         self._parts = False
         self._parts = self._needs_parts()
+        self._opening: list[Message] = []
+        self._opening = self._needed_opening()
 
     def texts(self, conversations: Sequence[Sequence[Message]], *, generation: bool = False) -> list[str | Refusal]:
         """What the template writes for each conversation; several times faster than one by one."""
@@ -89,6 +91,8 @@ class Template:
             )
         except (ValueError, NotImplementedError):  # a tokenizer without offsets
             return []
+        if turns[-1]["role"] != "assistant" and batch["assistant_masks"][-1]:
+            return []  # transformers marks all that follows an answer whose last blank has no place in the tokens
         marks: list[tuple[int, int]] = []
         before = 0
         for marked, (start, end) in zip(batch["assistant_masks"], batch["offset_mapping"], strict=True):
@@ -100,9 +104,25 @@ class Template:
         return marks
 
     @cached_property
+    def marked(self) -> bool:
+        """Whether the template marks what is generated, and the tokenizer can tell which tokens those are."""
+        return GENERATION_MARK.search(self.source) is not None and self._marked_answers != 0
+
+    @property
     def marks_every_turn(self) -> bool:
         """Whether the template marks earlier answers as well as the last."""
-        return len(self.marks([*ANSWERED, {"role": "user", "content": SECOND}, ANSWERED[1]])) == 2
+        return self._marked_answers == 2
+
+    @cached_property
+    def _marked_answers(self) -> int | None:
+        """How many of two answers are marked; None where the template refuses such a conversation."""
+        talk: list[Message] = [*self._answered, {"role": "user", "content": SECOND}, ANSWERED[1]]
+        text = self._one(talk)
+        if not text:
+            return None
+        marks = self.marks(talk)
+        places = [match.span() for match in re.finditer(ANSWER, text)]
+        return sum(any(start < last and first < end for start, end in marks) for first, last in places)
 
     def _write(self, conversations: list[list[dict[str, Any]]], generation: bool) -> list[str]:
         texts: list[str] = self.tokenizer.apply_chat_template(
@@ -118,7 +138,7 @@ class Template:
 
     def _refusal(self, turns: Sequence[Message], generation: bool, error: Exception) -> Refusal:
         """The true reason: the system role where the template takes the conversation without it."""
-        if len(turns) > 1 and turns[0]["role"] == "system":
+        if len(turns) > 1 and turns[0]["role"] == "system" and not self._opening:
             rest = self.texts([turns[1:]], generation=generation)[0]
             if isinstance(rest, str):
                 return Refusal("system_role", "refuses")
@@ -133,19 +153,38 @@ class Template:
 
     def _needs_parts(self) -> bool:
         """Whether text is lost as a string and not as a text part: some templates loop over parts alone."""
-        if QUESTION in self._one(LONE_QUESTION):
+        if self._hears_question():
             return False
         self._parts = True
-        needed = QUESTION in self._one(LONE_QUESTION)
+        needed = self._hears_question()
         self._parts = False
         return needed
+
+    def _hears_question(self) -> bool:
+        """Whether a question is in the text, with or without a system turn before it."""
+        return any(QUESTION in self._one(turns) for turns in (LONE_QUESTION, [SYSTEM_TURN, *LONE_QUESTION]))
+
+    def _needed_opening(self) -> list[Message]:
+        """A system turn where the template takes no question without one."""
+        texts = self.texts([LONE_QUESTION, [SYSTEM_TURN, *LONE_QUESTION]], generation=True)
+        return [SYSTEM_TURN] if isinstance(texts[0], Refusal) and isinstance(texts[1], str) else []
+
+    @property
+    def _question(self) -> list[Message]:
+        """A short question that the template takes."""
+        return [*self._opening, *LONE_QUESTION]
+
+    @property
+    def _answered(self) -> list[Message]:
+        """The same with its answer."""
+        return [*self._opening, *ANSWERED]
 
     @cached_property
     def system_role(self) -> Refusal | None:
         """Why the template takes no system turn; None if it does."""
         if QUESTION not in self.prompt:
             return None  # it takes no lone question, so nothing is known
-        text = self.texts([[{"role": "system", "content": SYSTEM}, *LONE_QUESTION]], generation=True)[0]
+        text = self.texts([[SYSTEM_TURN, *LONE_QUESTION]], generation=True)[0]
         if isinstance(text, Refusal):
             return text
         return None if SYSTEM in text else Refusal("system_role", DROPS)
@@ -154,9 +193,9 @@ class Template:
     def lost_system(self) -> tuple[str, ...]:
         """Of `first` and `later`, the system turns that the template leaves out without a word."""
         first = self.system_role is not None and self.system_role.detail == DROPS
-        system: Message = {"role": "system", "content": SYSTEM}
-        text = self._one([*ANSWERED, system, {"role": "user", "content": SECOND}], generation=True)
-        return ("first",) * first + ("later",) * (SECOND in text and SYSTEM not in text)
+        text = self._one([*self._answered, SYSTEM_TURN, {"role": "user", "content": SECOND}], generation=True)
+        both = 1 + len(self._opening)
+        return ("first",) * first + ("later",) * (SECOND in text and text.count(SYSTEM) < both)
 
     @cached_property
     def ending(self) -> Ending:
@@ -188,14 +227,16 @@ class Template:
     @cached_property
     def prompt(self) -> str:
         """The generation prompt of a short question; nothing where the template refuses it."""
-        return self._one(LONE_QUESTION, generation=True)
+        return self._one(self._question, generation=True)
 
     @cached_property
     def unheard(self) -> str:
         """Whose words the template does not write, `user` or `assistant`; empty if it writes both, or refuses."""
         question: Message = {"role": "user", "content": SECOND}
         answer: Message = {"role": "assistant", "content": SECOND}
-        first, other_question, other_answer = self.texts([ANSWERED, [question, ANSWERED[1]], [*LONE_QUESTION, answer]])
+        first, other_question, other_answer = self.texts(
+            [self._answered, [*self._opening, question, ANSWERED[1]], [*self._question, answer]]
+        )
         if isinstance(first, Refusal):
             return ""
         return "user" if first == other_question else "assistant" if first == other_answer else ""
@@ -210,7 +251,7 @@ class Template:
     @cached_property
     def header(self) -> str:
         """What `add_generation_prompt` adds to a conversation."""
-        without, prompt = self._one(LONE_QUESTION), self.prompt
+        without, prompt = self._one(self._question), self.prompt
         return prompt[len(without) :] if prompt.startswith(without) else ""
 
     @cached_property
@@ -229,7 +270,7 @@ class Template:
     @cached_property
     def _headers(self) -> tuple[str, str]:
         """What stands before an answer: in a generation prompt, and in a finished turn (nothing where unknown)."""
-        before, answer, _ = self._one(ANSWERED).rpartition(QUESTION)[2].partition(ANSWER)
+        before, answer, _ = self._one(self._answered).rpartition(QUESTION)[2].partition(ANSWER)
         return self.prompt.rpartition(QUESTION)[2], before if answer else ""
 
     @cached_property
@@ -246,13 +287,14 @@ class Template:
         Tokens of a model's thoughts, which occur in answers, do not mark turns.
         """
         strings = set(special_strings(self.tokenizer))
-        talk = self._one([*ANSWERED, {"role": "user", "content": SECOND}])
-        if QUESTION in talk and ANSWER in talk and SECOND in talk:
-            before, _, after = talk.partition(QUESTION)
-            header, _, after = after.partition(ANSWER)
-            prompt = self.prompt.rpartition(QUESTION)[2]
-            marks = [before, common_prefix(header, prompt), after.partition(SECOND)[0]]
-            strings |= {string for string in self._added if any(string in mark for mark in marks)}
+        for opening in ([], [SYSTEM_TURN]):
+            talk = self._one([*opening, *ANSWERED, {"role": "user", "content": SECOND}])
+            if QUESTION in talk and ANSWER in talk and SECOND in talk:
+                before, _, after = talk.partition(QUESTION)
+                header, _, after = after.partition(ANSWER)
+                prompt = self.prompt.rpartition(QUESTION)[2]
+                marks = [before, common_prefix(header, prompt), after.partition(SECOND)[0]]
+                strings |= {string for string in self._added if any(string in mark for mark in marks)}
         return tuple(sorted(strings, key=lambda s: (-len(s), s)))
 
     @cached_property
@@ -265,13 +307,12 @@ class Template:
 
     def _after_answer(self) -> str | None:
         """What the template writes after the last answer; None where the answer is not in its text."""
-        system: list[Message] = [{"role": "system", "content": SYSTEM}]
-        texts = (self._one(turns) for turns in (ANSWERED, [*system, *ANSWERED]))
+        texts = (self._one(turns) for turns in (ANSWERED, [SYSTEM_TURN, *ANSWERED]))
         return next((text.rpartition(ANSWER)[2] for text in texts if ANSWER in text), None)
 
     def _between_turns(self) -> str:
         """What the template writes after an answer that is not the last; nothing where it cannot be found."""
-        text = self._one([*ANSWERED, {"role": "user", "content": SECOND}])
+        text = self._one([*self._answered, {"role": "user", "content": SECOND}])
         return text.partition(ANSWER)[2].partition(SECOND)[0]
 
     def _first_token(self, text: str, ids: set[int]) -> tuple[str, int, str] | None:

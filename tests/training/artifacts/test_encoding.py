@@ -76,3 +76,14 @@ def test_a_conversation_of_very_many_turns_is_refused_without_rendering_each_of_
     assert written <= 64 * 64 * 2
     (whole,) = renderer.render([talk[:66]], learn=True, longest=2000)
     assert not isinstance(whole, Refusal)
+
+
+def test_many_turns_that_a_prompt_holds_without_their_thoughts_are_not_refused() -> None:
+    """Some templates write thoughts where nothing is to be sampled, and only there."""
+    shortened = "(m.content.split('</think>')[-1] if add_generation_prompt else m.content)"
+    renderer = Renderer(with_template(CHATML.replace("m.content", shortened)))
+    talk = [(user, assistant)[i % 2]("so" if i % 2 == 0 else "hm " * 100 + "</think>yes") for i in range(66)]
+    talk[-1] = assistant("yes")
+    (row,) = renderer.render([talk])
+    assert not isinstance(row, Refusal)
+    assert renderer.render([talk], longest=len(row.ids)) == [row]

@@ -275,6 +275,21 @@ def test_a_tokenizer_without_offsets_gives_the_same_rows() -> None:
     assert learned(tokenizer, row) == "noyes</s>"
 
 
+def test_without_offsets_an_earlier_turn_that_merges_with_its_header_is_counted_as_context() -> None:
+    tokenizer = with_template(NEVER_CLOSED)
+
+    class WithoutOffsets:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(tokenizer, name)
+
+        def __call__(self, text: Any, **options: Any) -> dict[str, Any]:
+            return {"input_ids": tokenizer(text, **options)["input_ids"]}
+
+    talk = [user("q"), assistant("the"), user("r"), assistant("the")]
+    row = one(Renderer(WithoutOffsets()), talk)
+    assert (learned(tokenizer, row), row.context_turns) == ("the<|endoftext|>", 1)
+
+
 def test_without_a_template_the_error_names_the_ready_one() -> None:
     tokenizer = tiny_models.tokenizer()
     tokenizer.chat_template = None

@@ -84,3 +84,35 @@ def test_a_system_turn_that_the_template_takes_is_never_merged() -> None:
     assert one(renderer, TURNS) == one(Renderer(tokenizer), TURNS)
     empty = one(renderer, [{"role": "system", "content": ""}, *TURNS[1:]])
     assert learned(tokenizer, empty) == learned(tokenizer, one(renderer, TURNS))
+
+
+def test_a_template_that_demands_a_system_turn_is_known_like_any_other() -> None:
+    """How it ends and opens turns is read from a conversation with a system turn."""
+    demands = "{% if messages[0].role != 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+    turns = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ ' ' + m.content }}{% endgeneration %}"
+        "{{ '<eot>' }}{% else %}{{ '[' + m.role + ']' + m.content + '>' }}{% endif %}{% endfor %}"
+    )
+    changes: dict[str, Any] = {
+        "kind": "pieces",
+        "eos": "</s>",
+        "tokens": ("<eot>",),
+        "plain_tokens": ("[user]", "[system]"),
+    }
+    system = {"role": "system", "content": "s"}
+    freely, strictly = (Renderer(with_template(text, **changes)) for text in (turns, demands + turns))
+    assert strictly.control_strings == freely.control_strings
+    assert {"[system]", "[user]"} <= set(strictly.control_strings)
+    assert (strictly.stop_ids, strictly.lost_system) == (freely.stop_ids, freely.lost_system)
+    for answer in ("yes", " yes", ""):
+        talk = [system, user("q"), assistant(answer), user("r"), assistant(answer)]
+        row = one(strictly, talk)
+        assert row == one(freely, talk)
+        (prompt,) = strictly.prompts([talk[:-1]])
+        assert isinstance(prompt, Rendered)
+        assert strictly.answer(row.ids[len(prompt.ids) :]) == answer
+    (refusal,) = strictly.prompts([[user("q")]])
+    assert refusal == Refusal("template", "no system turn")
+    odd = strictly.template.texts([[system, {"role": "assistant", "content": None}]])  # type: ignore[typeddict-item]
+    assert isinstance(odd[0], Refusal)
+    assert "no system turn" not in odd[0].detail
