@@ -25,7 +25,7 @@ from training.artifacts.readers.values import check_texts
 from training.artifacts.skips import Skip
 
 BATCH = 500
-MAX_ID, MAX_USER, MAX_USE_CASE = 100, 100, 40  # characters, as the columns of the store have them
+LONGEST = 500  # characters of an id, a user or a use case: an index of PostgreSQL holds 2,700 bytes
 STORED = "in the store already"
 REPEATED = "repeated in the input"
 OTHER_TEXT_STORED = "another text than the stored prompt of this id (correct it with --correct)"
@@ -110,13 +110,9 @@ def _prompt(row: TrackedRow) -> Prompt:
     record = layout.parse(row)
     messages = [{"role": message["role"], "content": message["content"]} for message in record.messages]
     identity = label_text(row, "prompt_id", "id") or _digest(messages)
-    for name, value, longest in (
-        ("id", identity, MAX_ID),
-        ("user", record.user, MAX_USER),
-        ("use_case", record.use_case, MAX_USE_CASE),
-    ):
-        if value is not None and len(value) > longest:
-            raise Skip("too_long", f"`{name}` is longer than {longest} characters")
+    for name, value in (("id", identity), ("user", record.user), ("use_case", record.use_case)):
+        if value is not None and len(value) > LONGEST:
+            raise Skip("too_long", f"`{name}` is longer than {LONGEST} characters: shorten it")
     meta = {name: value for name, value in (("mode", record.mode), ("spec", dict(record.spec))) if value}
     return Prompt(
         id=identity, messages=messages, user=record.user, use_case=record.use_case, source="imported", meta=meta
@@ -163,7 +159,7 @@ def _correct(session: Session, stored: Prompt, prompt: Prompt) -> None:
 
 def _corrected_id(prompt: Prompt) -> str:
     """The id of a correction beside the prompt that it corrects: the same text always gets the same."""
-    return f"{prompt.id[: MAX_ID - 9]}-{_digest(prompt.messages)[:8]}"
+    return f"{prompt.id[: LONGEST - 9]}-{_digest(prompt.messages)[:8]}"
 
 
 def _digest(messages: Sequence[Mapping[str, str]]) -> str:

@@ -127,10 +127,10 @@ class Prompt(Base):
     """A stored prompt that tasks are made from."""
 
     __tablename__ = "prompts"
-    id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    id: Mapped[str] = mapped_column(String(), primary_key=True)
     messages: Mapped[list[Any]]
-    user: Mapped[str | None] = mapped_column("prompt_user", String(100))
-    use_case: Mapped[str | None] = mapped_column(String(40))
+    user: Mapped[str | None] = mapped_column("prompt_user", String())
+    use_case: Mapped[str | None] = mapped_column(String())
     source: Mapped[str] = mapped_column(String(20))  # imported | typed
     meta: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created: Mapped[datetime] = mapped_column(default=now)

@@ -39,7 +39,7 @@ def test_a_file_is_imported_and_every_skip_has_its_reason(store: Store, tmp_path
         json.dumps({"prompt": "  "}),
         json.dumps({"prompt": "nul \0"}),
         json.dumps({"prompt": "half \ud83d"}),
-        json.dumps({"prompt": "x", "id": "i" * 101}),
+        json.dumps({"prompt": "x", "id": "i" * 501}),
         json.dumps({"text": "no prompt"}),
         "{not json",
         "",
@@ -57,7 +57,7 @@ def test_a_file_is_imported_and_every_skip_has_its_reason(store: Store, tmp_path
         "a message is empty": 1,
         "a null character in a text": 1,
         "half of a character (an unpaired surrogate such as \\ud83d)": 1,
-        "`id` is longer than 100 characters": 1,
+        "`id` is longer than 500 characters: shorten it": 1,
         "no column that is known for this kind of data": 1,
     }
     assert report.ignored == {"origin": 1}
@@ -68,6 +68,17 @@ def test_a_file_is_imported_and_every_skip_has_its_reason(store: Store, tmp_path
         again = import_prompts(session, str(file))
     assert again.imported == 0
     assert again.skipped["in the store already"] == 2
+
+
+def test_ids_are_as_long_as_data_sets_have_them(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    row = {"prompt": "Hello?", "id": "é" * 500, "user": "u" * 500, "use_case": "c" * 500}
+    file.write_text(json.dumps(row) + "\n")
+    with store.session() as session:
+        assert import_prompts(session, str(file)).imported == 1
+    with store.session() as session:
+        prompt = session.get_one(Prompt, row["id"])
+        assert (prompt.user, prompt.use_case) == (row["user"], row["use_case"])
 
 
 def test_a_missing_or_unusable_file_is_refused(store: Store, tmp_path: Path) -> None:
