@@ -20,10 +20,10 @@ from training.artifacts.conversations import (
     merge_system,
     read_messages,
 )
+from training.artifacts.drafts import Draft, Drafter
 from training.artifacts.encoding import Encoded, Encoder
 from training.artifacts.errors import UserError
-from training.artifacts.templates import QUESTION, Ending, Template, without_lead
-from training.artifacts.text import common_prefix
+from training.artifacts.templates import Ending, Template, without_lead
 
 AT_ONCE = 256  # conversations rendered and encoded together
 # Every turn's place costs a rendering of all before it: the length of longer conversations is looked at first.
@@ -48,38 +48,6 @@ class Rendered:
 
     ids: list[int]
     mask: list[int]
-    context_turns: int = 0
-
-
-@dataclass(frozen=True)
-class Span:
-    """Characters of an assistant's turn, without and with the token that ends it."""
-
-    start: int
-    end: int
-    closed: bool
-
-
-@dataclass
-class Draft:
-    """A conversation as text, with what is learned in characters.
-
-    Attributes:
-        text: what the template writes for the whole.
-        prompt: of a conversation that ends with the assistant, the generation prompt that its answer continues.
-        answer: what follows the prompt, its end included where the template writes one.
-        spans: earlier turns that are learned; with `marked` the last turn too.
-        learned: whether the last turn is learned.
-        marked: whether the spans are the template's own generation marks.
-        context_turns: as in `Rendered`.
-    """
-
-    text: str
-    prompt: str | None = None
-    answer: str = ""
-    spans: tuple[Span, ...] = ()
-    learned: bool = False
-    marked: bool = False
     context_turns: int = 0
 
 
@@ -113,6 +81,7 @@ class Renderer:
         self.merges_system: bool = system == "merge" and self.template.system_role is not None
         self.lost_system: tuple[str, ...] = self.template.lost_system
         self._ending: Ending = self.template.ending
+        self._drafter = Drafter(self.template)
         self._encoder = Encoder(tokenizer, self.control_strings)
         self.size = size if size is not None and len(tokenizer) > size else None
 
@@ -194,7 +163,7 @@ class Renderer:
 
     def _rows(self, conversations: Sequence[Any], learn: bool, longest: int | None) -> Iterator[Rendered | Refusal]:
         usable = [self._not_endless(self.usable(conversation), longest) for conversation in conversations]
-        drafts = self._drafts(usable, learn)
+        drafts = self._drafter.drafts(usable, learn)
         texts = [(d.text, d.prompt if not d.spans else None) for d in drafts if isinstance(d, Draft)]
         encoded = self._encoder.encode_answers(texts)
         for draft in drafts:
@@ -216,118 +185,6 @@ class Renderer:
         if isinstance(text, str) and len(self._encoder.ids(text)) > 2 * longest:
             return Refusal("too_long", str(longest))
         return turns
-
-    def _drafts(self, usable: list[list[Message] | Refusal], learn: bool) -> list[Draft | Refusal]:
-        """Text of each conversation. The template writes all that is needed in two calls."""
-        wholes: list[Sequence[Message]] = []
-        prompts: list[Sequence[Message]] = []
-        numbers: list[int] = []  # of the prompt of each turn: responses to one prompt follow each other
-        for turns in usable:
-            if isinstance(turns, Refusal):
-                continue
-            wholes.append(turns)
-            for index in _assistant_turns(turns, learn):
-                if not prompts or prompts[-1] != turns[:index]:
-                    prompts.append(turns[:index])
-                numbers.append(len(prompts) - 1)
-                if index + 1 < len(turns):
-                    wholes.append(turns[: index + 1])
-        whole = iter(self.template.texts(wholes))
-        written = self.template.texts(prompts, generation=True)
-        prompt = (written[number] for number in numbers)
-        drafts: list[Draft | Refusal] = []
-        for turns in usable:
-            if isinstance(turns, Refusal):
-                drafts.append(turns)
-                continue
-            text = next(whole)
-            places = _assistant_turns(turns, learn)
-            starts = [next(prompt) for _ in places]
-            ends = [next(whole) for index in places if index + 1 < len(turns)]
-            drafts.append(text if isinstance(text, Refusal) else self._draft(turns, text, starts, ends, learn))
-        return drafts
-
-    def _draft(
-        self, turns: list[Message], text: str, starts: list[str | Refusal], ends: list[str | Refusal], learn: bool
-    ) -> Draft | Refusal:
-        """Where the assistant's turns lie in the text.
-
-        Args:
-            starts: the generation prompt of each turn.
-            ends: of each but a last turn, the conversation up to its end.
-        """
-        draft = Draft(text)
-        if turns[-1]["role"] == "assistant":
-            prompt = starts[-1]
-            if isinstance(prompt, Refusal):
-                return prompt
-            if self.template.unheard:
-                return Refusal("template", f"it does not write what the {self.template.unheard} says")
-            if QUESTION in self._ending.text:
-                return Refusal("template", "it writes the user's words after the answer")
-            draft.prompt, draft.answer = prompt, self._answer(turns[-1]["content"], text, prompt)
-            draft.text = prompt + draft.answer
-            draft.learned = learn and turns[-1].get("weight", 1) != 0
-        spans = [self._span(draft.text, start, end) for start, end in zip(starts, ends, strict=False)]
-        draft.spans = tuple(span for span in spans if span is not None)
-        draft.context_turns = len(spans) - len(draft.spans)
-        if learn and self.template.marked:
-            self._take_marks(draft, turns, text)
-        return draft
-
-    def _take_marks(self, draft: Draft, turns: list[Message], whole: str) -> None:
-        """Put the template's own generation marks in place of the spans, where they separate the turns."""
-        marks = self.template.marks(turns)
-        weights = [turn.get("weight", 1) for turn in turns if turn["role"] == "assistant"]
-        if not marks or (len(marks) != len(weights) and (0 in weights or self.template.marks_every_turn)):
-            return  # a mark is missing: an empty answer has no token to be marked
-        if len(marks) == len(weights):
-            marks = [mark for mark, weight in zip(marks, weights, strict=True) if weight != 0]
-        common = len(common_prefix(whole, draft.text))
-        last = () if draft.prompt is None else (Span(len(draft.prompt), len(draft.text), False),)
-        spans = [self._marked_span(draft.text, *mark) for mark in marks if mark[1] <= common]
-        if not draft.context_turns:
-            # Marks may reach into other turns, over blanks that the next token takes in or by a slip of the author.
-            spans = [_overlap(span, turn) for turn in (*draft.spans, *last) for span in spans]
-        draft.spans = tuple(span for span in spans if span.start < span.end)
-        draft.learned = draft.prompt is not None and any(end > len(draft.prompt) for _, end in marks)
-        draft.marked, draft.context_turns = True, 0
-
-    def _marked_span(self, text: str, start: int, end: int) -> Span:
-        """A mark as a span without the header and with the token that ends the turn, wherever the marks are."""
-        header, ending = self.template.header, self._ending
-        if header and text.startswith(header, start):
-            start += len(header)
-        until = ending.text.removesuffix(ending.rest) if ending.written else ""
-        if until and text[:end].endswith(ending.text):
-            end -= len(ending.rest)
-        elif until and text.startswith(until, end):
-            end += len(until)
-        return Span(start, end, False)
-
-    def _answer(self, content: str, whole: str, prompt: str) -> str:
-        """What follows the generation prompt: the template's own words, or the content where it writes others."""
-        ending = self._ending.text
-        if whole.startswith(prompt):
-            answer = whole[len(prompt) :]
-            core = answer.removesuffix(ending)
-        else:
-            answer = ""
-            space = self.template.lead if self.template.lead.isspace() else ""
-            core = space + content.removeprefix(self.template.opened)
-        if not self._ending.written:
-            return core
-        return answer if answer.endswith(ending) and ending else core + ending
-
-    def _span(self, text: str, start: str | Refusal, end: str | Refusal) -> Span | None:
-        """An earlier turn in the text; None where the template writes it otherwise than it was sampled."""
-        if isinstance(start, Refusal) or isinstance(end, Refusal) or not end.endswith(self._ending.text):
-            return None
-        after = self._ending.rest if self._ending.written else self._ending.text
-        until = end[: len(end) - len(after)]
-        if not until.startswith(start) or not text.startswith(until):
-            return None
-        return Span(len(start), len(until), self._ending.written)
 
     def _row(self, draft: Draft, encoded: Encoded) -> Rendered:
         """Ids and mask."""
@@ -374,21 +231,6 @@ class Renderer:
                 last += 1  # the next turn's header ends this one
             mask[first:last] = [1] * (last - first)
         return mask
-
-
-def _assistant_turns(turns: Sequence[Message], learn: bool) -> list[int]:
-    """Places of the assistant's turns to locate: those with weight, and the last turn in any case."""
-    last = len(turns) - 1
-    return [
-        index
-        for index, turn in enumerate(turns)
-        if turn["role"] == "assistant" and (index == last or (learn and turn.get("weight", 1) != 0))
-    ]
-
-
-def _overlap(mark: Span, turn: Span) -> Span:
-    """The part of a mark that lies inside a turn; it ends before it starts where there is none."""
-    return Span(max(mark.start, turn.start), min(mark.end, turn.end), turn.closed and mark.end >= turn.end)
 
 
 def _parts(conversations: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -116,6 +116,9 @@ def _clean_and_split(config: DataConfig, loaded: Loaded[Any]) -> None:
     distinct = loaded if config.kind == "comparisons" else hygiene.without_repeats(loaded)
     train, validation = hygiene.split_by_user(distinct.records, config.validation)
     if not train:
+        if config.out is None:
+            print(f"after hygiene: training 0, validation {len(validation):,}: too few users or prompts for a split")
+            return
         raise UserError(f"every row of {config.source} fell into validation: lower --validation, or give more users")
     cleaned = hygiene.without_personal_information(replace(distinct, records=train))
     by = "user" if any(record.user is not None for record in loaded.records) else "prompt"

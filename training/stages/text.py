@@ -12,6 +12,7 @@ from training.data import reading, rendering, splits
 from training.data.documents import document_marks
 from training.data.ragged import Ragged
 from training.data.usage import Usage
+from training.runtime import runs
 from training.stages import limits
 
 
@@ -21,9 +22,12 @@ def load(
     """As many documents as a run uses, drawn at random, those longer than the context split; says what is used.
 
     Args:
-        needed: rows that the run uses; none for 0, whatever the sources.
+        needed: rows that the run uses; none for 0, whatever the sources, which is said.
     """
     if not needed:
+        if sources:
+            names = " and ".join(sources)
+            runs.CONSOLE.print(f"pretraining: {names} is not used: its share of the steps is 0", highlight=False)
         return Ragged(np.empty(0, np.int32), np.empty(0, np.int32)), []
     selection = reading.select(reading.DOCUMENTS, sources, limit=needed, seed=seed)
     marks = document_marks(renderer.tokenizer, renderer.stop_ids)

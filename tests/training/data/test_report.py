@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import tiny_models
+from training.artifacts.errors import UserError
 from training.artifacts.layouts import demonstrations
 from training.data.report import main
 
@@ -113,3 +114,16 @@ def test_a_mistake_is_one_line_and_status_2(arguments: list[str], message: str, 
     assert done.stdout == ""
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
+
+
+def test_one_row_is_a_report_and_no_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "rows.jsonl"
+    arguments = ["--kind", "demonstrations", "--source", str(file), "--validation", "0.5"]
+    for question in "abcdefghijklmnopqrstuvwxyz":  # until one falls into validation
+        file.write_text(json.dumps({"prompt": question, "response": "yes"}) + "\n")
+        assert main(arguments) == 0
+        if "training 0" in (printed := capsys.readouterr().out):
+            break
+    assert "training 0, validation 1: too few users or prompts for a split" in printed
+    with pytest.raises(UserError, match="fell into validation: lower --validation"):
+        main([*arguments, "--out", str(tmp_path / "out")])

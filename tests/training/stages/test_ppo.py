@@ -13,12 +13,12 @@ from tests.training.conftest import Toy
 from training.artifacts import checkpoints
 from training.artifacts.errors import UserError
 from training.artifacts.rendering import Renderer
-from training.models import forward, loading
+from training.models import forward, loading, templates
 from training.rl import losses
 from training.rl.episodes import Episodes, PolicyModels, evaluate, shuffle_into_minibatches, values_of
 from training.rl.rollouts import Rollouts, Sampling, generate
 from training.rl.updates import ppo_gradients
-from training.stages import ppo
+from training.stages import ppo, text
 
 pytestmark = pytest.mark.unit
 UPDATE = {"temperature": 0.7, "clip": 0.2, "value_coefficient": 0.1}
@@ -259,3 +259,11 @@ def test_an_adaptive_coefficient_moves(toy_chain: Toy) -> None:
     assert made.manifest.metrics["raw/kl_coefficient"] == pytest.approx(0.02 * 0.8, rel=1e-6)
     same = replace(config_of(toy_chain), learning_rate=1e-5, seed=3)
     assert ppo.train(same).manifest.metrics["raw/kl_coefficient"] == 0.02
+
+
+def test_text_without_a_coefficient_is_said_to_be_unused(toy_chain: Toy, capsys: pytest.CaptureFixture[str]) -> None:
+    renderer = templates.renderer_for(loading.load(toy_chain.policy.id, toy_chain.home))
+    documents, usages = text.load(toy_chain.home, ("a.txt", "b.txt=2"), renderer, 64, 0, seed=0)
+    assert (len(documents), usages) == (0, [])
+    printed = " ".join("".join(capsys.readouterr()).split())
+    assert "pretraining: a.txt and b.txt=2 is not used: its share of the steps is 0" in printed
