@@ -231,7 +231,7 @@ def _problem(c: Comparison) -> str | None:
     if (c.ranks is None) == (c.pairs is None):
         return "give either ranks or pairs"
     if c.ranks is not None and (len(c.ranks) != k or not all(_whole(r, 1, k) for r in c.ranks)):
-        return f"ranks must be {k} whole numbers from 1 to {k}"
+        return "ranks must be K whole numbers from 1 to K"
     if c.derived not in (None, "ratings"):
         return "derived must be `ratings`"
     if c.pairs is not None and not _pairs_fit(c.pairs, k):

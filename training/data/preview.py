@@ -54,6 +54,8 @@ def _rendered(config: DataConfig, tokenizer: Any, home: Path) -> Rows[Any]:
         rows = rendering.documents(home, selection, tokenizer, document_marks(tokenizer))
         return splits.split_documents(rows, config.context)
     renderer = Renderer(tokenizer)
+    if config.kind != "prompts":
+        renderer.require_end()  # as the stages do
     if config.kind == "prompts":
         selection = reading.select(reading.PROMPTS, config.source, limit=config.limit)
         return rendering.prompts(home, selection, renderer, min(lengths.PROMPT, config.context))

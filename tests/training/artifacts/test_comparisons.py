@@ -87,7 +87,7 @@ def test_whole_numbers_may_be_written_as_tables_write_them_and_other_columns_are
     assert from_row(row) == expected
     assert [type(rank) for rank in from_row(row).ranks or ()] == [int] * 3
     assert from_row(row | {"ranks": None, "pairs": [[0.0, 1.0, -1.0]]}).pairs == ((0, 1, -1),)
-    with pytest.raises(UserError, match="ranks must be 3 whole numbers from 1 to 3"):
+    with pytest.raises(UserError, match="ranks must be K whole numbers from 1 to K"):
         from_row(row | {"ranks": [1.5, 2, 3]})
 
 
@@ -101,8 +101,8 @@ def test_text_parts_of_a_frozen_row_are_text() -> None:
 def test_an_error_keeps_its_reason_apart_from_the_id() -> None:
     with pytest.raises(ComparisonError) as error:
         comparison(id="a: b", ranks=(1, 2, 3))
-    assert error.value.reason == "ranks must be 2 whole numbers from 1 to 2"
-    assert str(error.value) == "comparison a: b: ranks must be 2 whole numbers from 1 to 2"
+    assert error.value.reason == "ranks must be K whole numbers from 1 to K"
+    assert str(error.value) == "comparison a: b: ranks must be K whole numbers from 1 to K"
 
 
 @st.composite
@@ -156,9 +156,9 @@ def test_pairs_follow_from_ranks_alone(original: Comparison) -> None:
         ({"k": 1, "ranks": (1,)}, "fewer than two responses"),
         ({}, "give either ranks or pairs"),
         ({"ranks": (1, 2), "pairs": ((0, 1, 1),)}, "give either ranks or pairs"),
-        ({"ranks": (1,)}, "ranks must be 2 whole numbers from 1 to 2"),
-        ({"ranks": (0, 1)}, "ranks must be 2 whole numbers from 1 to 2"),
-        ({"ranks": (1, True)}, "ranks must be 2 whole numbers from 1 to 2"),
+        ({"ranks": (1,)}, "ranks must be K whole numbers from 1 to K"),
+        ({"ranks": (0, 1)}, "ranks must be K whole numbers from 1 to K"),
+        ({"ranks": (1, True)}, "ranks must be K whole numbers from 1 to K"),
         ({"pairs": ()}, "pairs must be"),
         ({"pairs": ((0, 0, 1),)}, "pairs must be"),
         ({"pairs": ((0, 2, 1),)}, "pairs must be"),
@@ -241,7 +241,7 @@ def test_skipped_rows_are_counted_with_their_reasons(tmp_path: Path) -> None:
     rows, skipped = read(file)
     assert len(rows) == 1
     assert skipped == {
-        "ranks must be 2 whole numbers from 1 to 2": 2,
+        "ranks must be K whole numbers from 1 to K": 2,
         "give either ranks or pairs": 1,
         "not valid JSON": 1,
     }

@@ -127,3 +127,12 @@ def test_one_row_is_a_report_and_no_split(tmp_path: Path, capsys: pytest.Capture
     assert "training 0, validation 1: too few users or prompts for a split" in printed
     with pytest.raises(UserError, match="fell into validation: lower --validation"):
         main([*arguments, "--out", str(tmp_path / "out")])
+
+
+def test_a_tokenizer_that_ends_no_turn_is_refused_as_by_the_stages(rows: Path, tmp_path: Path) -> None:
+    tokenizer = tiny_models.tokenizer()
+    tokenizer.eos_token = None
+    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}"
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    with pytest.raises(UserError, match="nothing ends an assistant's turn"):
+        main(["--kind", "demonstrations", "--source", str(rows), "--tokenizer", str(tmp_path / "tokenizer")])

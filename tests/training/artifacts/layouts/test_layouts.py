@@ -166,8 +166,14 @@ def test_pairwise_preferences_stay_pairs_even_where_they_contradict_each_other(t
         ({"prompt": "q", "responses": ["a"], "ranks": [1]}, "fewer than two responses"),
         ({"prompt": "q", "responses": ["a", "a"], "ranks": [1, 2]}, "all responses are the same"),
         ({"prompt": "q", "responses": ["a", " "], "ranks": [1, 2]}, "a response is empty"),
-        ({"prompt": "q", "responses": ["a", "b"], "ranks": [1, 3]}, "ranks must be 2 whole numbers from 1 to 2"),
-        ({"prompt": "q", "responses": ["a", "b"], "ranks": ["x", "y"]}, "ranks must be 2 whole numbers from 1 to 2"),
+        (
+            {"prompt": "q", "responses": ["a", "b"], "ranks": [1, 3]},
+            "ranks must be K whole numbers from 1 to K",
+        ),
+        (
+            {"prompt": "q", "responses": ["a", "b"], "ranks": ["x", "y"]},
+            "ranks must be K whole numbers from 1 to K",
+        ),
         ({"prompt": "q", "responses": ["a", "b"]}, "give either ranks or pairs"),
         ({"responses": ["a", "b"], "ranks": [1, 2]}, NO_PROMPT),
         ({"prompt": "q", "responses": ["a", "\ud83d"], "ranks": [1, 2]}, HALF),
