@@ -64,8 +64,8 @@ class Template:
         self.source = template_source(tokenizer)
         self._given_ids = tuple(dict.fromkeys(int(i) for i in stop_ids))
         self._parts = False
-        self._parts = self._needs_parts()
         self._opening: list[Message] = []
+        self._parts = self._needs_parts()
         self._opening = self._needed_opening()
 
     def texts(self, conversations: Sequence[Sequence[Message]], *, generation: bool = False) -> list[str | Refusal]:
