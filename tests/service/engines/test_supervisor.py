@@ -45,7 +45,7 @@ def served_policy(tiny_policy: Checkpoint, tmp_path: Path) -> Iterator[Running]:
 def test_sigkill_of_the_supervisor_leaves_no_engine(served_policy: Running) -> None:
     served_policy.wait_ready()
     engines = served_policy.descendants()
-    assert any("vllm.entrypoints" in " ".join(p.cmdline()) for p in engines)
+    assert any("--served-model-name" in p.cmdline() for p in engines)
     assert len(engines) >= 3, "guard, API server and engine core"
     served_policy.process.kill()
     assert gone(engines)
