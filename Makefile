@@ -17,8 +17,8 @@ demo: setup  ## run the loop's first turn on the miniature world, then serve (AR
 test: setup  ## run all tests that this machine can run, except the slow ones
 	$(PY) -m pytest -m "not slow" $(ARGS)
 
-unit: setup  ## run only the fast tests
-	$(PY) -m pytest -m unit $(ARGS)
+unit: setup  ## run only the fast tests, on all cores
+	$(PY) -m pytest -m unit --numprocesses auto --dist loadfile $(ARGS)
 
 slow: setup  ## run the long tests: soak, many kills, drills
 	$(PY) -m pytest -m slow $(ARGS)

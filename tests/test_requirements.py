@@ -20,6 +20,7 @@ NOT_IMPORTED = {
     "import-linter": "make lint",
     "mypy": "make lint",
     "pytest-timeout": "`timeout` in pyproject.toml",
+    "pytest-xdist": "make unit",
     "python-multipart": "FastAPI reads forms with it",
     "ruff": "make lint",
     "tensorboard": "torch.utils.tensorboard writes with it",
