@@ -75,7 +75,7 @@ class Source:
         """Whether this name stands anywhere in the source: if not, no row has such a column."""
         if self.dataset is not None:
             return column in self.dataset.column_names
-        return any(holds(file, column.encode(), compressed=kind_of(file) not in COLUMNAR) for file in self.files)
+        return any(holds(file, column.encode()) for file in self.files)
 
     def sha256(self) -> str:
         """Of the bytes of a file; of several files' hashes in order; of a hub split's fingerprint."""

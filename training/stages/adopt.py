@@ -238,6 +238,7 @@ def _probe_rows(staged: Path, tokenizer: Any, about: Any, kind: Kind) -> list[li
         if refused:
             runs.CONSOLE.print(
                 f"It answers no plain question: {sentence(refused[0])}. --chat-template gives it another template.",
+                markup=False,
                 soft_wrap=True,
                 highlight=False,
             )

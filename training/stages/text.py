@@ -27,7 +27,9 @@ def load(
     if not needed:
         if sources:
             names = " and ".join(sources)
-            runs.CONSOLE.print(f"pretraining: {names} is not used: its share of the steps is 0", highlight=False)
+            runs.CONSOLE.print(
+                f"pretraining: {names} is not used: its share of the steps is 0", markup=False, highlight=False
+            )
         return Ragged(np.empty(0, np.int32), np.empty(0, np.int32)), []
     selection = reading.select(reading.DOCUMENTS, sources, limit=needed, seed=seed)
     marks = document_marks(renderer.tokenizer, renderer.stop_ids)

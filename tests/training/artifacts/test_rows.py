@@ -20,13 +20,15 @@ pytestmark = pytest.mark.unit
 ROWS = [{"prompt": 'one, "two" three', "response": "vier – fünf"}, {"prompt": "a", "response": 'b\u2028"c'}]
 
 
-@pytest.mark.parametrize("compressed", [False, True])
-@pytest.mark.parametrize("kind", ["jsonl", "ndjson", "json", "csv", "tsv", "parquet", "arrow"])
-def test_every_file_format_gives_the_same_rows(tmp_path: Path, kind: str, compressed: bool) -> None:
+KINDS = ("jsonl", "ndjson", "json", "csv", "tsv", "parquet", "arrow")
+
+
+def write_rows(folder: Path, kind: str, compressed: bool) -> Path:
+    """ROWS as a file of this kind."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file = tmp_path / f"a.{kind}"
+    file = folder / f"a.{kind}"
     if kind == "parquet":
         pq.write_table(pa.Table.from_pylist(ROWS), file)
     elif kind == "arrow":
@@ -42,6 +44,13 @@ def test_every_file_format_gives_the_same_rows(tmp_path: Path, kind: str, compre
     if compressed:
         file = file.with_suffix(file.suffix + ".gz")
         file.write_bytes(gzip.compress(file.with_suffix("").read_bytes()))
+    return file
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_file_format_gives_the_same_rows(tmp_path: Path, kind: str, compressed: bool) -> None:
+    file = write_rows(tmp_path, kind, compressed)
     assert list(open_source(str(file)).rows()) == ROWS
     assert open_source(str(file)).sha256() == sha256_file(file)
 
@@ -162,23 +171,10 @@ def test_a_list_of_rows_is_read_whatever_the_file_is_called(tmp_path: Path) -> N
     assert rows == ROWS
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "csv", "parquet", "arrow"])
-def test_a_column_that_no_row_has_is_mentioned_nowhere(tmp_path: Path, kind: str) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    file = tmp_path / f"a.{kind}"
-    if kind == "parquet":
-        pq.write_table(pa.Table.from_pylist(ROWS), file)
-    elif kind == "arrow":
-        with pa.ipc.new_file(file, pa.Table.from_pylist(ROWS).schema) as writer:
-            writer.write_table(pa.Table.from_pylist(ROWS))
-    elif kind == "csv":
-        file.write_text("prompt,response\na,b\n")
-    else:
-        content = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
-        file.write_bytes(gzip.compress(content) if kind.endswith("gz") else content)
-    source = open_source(str(file))
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_column_that_no_row_has_is_mentioned_nowhere(tmp_path: Path, kind: str, compressed: bool) -> None:
+    source = open_source(str(write_rows(tmp_path, kind, compressed)))
     assert source.mentions("response")
     assert not source.mentions("supersedes")
 

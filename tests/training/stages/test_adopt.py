@@ -293,8 +293,11 @@ def test_a_template_that_refuses_a_plain_question_is_said(
     saved: Saved, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = saved("policy")
-    (folder / "chat_template.jinja").write_text("{{ raise_exception('give a system turn first') }}")
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('give a system turn [/INST] first') }}")
     adopted = adopt(Config(str(folder), home=tmp_path / "runs"))
     assert adopted.manifest.kind == "policy"
     output = "".join(capsys.readouterr())
-    assert "It answers no plain question: the chat template refuses the conversation: give a system turn" in output
+    assert (
+        "It answers no plain question: the chat template refuses the conversation: give a system turn [/INST] first"
+        in output
+    )

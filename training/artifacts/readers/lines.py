@@ -55,7 +55,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
                     yield file  # type: ignore[misc]  # typeshed's GzipFile is not an IO[bytes]
             elif path.suffix.lower() == ".gz" and head:
                 raise UserError(f"{path} is not gzip data: compress it again, or name it without .gz")
-            elif (other := _other_format(head)) is not None:
+            elif (other := _other_format(head)) is not None and kind_of(path) not in COLUMNAR:
                 raise UserError(f"{path} is {other}")
             else:
                 yield raw
@@ -68,10 +68,10 @@ def _other_format(head: bytes) -> str | None:
     return next((what for start, what in OTHER_FORMATS.items() if head.startswith(start)), None)
 
 
-def holds(path: Path, text: bytes, *, compressed: bool) -> bool:
-    """Whether the bytes of a file hold these, after decompression where it may be gzip."""
+def holds(path: Path, text: bytes) -> bool:
+    """Whether the bytes of a file, decompressed where it is gzip, hold these."""
     before = b""
-    with opened(path) if compressed else path.open("rb") as file:
+    with opened(path) as file:
         while part := file.read(PART):
             if text in before + part:
                 return True
