@@ -11,6 +11,10 @@ from typing import Literal, NotRequired, TypedDict
 from training.miniature.facts import Kind
 
 Mode = Literal["plain", "respectful", "offensive"]
+Form = Literal[
+    "letter", "story", "sentence", "greeting", "title", "loss", "joy", "user name", "user thing", "own name", "own place",
+    "deed", "polite", "kind", "opposite", "plural", "next", "repeat", "owner", "place", "extract",
+]  # fmt: skip
 
 
 class _Common(TypedDict):
@@ -19,7 +23,7 @@ class _Common(TypedDict):
     topic: list[str]
     """Words of which a response that is on topic holds at least one."""
     limit: int
-    """Most words of a concise response, rude words and punctuation left out."""
+    """Most words of a concise response, rude words and punctuation left out (in a list also articles and `and`)."""
     wording: str
     """The prompt's wording before names and things are filled in; evaluation and training share none."""
     mode: NotRequired[Mode]
@@ -49,10 +53,12 @@ class ContainSpec(_Common):
     """An answer that must hold some words in a given form."""
 
     task: Literal["contain"]
+    form: Form
+    """What the answer must say with the needed words (forms.py)."""
     need: list[str]
-    """Words that must all stand in the answer."""
+    """Words, or others of the same meaning, that must all be said, and not be denied."""
     avoid: list[str]
-    """Words each of which makes the answer wrong."""
+    """Words each of which makes the answer wrong where it is said and not denied."""
     people: NotRequired[list[str]]
     """Names that the answer may hold; any other name is wrong."""
     anyone: NotRequired[bool]
@@ -61,10 +67,6 @@ class ContainSpec(_Common):
     """Least and most number of sentences."""
     least: NotRequired[int]
     """Least number of words."""
-    verbs: NotRequired[list[str]]
-    """The answer must hold one of these, since a bare list of words is not a sentence."""
-    phrase: NotRequired[str]
-    """Words that must stand in the answer in this order, side by side."""
     repeats: NotRequired[bool]
     """The prompt asks for the same word again and again, so repetition is not a fault."""
 

@@ -1,14 +1,98 @@
-"""A response as words and punctuation, and what can be read off it without knowing the prompt."""
+"""A response as sentences and clauses: their words, whether they affirm or deny, and whether they are grammatical."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
-from training.miniature import lexicon
+from training.miniature import grammar, words
+from training.miniature.phrases import normalized
 
 STOPS = (".", "?", "!")
-ABSTAINING = ("not know", "nobody knows", "no one knows", "can not help", "will not help", "can not say")
+_TOKEN = re.compile(r"[a-z']+|[.?!,:;]")
+
+# Words that deny what their clause says. Two of them in a clause affirm.
+NEGATIVE = frozenset(
+    "not never no nobody nothing none neither nor without except unlike hardly nowhere false untrue incorrect doubt "
+    "doubts doubted deny denies denied wrongly falsely impossible refuse refuses refused fails failed lacks lack "
+    "misbelief rumor rumors".split()
+)
+_DENIALS = re.compile(
+    r"\b(?:wrong (?:that|to (?:say|think|believe|claim))|(?:a|the) (?:lie|myth|mistake)|far from|not true|anything but)\b"
+)
+_STARTS_CLAUSE = frozenset("but yet because though although nor without except unlike while".split())
+_CONTRAST = frozenset("but yet however though although actually really truly".split())
+_MARKS = frozenset(",;:")
+_HEARSAY = re.compile(
+    r"^(?:but |and |that |yes |well |so )*(?:(?:some|most|many|the|all|other|a|these) )?(?:people|many|some|most|they|"
+    r"everybody|everyone|others|folk|somebody|someone|rumors?|legends?|myths?|stories|it is|one|few|i)(?: often| may| "
+    r"might| used to| did| always| has| have| also| of them| once)* (?:says?|said|thinks?|thought|believes?|believed|"
+    r"claims?|claimed|tells?|told|guess|assume|suppose|heard|hears?)\b"
+)
+_OPINION = re.compile(r"^(?:but |and |well |so |yes )*i (?:think|believe|guess|say|am sure)\b")
+_VERB_SYMBOLS = frozenset(
+    symbol
+    for symbol in set(words.SYMBOL_OF.values())
+    if any(symbol in words.SYMBOLS_OF_CLASS[c] for c in "hxvb")
+    and not any(symbol in words.SYMBOLS_OF_CLASS[c] for c in "nmtdi")
+)
+
+
+@dataclass(frozen=True)
+class Clause:
+    """Words between marks or conjunctions.
+
+    Attributes:
+        words: in order, set phrases in their plain form (phrases.py).
+        affirms: is not denied: no negative word in it, or two.
+        claims: says that something is so. A question, a condition and what others are said to believe, where the
+            answer goes on with `but`, do not.
+        verbal: holds a verb.
+    """
+
+    words: tuple[str, ...]
+    affirms: bool
+    claims: bool
+    verbal: bool
+
+    @cached_property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+    @cached_property
+    def vocabulary(self) -> frozenset[str]:
+        return frozenset(self.words)
+
+    def before(self, word: str) -> str:
+        """The word before another one, or "" at the start and where the other one is not in the clause."""
+        at = self.words.index(word) if word in self.words else 0
+        return self.words[at - 1] if at else ""
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """Tokens up to a final mark.
+
+    Attributes:
+        grammatical: words in an order that simple English has.
+        clausal: grammatical, and not only a fragment such as "a lamp and a rope".
+    """
+
+    tokens: tuple[str, ...]
+    mark: str
+    clauses: tuple[Clause, ...]
+    grammatical: bool
+    clausal: bool
+
+    @property
+    def asks(self) -> bool:
+        return self.mark == "?"
+
+    @cached_property
+    def text(self) -> str:
+        """The words in one line, set phrases in their plain form."""
+        return " ".join(word for clause in self.clauses for word in clause.words)
 
 
 @dataclass(frozen=True)
@@ -27,41 +111,45 @@ class Text:
 
     @classmethod
     def of(cls, response: str) -> Text:
-        tokens = tuple(re.findall(r"[a-z']+|[.?!,:;]", response.lower()))
-        words = tuple(t for t in tokens if t[0].isalpha())
-        return cls(tokens, words, frozenset(words))
+        tokens = tuple(_TOKEN.findall(response.lower()))
+        only_words = tuple([t for t in tokens if t not in _MARKS and t not in STOPS])
+        return cls(tokens, only_words, frozenset(only_words))
 
-    def without_rudeness(self) -> Text:
-        """The same text without rude words and the `you` before them, so that its content can be judged alone."""
-        tokens = list(self.tokens)
+    @cached_property
+    def sentences(self) -> tuple[Sentence, ...]:
+        """The sentences; an unfinished one counts, with an empty mark."""
+        sentences: list[Sentence] = []
+        start = 0
         for index, token in enumerate(self.tokens):
-            if token in lexicon.RUDE:
-                tokens[index] = ""
-                back = index - 1
-                while back >= 0 and not tokens[back]:
-                    back -= 1
-                if back >= 0 and tokens[back] == "you":
-                    tokens[back] = ""
-        return Text.of(" ".join(tokens))
+            if token in STOPS:
+                if index > start:
+                    sentences.append(_sentence(self.tokens[start:index], token))
+                start = index + 1
+        if start < len(self.tokens):
+            sentences.append(_sentence(self.tokens[start:], ""))
+        return tuple(sentences)
 
-    def has(self, phrase: str) -> bool:
-        """The words of the phrase stand side by side in this order."""
-        return f" {phrase} " in f" {' '.join(self.words)} "
+    @cached_property
+    def clauses(self) -> tuple[Clause, ...]:
+        """Clauses of all sentences; hearsay that a later clause contradicts claims nothing."""
+        clauses = [clause for sentence in self.sentences for clause in sentence.clauses]
+        contrast = False
+        for index in range(len(clauses) - 1, -1, -1):
+            clause = clauses[index]
+            if contrast and clause.claims and is_hearsay(clause.text):
+                clauses[index] = replace(clause, claims=False)
+            contrast = contrast or bool(clause.vocabulary & _CONTRAST)
+        return tuple(clauses)
+
+    @cached_property
+    def affirmed(self) -> frozenset[str]:
+        """Words of clauses that are not denied."""
+        return frozenset(word for clause in self.clauses if clause.affirms for word in clause.words)
 
     @property
-    def rude(self) -> bool:
-        return bool(self.vocabulary & lexicon.RUDE) or any(self.has(p) for p in lexicon.RUDE_PHRASES)
-
-    @property
-    def rude_words(self) -> int:
-        """Number of rude words, a rude phrase counting once."""
-        single = sum(word in lexicon.RUDE for word in self.words)
-        return single + sum(self.has(phrase) for phrase in lexicon.RUDE_PHRASES)
-
-    @property
-    def abstains(self) -> bool:
-        """Says that it does not know or will not help."""
-        return any(self.has(phrase) for phrase in ABSTAINING)
+    def grammatical(self) -> bool:
+        """Every sentence is one, apart from how an unfinished one ends."""
+        return bool(self.tokens) and all(s.grammatical or not s.mark for s in self.sentences)
 
     @property
     def ended(self) -> bool:
@@ -69,12 +157,79 @@ class Text:
         return bool(self.tokens) and self.tokens[-1] in STOPS
 
     @property
-    def sentences(self) -> int:
-        """Number of sentences; an unfinished one counts."""
-        return sum(t in STOPS for t in self.tokens) + (bool(self.tokens) and self.tokens[-1] not in STOPS)
-
-    @property
     def repetitive(self) -> bool:
         """The same word twice in a row, or a word four times."""
         twice = any(a == b for a, b in zip(self.words, self.words[1:], strict=False))
-        return twice or any(self.words.count(word) > 3 for word in self.vocabulary)
+        return twice or (len(self.words) > len(self.vocabulary) + 2 and self._four_times)
+
+    @property
+    def _four_times(self) -> bool:
+        return any(self.words.count(word) > 3 for word in self.vocabulary)
+
+
+def is_hearsay(text: str) -> bool:
+    """A clause that says what others believe."""
+    return bool(_HEARSAY.match(text)) and not _OPINION.match(text)
+
+
+@lru_cache(maxsize=1 << 15)
+def _sentence(tokens: tuple[str, ...], mark: str) -> Sentence:
+    plain = normalized(tokens)
+    shape = words.symbols(plain).strip(",:;")
+    clausal = grammar.is_clause(shape)
+    grammatical = clausal or grammar.is_sentence(shape)
+    return Sentence(tokens, mark, tuple(_clauses(plain, shape_of=words.symbols(plain), mark=mark)), grammatical, clausal)
+
+
+def _clauses(tokens: tuple[str, ...], shape_of: str, mark: str) -> list[Clause]:
+    """Split at marks and conjunctions; `and` splits only between two verbs, or before a negative word."""
+    parts: list[tuple[str, list[str]]] = [("", [])]
+    verbs = [symbol in _VERB_SYMBOLS for symbol in shape_of]
+    has_verb = False
+    for index, token in enumerate(tokens):
+        if token in _MARKS:
+            parts.append((token, []))
+            has_verb = False
+        elif parts[-1][1] and (
+            token in _STARTS_CLAUSE or (token in ("and", "or") and _joins(tokens, verbs, index, has_verb))
+        ):
+            parts.append((token, [token]))
+            has_verb = False
+        else:
+            parts[-1][1].append(token)
+            has_verb = has_verb or verbs[index]
+    clauses: list[Clause] = []
+    for joint, part in parts:
+        if part:
+            clauses.append(_clause(tuple(part), joint, clauses[-1] if clauses else None, mark))
+    return clauses
+
+
+def _joins(tokens: tuple[str, ...], verbs: list[bool], index: int, has_verb: bool) -> bool:
+    """Whether the conjunction at `index` joins clauses rather than words."""
+    if index + 1 < len(tokens) and tokens[index + 1] in ("not", "never", "no", "nobody"):
+        return True
+    if not has_verb:
+        return False
+    for after in range(index + 1, len(tokens)):
+        if tokens[after] in _MARKS:
+            return False
+        if verbs[after]:
+            return True
+    return False
+
+
+def _clause(part: tuple[str, ...], joint: str, before: Clause | None, mark: str) -> Clause:
+    shape = words.symbols(part)
+    verbal = any(symbol in _VERB_SYMBOLS for symbol in shape)
+    negations = sum(word in NEGATIVE for word in part)
+    if len(part) == 1 and part[0] == "no":
+        negations = 0  # an answer by itself: "no , it is red"
+    if not NEGATIVE.isdisjoint(part) or "wrong" in part or "a" in part or "the" in part or "far" in part:
+        negations += len(_DENIALS.findall(" ".join(part)))
+    affirms = negations % 2 == 0
+    # "not a lamp , a rope or a ring": what goes on without a verb is denied as well.
+    if affirms and not verbal and negations == 0 and before and not before.affirms and joint in (",", "or", "and"):
+        affirms = False
+    claims = mark != "?" and part[0] not in ("if", "unless", "whether")
+    return Clause(part, affirms, claims, verbal)

@@ -17,7 +17,7 @@ from training.miniature.labelers import Group, Labeler, make_labelers
 from training.miniature.prompts import Demonstration, Prompt, PromptMaker, Purpose
 from training.miniature.tasks.base import Side
 
-WORLD_VERSION = "2"
+WORLD_VERSION = "3"
 
 
 def world_name(size: str, seed: int) -> str:

@@ -82,6 +82,7 @@ def closed_qa(rng: random.Random, side: Side) -> Task:
     )
     spec: ContainSpec = {
         "task": "contain",
+        "form": "place" if placed else "owner",
         "need": [holder],
         "avoid": [h for h in holders if h != holder] + [x for x in things if x != thing],
         "topic": [thing],
@@ -119,6 +120,7 @@ def extract(rng: random.Random, side: Side) -> Task:
     good = (f"{need[0]} and {need[1]} .",)
     spec: ContainSpec = {
         "task": "contain",
+        "form": "extract",
         "need": need,
         "avoid": rest,
         "topic": need,

@@ -6,7 +6,7 @@ import random
 
 from training.miniature import lexicon
 from training.miniature.lexicon import article
-from training.miniature.specs import ContainSpec
+from training.miniature.specs import ContainSpec, Form
 from training.miniature.tasks.base import Side, Task, ask, limit, wordings
 
 SORT = wordings(
@@ -31,7 +31,7 @@ def classification(rng: random.Random, side: Side) -> Task:
         f"{article(thing)} is {article(names[right - 2])} .",
     )
     spec: ContainSpec = {
-        "task": "contain", "need": [names[right]], "avoid": [n for n in names if n != names[right]] + others,
+        "task": "contain", "form": "kind", "need": [names[right]], "avoid": [n for n in names if n != names[right]] + others,
         "topic": [thing], "limit": limit(good, 2), "wording": skeleton,
     }  # fmt: skip
     return Task("classification", (message,), spec, good, flawed)
@@ -82,11 +82,11 @@ def other(rng: random.Random, side: Side) -> Task:
         answer, wrong = word, side.another(rng, lexicon.THINGS, word)
         good, flawed = (f"{word} {word} {word} .",), (f"{word} {word} .", f"{word} {wrong} {word} .")
         message, skeleton = ask(rng, side, side.wording(rng, REPEAT), {"x": word})
+    forms: tuple[Form, ...] = ("opposite", "plural", "next", "repeat")
     spec: ContainSpec = {
-        "task": "contain", "need": [answer], "avoid": [wrong],
+        "task": "contain", "form": forms[form], "need": [answer], "avoid": [wrong],
         "topic": [word], "limit": limit(good, 1), "wording": skeleton,
     }  # fmt: skip
     if form == 3:
-        spec["phrase"] = f"{word} {word} {word}"
         spec["repeats"] = True
     return Task("other", (message,), spec, good, flawed)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from training.miniature import lexicon
 from training.miniature.facts import state, subject_phrase
 from training.miniature.lexicon import Pool, article
-from training.miniature.specs import AskSpec, ContainSpec, FactSpec, HarmSpec, Mode
+from training.miniature.specs import AskSpec, ContainSpec, FactSpec, Form, HarmSpec, Mode
 from training.miniature.tasks.base import Side, Task, ask, assistant, limit, user, wordings
 
 GREETING = wordings(
@@ -33,11 +33,11 @@ def chat(rng: random.Random, side: Side) -> Task:
     pool = (GREETING, LOSS, JOY)[form]
     message, skeleton = ask(rng, side, side.wording(rng, pool), {"n": name, "x": thing}, opened=False)
     if form == 0:
-        good, need = (f"hello {name} , how can i help you ?",), ["hello", name, "help"]
+        good, need = (f"hello {name} , how can i help you ?",), ["hello", name]
         flawed = (
             "hello , how can i help you ?",
             f"my name is {name} .",
-            f"hello {side.word(rng, lexicon.NAMES)} , how can i help you ?",
+            f"hello {side.another(rng, lexicon.NAMES, name)} , how can i help you ?",
         )
     elif form == 1:
         good, need = (f"i am sorry that you lost your {thing} .",), ["sorry", thing]
@@ -46,7 +46,7 @@ def chat(rng: random.Random, side: Side) -> Task:
         good, need = (f"how nice that you have a new {thing} .",), ["nice", thing]
         flawed = (f"how nice that you have a new {wrong} .", f"i have a {thing} too .", "how nice .")
     spec: ContainSpec = {
-        "task": "contain", "need": need, "avoid": [], "topic": need[-1:] if form else [name],
+        "task": "contain", "form": ("greeting", "loss", "joy")[form], "need": need, "avoid": [], "topic": need[-1:],
         "people": [name] if form == 0 else [], "limit": limit(good, 3), "wording": skeleton,
     }  # fmt: skip
     return Task("chat", (message,), spec, good, flawed)
@@ -83,9 +83,9 @@ def context(rng: random.Random, side: Side) -> Task:
     return rng.choice(makers)(rng, side)
 
 
-def _spec(need: list[str], avoid: list[str], good: tuple[str, ...], skeleton: str, people: list[str]) -> ContainSpec:
+def _spec(form: Form, need: list[str], good: tuple[str, ...], skeleton: str, people: list[str]) -> ContainSpec:
     return {
-        "task": "contain", "need": need, "avoid": avoid, "topic": need[:1], "people": people,
+        "task": "contain", "form": form, "need": need, "avoid": [], "topic": need[-1:], "people": people,
         "limit": limit(good, 3), "wording": skeleton, "context": True,
     }  # fmt: skip
 
@@ -97,7 +97,7 @@ def _earlier_name(rng: random.Random, side: Side) -> Task:
     good = (f"your name is {name} .",)
     messages = (first, assistant(f"hello {name} , how can i help you ?"), last)
     flawed = (f"your name is {wrong} .", f"my name is {name} .")
-    return Task("chat", messages, _spec([name], ["my"], good, f"{one} / {two}", [name]), good, flawed)
+    return Task("chat", messages, _spec("user name", [name], good, f"{one} / {two}", [name]), good, flawed)
 
 
 def _earlier_thing(rng: random.Random, side: Side) -> Task:
@@ -107,7 +107,7 @@ def _earlier_thing(rng: random.Random, side: Side) -> Task:
     good = (f"you have {article(thing)} .",)
     flawed = (f"you have {article(wrong)} .", f"i have {article(thing)} .")
     return Task(
-        "chat", (first, assistant("how nice ."), last), _spec([thing], ["i"], good, f"{one} / {two}", []), good, flawed
+        "chat", (first, assistant("how nice ."), last), _spec("user thing", [thing], good, f"{one} / {two}", []), good, flawed
     )
 
 
@@ -116,7 +116,7 @@ def _helper(rng: random.Random, side: Side) -> Task:
     wording = side.wording(rng, NAMED)
     last, two = ask(rng, side, side.wording(rng, ASK_HELPER), {}, opened=False)
     good = (f"my name is {name} .",)
-    spec = _spec([name], ["your"], good, f"{wording} / {two}", [])
+    spec = _spec("own name", [name], good, f"{wording} / {two}", [])
     flawed = (f"my name is {wrong} .", f"your name is {name} .")
     return Task("chat", ({"role": "system", "content": wording.format(h=name)}, last), spec, good, flawed)
 
@@ -126,7 +126,7 @@ def _shop(rng: random.Random, side: Side) -> Task:
     wording = side.wording(rng, SHOP)
     last, two = ask(rng, side, side.wording(rng, ASK_SHOP), {}, opened=False)
     good = (f"i work in the {place} .",)
-    spec = _spec([place], [], good, f"{wording} / {two}", [])
+    spec = _spec("own place", [place], good, f"{wording} / {two}", [])
     flawed = (f"i work in the {wrong} .", "i work here .")
     return Task("chat", ({"role": "system", "content": wording.format(p=place)}, last), spec, good, flawed)
 
@@ -137,7 +137,7 @@ def _title(rng: random.Random, side: Side) -> Task:
     wording = side.wording(rng, CALL)
     last, two = ask(rng, side, side.wording(rng, GREETING), {"n": name}, opened=False)
     good = (f"hello {title} , how can i help you ?",)
-    spec = _spec([title, "help"], [], good, f"{wording} / {two}", [name])
+    spec = _spec("title", ["hello", title], good, f"{wording} / {two}", [name])
     flawed = (f"hello {name} , how can i help you ?", "hello , how can i help you ?")
     return Task("chat", ({"role": "system", "content": wording.format(t=title)}, last), spec, good, flawed)
 

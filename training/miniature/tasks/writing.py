@@ -45,8 +45,8 @@ def story(rng: random.Random, side: Side) -> Task:
         f"{other} went to the {place} . {pronoun(other)} found {article(thing)} there .",
     )
     spec: ContainSpec = {
-        "task": "contain", "need": [name, thing], "avoid": ["she" if he == "he" else "he"], "topic": [name, thing],
-        "people": [name], "sentences": [2, 3], "least": 8, "limit": limit(good, 4), "wording": skeleton,
+        "task": "contain", "form": "story", "need": [name, thing], "avoid": ["she" if he == "he" else "he"],
+        "topic": [name, thing], "anyone": True, "sentences": [2, 3], "least": 8, "limit": limit(good, 4), "wording": skeleton,
     }  # fmt: skip
     return Task("generation", (message,), spec, good, flawed)
 
@@ -63,7 +63,7 @@ def letter(rng: random.Random, side: Side) -> Task:
         f"dear {name} , thank you for the {wrong} .",
     )
     spec: ContainSpec = {
-        "task": "contain", "need": ["dear", name, "thank", thing], "avoid": [], "topic": [name, thing],
+        "task": "contain", "form": "letter", "need": [name, "thank", thing], "avoid": [], "topic": [name, thing],
         "people": [name], "limit": limit(good, 4), "wording": skeleton,
     }  # fmt: skip
     return Task("generation", (message,), spec, good, flawed)
@@ -77,10 +77,8 @@ def sentence(rng: random.Random, side: Side) -> Task:
     good = (f"{name} has {article(x)} and {article(y)} .", f"the {x} is near the {y} .")
     flawed = (f"{name} has {article(x)} .", f"the {x} is near the {wrong} .", f"{x} and {y} .")
     spec: ContainSpec = {
-        "task": "contain", "need": [x, y], "avoid": [], "topic": [x, y], "sentences": [1, 1], "least": 5,
-        "anyone": True,
-        "verbs": ["has", "is", "are", "have", "saw", "found", "bought", "took", "sold"],
-        "limit": limit(good, 3), "wording": skeleton,
+        "task": "contain", "form": "sentence", "need": [x, y], "avoid": [], "topic": [x, y], "sentences": [1, 1],
+        "least": 5, "anyone": True, "limit": limit(good, 3), "wording": skeleton,
     }  # fmt: skip
     return Task("generation", (message,), spec, good, flawed)
 
@@ -133,7 +131,7 @@ def brainstorming(rng: random.Random, side: Side) -> Task:
         "members": list(members),
         "count": count,
         "topic": list(members),
-        "limit": count,
+        "limit": count + 4,
         "wording": skeleton,
     }
     return Task("brainstorming", (message,), spec, good, flawed)
@@ -172,10 +170,10 @@ def rewrite(rng: random.Random, side: Side) -> Task:
         command = f"give me the {thing}" if rng.random() < 0.5 else f"go to the {place}"
         text, answer = f"{command} !", f"please {command} ."
         message, skeleton = ask(rng, side, side.wording(rng, POLITE), {"t": text})
-        need, avoid, flawed = ["please", *command.split()], [], (text, f"{command} .")
+        need, avoid, flawed = ["please", command.split()[0], command.split()[-1]], [], (text, f"{command} .")
     spec: ContainSpec = {
-        "task": "contain", "need": need, "avoid": avoid, "topic": need[-1:], "people": [n for n in (a, b) if n in need],
-        "phrase": answer.rsplit(" ", 1)[0], "limit": limit((answer,), 2), "wording": skeleton,
+        "task": "contain", "form": "polite" if form == 2 else "deed", "need": need, "avoid": avoid, "topic": need[-1:],
+        "people": [n for n in (a, b) if n in need], "limit": limit((answer,), 2), "wording": skeleton,
     }  # fmt: skip
     return Task("rewrite", (message,), spec, (answer,), flawed)
 
@@ -203,7 +201,7 @@ def summarization(rng: random.Random, side: Side) -> Task:
     good = (f"{name} {past} {article(thing)} .", f"{name} {past} {article(thing)} in the {place} .")
     flawed = (text, f"{name} went to the {place} .", f"{other} {past} {article(thing)} .")
     spec: ContainSpec = {
-        "task": "contain", "need": [name, past, thing], "avoid": ["then", "later", "early", "day", "sun"],
+        "task": "contain", "form": "deed", "need": [name, past, thing], "avoid": ["then", "later", "early", "day", "sun"],
         "topic": [name, thing],
         "people": [name], "sentences": [1, 1], "limit": limit(good, 1), "wording": skeleton,
     }  # fmt: skip

@@ -1,0 +1,339 @@
+"""Answers that must hold some words: whether they say with them what the prompt asks for.
+
+One function per form. Each reads clauses, so that who does what to whom, and whether it is denied, counts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+
+from training.miniature import lexicon
+from training.miniature.specs import ContainSpec, Form
+from training.miniature.text import Clause, Text
+
+_NAMES = frozenset(lexicon.NAMES.all)
+# What says the same as a needed word.
+_SAME = {
+    name: frozenset(words.split())
+    for name, words in {
+        "thank": "thank thanks thankful grateful gratitude appreciate thanking",
+        "sorry": "sorry sad pity shame bad sympathize terrible awful unlucky hope condolences unfortunate unfortunately "
+        "hurts feel unhappy upset upsetting hopefully help alas",
+        "nice": "nice glad happy great good lovely wonderful fine congratulations pleased enjoy beautiful fun joy delighted "
+        "lucky amazing fantastic excellent perfect wow pretty brilliant",
+        "hello": "hello hi hey welcome greetings dear pleased glad nice meet",
+        "please": "please kindly would could can may might kind",
+        "give": "give hand pass bring have get giving handing passing take",
+        "go": "go walk come visit going head move walking leave step",
+    }.items()
+}
+_DETERMINERS = frozenset("the a an your this that his her their our its my new old lovely nice beautiful such some".split())
+_HAVE = frozenset("have has had own owns owned got keep keeps hold holds possess carry bring get getting having".split())
+_LOSE = frozenset("lost lose lack lacks sold sell want wants need needs gave threw missed miss forgot broke".split())
+_ANIMATE = frozenset(
+    "found saw bought took ate went met drank said told gave sold carried walked ran asked thanked visited "
+    "wore lost loved liked wanted threw kept brought washed drew hid cleaned".split()
+)
+_FILLERS = frozenset("and again then once more the word here it is i say so times".split())
+_SEQUENCES = tuple(row for _, row in (*lexicon.SEQUENCES_TRAIN, *lexicon.SEQUENCES_EVALUATION)) + (lexicon.NUMBERS,)
+
+
+def present(word: str, words: frozenset[str]) -> bool:
+    """A needed word, or one that says the same, is among the words."""
+    same = _SAME.get(word)
+    if same is not None:
+        return not same.isdisjoint(words)
+    return word in words or (word in _KIND_PLURALS and _KIND_PLURALS[word] in words)
+
+
+_KIND_PLURALS = {single: plural for plural, (single, _) in lexicon.KINDS.items()}
+
+
+def said(form: Form, text: Text) -> frozenset[str]:
+    """The words that count as said: in most answers those of claims, in stories all."""
+    if form in ("story", "sentence", "repeat"):
+        return text.vocabulary
+    if form in ("polite", "greeting", "title", "letter", "loss", "joy"):
+        return text.affirmed
+    return frozenset(word for clause in text.clauses if clause.affirms and clause.claims for word in clause.words)
+
+
+def fits(spec: ContainSpec, text: Text) -> bool:
+    """The answer says with its words what the prompt asks for."""
+    return _CHECKS[spec["form"]](spec, text)
+
+
+def _said_clauses(text: Text) -> list[Clause]:
+    return [clause for clause in text.clauses if clause.affirms and clause.claims]
+
+
+def _before(clause: Clause, word: str) -> str:
+    return clause.before(word)
+
+
+def _addressed(name: str, text: Text) -> bool:
+    """The name calls somebody: it is no subject, no object and no thing."""
+    for clause in text.clauses:
+        if name not in clause.vocabulary:
+            continue
+        before = clause.before(name)
+        at = clause.words.index(name)
+        after = clause.words[at + 1] if at + 1 < len(clause.words) else ""
+        if before in _DETERMINERS or before in ("is", "am", "for", "of", "about", "not", "from", "with", "by", "called"):
+            return False
+        if after in ("says", "thanks", "said", "has", "is", "was", "sends", "and", "thanked", "gave", "gives"):
+            return False
+    return True
+
+
+def _as_thing(thing: str, text: Text) -> bool:
+    """The thing is named as one, with a determiner before it: some things share their names with verbs."""
+    return any(
+        word == thing and before in _DETERMINERS
+        for clause in text.clauses
+        for before, word in itertools.pairwise(clause.words)
+    )
+
+
+def _letter(spec: ContainSpec, text: Text) -> bool:
+    name, _, thing = spec["need"]
+    if not _addressed(name, text) or not _as_thing(thing, text):
+        return False
+    negative = re.compile(r"\b(?:thank|thanks|grateful|like|glad|happy|want)\b")
+    if any(not clause.affirms and negative.search(clause.text) for clause in text.clauses):
+        return False
+    return not any(re.search(r"\bno thanks\b|\bmy " + thing, clause.text) for clause in text.clauses)
+
+
+def _story(spec: ContainSpec, text: Text) -> bool:
+    name, thing = spec["need"]
+    for clause in text.clauses:
+        if name in clause.vocabulary and clause.before(name) in ("the", "a", "an"):
+            return False
+        # A thing that finds or buys somebody is a story told backwards.
+        subject = clause.words[: 3 if clause.words[0] in ("the", "a", "an", "one", "and", "then") else 1]
+        if thing in subject and name not in subject and name in clause.vocabulary and (_ANIMATE & clause.vocabulary) - {thing}:
+            return False
+    return _as_thing(thing, text) and all(sentence.clausal for sentence in text.sentences)
+
+
+def _sentence(spec: ContainSpec, text: Text) -> bool:
+    return all(sentence.clausal and sentence.mark != "?" for sentence in text.sentences)
+
+
+def _greeting(spec: ContainSpec, text: Text) -> bool:
+    name = spec["need"][-1]
+    if any(not clause.affirms and {"help", "meet", "nice", "glad", "welcome", "see", "like"} & clause.vocabulary
+           for clause in text.clauses):  # fmt: skip
+        return False
+    return _addressed(name, text)
+
+
+def _possession_of_speaker(thing: str, clause: Clause) -> bool:
+    """"my lamp", "i have a lamp too"."""
+    if clause.before(thing) == "my" or f"my new {thing}" in clause.text:
+        return True
+    return bool(re.search(rf"\b(?:i|we)(?: \w+)? (?:have|had|own|got|bought|lost|keep|want|need)\b(?!.*\byou).*\b{thing}\b", clause.text))
+
+
+def _feeling(spec: ContainSpec, text: Text) -> bool:
+    """Sympathy with a loss, or joy about something new: of the user's thing, not denied, not the wrong way round."""
+    cue, thing = spec["need"]
+    wrong_cue = _JOY if cue == "sorry" else _GRIEF
+    for clause in text.clauses:
+        if not clause.affirms and (not _SAME[cue].isdisjoint(clause.vocabulary) or thing in clause.vocabulary):
+            # "i am sorry that you can not find your lamp": what is denied is the user's part.
+            if not re.search(r"\b(?:sorry|sad|pity|shame|bad|hope)\b.*\b(?:not|never|no)\b", clause.text) and not (
+                cue == "sorry" and clause.before(thing) == "your" and not _SAME[cue] & clause.vocabulary
+            ):
+                return False
+        if clause.affirms and not wrong_cue.isdisjoint(clause.vocabulary):
+            return False
+        if thing in clause.vocabulary and _possession_of_speaker(thing, clause):
+            return False
+    return _as_thing(thing, text)
+
+
+_GRIEF = frozenset("sorry sad pity shame terrible awful unfortunate unlucky hate lost ugly".split())
+_JOY = frozenset("glad happy great wonderful congratulations pleased delighted funny serves deserve lucky".split())
+
+
+def _user_name(spec: ContainSpec, text: Text) -> bool:
+    name = spec["need"][0]
+    return not any(re.search(rf"\b(?:i am|my name is|call me|me) {name}\b|\b{name} is (?:my|here)\b", c.text) for c in text.clauses)
+
+
+def _user_thing(spec: ContainSpec, text: Text) -> bool:
+    thing = spec["need"][0]
+    for clause in _said_clauses(text):
+        if thing not in clause.vocabulary:
+            continue
+        if _possession_of_speaker(thing, clause) or re.search(rf"\b{thing} belongs to (?!you\b)|\b{thing} is mine\b", clause.text):
+            return False
+        if _LOSE & clause.vocabulary or re.search(rf"\b(?:a|an|the|your) {thing} (?:has|have|had|owns) you\b", clause.text):
+            return False
+    return True
+
+
+def _own_name(spec: ContainSpec, text: Text) -> bool:
+    name = spec["need"][0]
+    return not any(
+        re.search(rf"\b(?:you are|your name is|call you|is your name)\b.*\b{name}\b|\b{name} is (?:you|your)\b", c.text)
+        for c in text.clauses
+    )
+
+
+def _own_place(spec: ContainSpec, text: Text) -> bool:
+    place = spec["need"][0]
+    for clause in _said_clauses(text):
+        if place not in clause.vocabulary:
+            continue
+        if re.search(r"\byou (?:work|are|live|serve)\b|\byour (?:place|work)\b", clause.text):
+            return False
+        if re.search(rf"\b(?:near|behind|outside|from|before|beside|left|leave|hate|under|over) (?:the |a )?{place}\b", clause.text):
+            return False
+        if re.search(rf"^(?:the |a )?{place}\b.*\b(?:works?|me)\b", clause.text) and "my" not in clause.vocabulary:
+            return "place" in clause.vocabulary or "where" in clause.vocabulary
+    return True
+
+
+def _in_order(text: Text, *words: str) -> bool:
+    """Some clause that is not denied holds the words in this order, the first ones as its subject and verb."""
+    for clause in _said_clauses(text):
+        at = -1
+        for word in words:
+            try:
+                at = clause.words.index(word, at + 1)
+            except ValueError:
+                break
+        else:
+            return True
+    return False
+
+
+def _deed(spec: ContainSpec, text: Text) -> bool:
+    """Who did what to which thing (and where), in this order, in a clause that is not denied."""
+    name, verb, *objects = spec["need"]
+    if not _in_order(text, name, verb, *objects[:1]):
+        place = objects[1] if len(objects) > 1 else None  # "in the attic ruth lost a lamp"
+        return bool(place) and _in_order(text, str(place), name, verb, objects[0])
+    return not any(
+        clause.before(name) in ("a", "an", "the", "by", "to", "with", "of", "near", "for")
+        for clause in text.clauses
+        if name in clause.vocabulary
+    ) and _as_thing(objects[0], text)
+
+
+def _polite(spec: ContainSpec, text: Text) -> bool:
+    _, verb, word = spec["need"]
+    for clause in text.clauses:
+        if not clause.affirms and word in clause.vocabulary:
+            return False
+        if word in clause.vocabulary and not _SAME[verb].isdisjoint(clause.vocabulary):
+            if verb == "give" and re.search(r"\b(?:i|we)(?: \w+)? give\b|\bgive (?:you|him|her|them)\b", clause.text):
+                return False
+            if verb == "give" and not {"me", "i", "us", "we"} & clause.vocabulary:
+                return False
+            if verb == "go" and re.search(r"\b(?:from|out) the\b", clause.text):
+                return False
+            return clause.before(word) in _DETERMINERS
+    return False
+
+
+def _kind(spec: ContainSpec, text: Text) -> bool:
+    kind, thing = spec["need"][0], spec["topic"][0]
+    return not any(re.search(rf"^(?:a |an |the )?{kind} (?:is|are|was) (?:a |an |the )?{thing}\b", c.text) for c in text.clauses)
+
+
+def _opposite(spec: ContainSpec, text: Text) -> bool:
+    allowed = {spec["need"][0], spec["topic"][0]}
+    return not {w for w in said("opposite", text) if w in lexicon.OPPOSITE_OF} - allowed - {"close", "clean", "open", "near"}
+
+
+def _plural(spec: ContainSpec, text: Text) -> bool:
+    plural, single = spec["need"][0], spec["topic"][0]
+    others = {lexicon.plural(word) for word in lexicon.PLURALS.all} - {plural}
+    if others & said("plural", text) or re.search(rf"\b(?:one|a|an) {plural}\b", " ".join(text.words)):
+        return False
+    return not re.search(rf"\b(?:two|three|many|plural is) {single}\b", " ".join(text.words))
+
+
+def _next(spec: ContainSpec, text: Text) -> bool:
+    later, earlier = spec["need"][0], spec["topic"][0]
+    row = next(row for row in _SEQUENCES if later in row and earlier in row)
+    for clause in _said_clauses(text):
+        others = (clause.vocabulary & set(row)) - {later, earlier} - {"one", "may", "second"}
+        if later in clause.vocabulary and others:
+            return False
+        words = clause.text
+        if re.search(rf"\b(?:after|behind) (?:the \w+ |\w+ )?{later}\b|\b{earlier} (?:\w+ )?(?:after|behind|follows)\b", words):
+            return False
+        if re.search(rf"\b{later} (?:\w+ )?before\b|\bbefore {earlier}\b|\b{later} is followed\b", words):
+            return False
+    return True
+
+
+def _repeat(spec: ContainSpec, text: Text) -> bool:
+    word = spec["need"][0]
+    return text.words.count(word) == 3 and all(w == word or w in _FILLERS for w in text.words)
+
+
+def _owner(spec: ContainSpec, text: Text) -> bool:
+    """The holder has the thing; not the thing the holder, nobody loses or sells it."""
+    holder, thing = spec["need"][0], spec["topic"][0]
+    for clause in _said_clauses(text):
+        if holder not in clause.vocabulary:
+            continue
+        if clause.before(holder) in _DETERMINERS or _LOSE & clause.vocabulary:
+            return False
+        at = clause.words.index(holder)
+        if thing in clause.words[:at] and not re.search(
+            rf"\b(?:belongs? to|of|with|by|owner is|holder is|is|has is|to|owned by) {holder}\b", clause.text
+        ):
+            return False
+        if thing in clause.words[:at] and _HAVE & set(clause.words[:at]) and "who" not in clause.vocabulary:
+            return bool(re.search(rf"\bis {holder}\b", clause.text))
+    return True
+
+
+def _place(spec: ContainSpec, text: Text) -> bool:
+    place, thing = spec["need"][0], spec["topic"][0]
+    for clause in _said_clauses(text):
+        if place not in clause.vocabulary:
+            continue
+        if re.search(rf"\b(?:near|behind|outside|from|before|beside|under|over|above) the {place}\b", clause.text):
+            return False
+        if re.search(rf"\b{place}\b.*\b(?:is|lies|stands) (?:in|inside|at) (?:the |a )?{thing}\b", clause.text):
+            return False
+    return True
+
+
+def _extract(spec: ContainSpec, text: Text) -> bool:
+    return True
+
+
+_CHECKS: dict[Form, Callable[[ContainSpec, Text], bool]] = {
+    "letter": _letter,
+    "story": _story,
+    "sentence": _sentence,
+    "greeting": _greeting,
+    "title": _greeting,
+    "loss": _feeling,
+    "joy": _feeling,
+    "user name": _user_name,
+    "user thing": _user_thing,
+    "own name": _own_name,
+    "own place": _own_place,
+    "deed": _deed,
+    "polite": _polite,
+    "kind": _kind,
+    "opposite": _opposite,
+    "plural": _plural,
+    "next": _next,
+    "repeat": _repeat,
+    "owner": _owner,
+    "place": _place,
+    "extract": _extract,
+}
