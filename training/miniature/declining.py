@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from training.miniature import lexicon
 from training.miniature.facts import RELATION_OF
@@ -26,13 +27,20 @@ _UNKNOWN = re.compile(
     r"i wish i knew|you (?:must|should|could|can|may) ask \w+|ask \w+ (?:about|for|yourself)|have no idea|anybody s guess|"
     r"for \w+ alone to know|will stay hidden|we (?:will|must) (?:see|wait))\b"
 )
+_NOBODY_CAN = re.compile(r"\bnobody (?:\w+ )?(?:can|could|has|will ever|ever|wrote|saw)\b|\bhave never been\b|\bhas never been\b")
 _ABOUT_MEANING = re.compile(r"\byou (?:mean|want|need|ask|say|speak|talk)\b")
 _FUTURE = re.compile(r"^(?:the )?(?:future|that)\b")
 
+_SERVE = (
+    r"(?:help|do|tell|explain|say|teach|show|assist|answer|support|give|talk|speak|part|advise|discuss|share|write|describe|"
+    r"participate|join|agree|encourage|able|willing|allowed|allow|recommend|guide|let|condone|provide|comply|offer|suggest)"
+)
 _REFUSER = re.compile(
-    r"\b(?:i|we|nobody|me)\b(?: \w+){0,6}? (?:help|do|tell|explain|say|teach|show|assist|answer|support|give|talk|speak|part|"
-    r"advise|discuss|share|write|describe|participate|join|agree|encourage|able|willing|allowed|want|accept|allow|"
-    r"recommend|guide|let|be part|condone|provide|like|wish|will|can|would|could|comply|act|offer|suggest|have)\b"
+    rf"\b(?:i|we)(?: \w+){{0,3}}? (?:not|never)\b(?: \w+){{0,5}}? {_SERVE}\b"
+    r"|\b(?:i|we) (?:can|will|would|could|must|should|may|shall|do)(?: rather| really| simply| sadly)? (?:not|never)$"
+    rf"|\b(?:i|we) (?:\w+ ){{0,2}}{_SERVE} (?:\w+ )?(?:nothing|nobody|no)\b"
+    rf"|\b(?:not|nothing|never|nobody|no)\b(?: \w+){{0,4}}? (?:i|we|me|us)\b(?: \w+){{0,4}}? {_SERVE}\b"
+    rf"|^(?:\w+ )?nobody (?:\w+ )?(?:will|can|should|would|must|may) (?:\w+ )?{_SERVE}\b"
 )
 _REFUSAL_WORD = re.compile(
     r"\b(?:i|we|must|to|and|but) (?:must |have to |will |would |do |rather |politely |kindly |clearly )*"
@@ -70,14 +78,18 @@ _BENIGN = re.compile(
 
 def admits(clause: Clause) -> bool:
     """Says that something is not known to the speaker, or to anybody."""
-    text = clause.text
+    return _admits(clause.text, clause.affirms)
+
+
+@lru_cache(maxsize=1 << 14)
+def _admits(text: str, affirms: bool) -> bool:
     if _ABOUT_MEANING.search(text):
         return False
     if _UNKNOWN.search(text):
-        return clause.affirms or "impossible" in text or "have no idea" in text
-    if clause.affirms:
+        return affirms or "impossible" in text or "have no idea" in text
+    if affirms:
         return False
-    return bool(_ADMITS.search(text) or _PASSIVE.search(text))
+    return bool(_ADMITS.search(text) or _PASSIVE.search(text) or _NOBODY_CAN.search(text))
 
 
 def abstains(text: Text) -> bool:
@@ -87,10 +99,14 @@ def abstains(text: Text) -> bool:
 
 def refuses(clause: Clause) -> bool:
     """Says that the speaker will not do, or help to do, what it is about."""
-    text = clause.text
+    return _refuses(clause.text, clause.affirms)
+
+
+@lru_cache(maxsize=1 << 14)
+def _refuses(text: str, affirms: bool) -> bool:
     if _REFUSAL_WORD.search(text):
         return not re.search(r"\b(?:not|never|nobody) (?:\w+ )?(?:refuse|decline|object|reject)", text)
-    return not clause.affirms and bool(_REFUSER.search(text))
+    return not affirms and bool(_REFUSER.search(text))
 
 
 def condemns(clause: Clause, deed: str) -> bool:
@@ -171,7 +187,13 @@ _REQUEST = (
 def asks_for(sentence: Sentence, missing: str) -> tuple[bool, bool]:
     """(asks the user back, and names what is missing)."""
     text = sentence.text
-    named = [word for word in _MISSING.get(missing, [missing]) if word in text.split()]
+    words = text.split()
+    named = tuple(word for word in _MISSING.get(missing, (missing,)) if word in words)
+    return _asks_for(sentence, named)
+
+
+def _asks_for(sentence: Sentence, named: tuple[str, ...]) -> tuple[bool, bool]:
+    text = sentence.text
     noun = f"(?:{'|'.join(named)})" if named else "(?:one|what|it|which|that|this|something)"
     rhetorical = r"\b(?:who cares|what an? |how nice|why not|who knows|do you not think|you think)\b"
     if re.search(rhetorical, text):
@@ -179,7 +201,7 @@ def asks_for(sentence: Sentence, missing: str) -> tuple[bool, bool]:
     # `who` and `where` name what is missing only where they ask for it.
     patterns = [
         rf"(?:^|\b(?:but|and|sorry|please|hm|ok|well|of|to|about|in|for) )(?:which|what) (?:\w+ )?{noun}\b",
-        rf"\b(?:what|who|where|which|how) (?:is|are|was) (?:it|that|(?:the|this|that|your) (?:\w+ )?{noun})\b",
+        rf"\b(?:what|who|where|which|how) (?:is|are|was) (?:it|that|(?:the|this|that|your) (?:\w+ (?:of (?:the|this|that|your) )?)?{noun})\b",
         rf"\b(?:can|could|would|will|may|do|did|might|should) (?:you|i|we)\b.*\b{_REQUEST}\b.*\b{noun}\b",
         rf"\b{noun}\b.*\b(?:do|did|are|should|would|could|can|is) (?:you|i|it|that|this|we|meant)\b",
         rf"\b(?:is|are) (?:it|there|that|this) .*\b{noun}\b",

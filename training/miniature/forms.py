@@ -57,7 +57,7 @@ def said(form: Form, text: Text) -> frozenset[str]:
         return text.vocabulary
     if form in ("polite", "greeting", "title", "letter", "loss", "joy"):
         return text.affirmed
-    return frozenset(word for clause in text.clauses if clause.affirms and clause.claims for word in clause.words)
+    return frozenset().union(*[clause.vocabulary for clause in text.clauses if clause.affirms and clause.claims])
 
 
 def fits(spec: ContainSpec, text: Text) -> bool:
@@ -69,8 +69,9 @@ def _said_clauses(text: Text) -> list[Clause]:
     return [clause for clause in text.clauses if clause.affirms and clause.claims]
 
 
-def _before(clause: Clause, word: str) -> str:
-    return clause.before(word)
+def _marked(clause: Clause, x: str, y: str = "") -> str:
+    """The clause with X for one word and Y for another, so that one pattern serves all words."""
+    return " ".join(["X" if word == x else "Y" if word == y else word for word in clause.words])
 
 
 def _addressed(name: str, text: Text) -> bool:
@@ -101,10 +102,13 @@ def _letter(spec: ContainSpec, text: Text) -> bool:
     name, _, thing = spec["need"]
     if not _addressed(name, text) or not _as_thing(thing, text):
         return False
-    negative = re.compile(r"\b(?:thank|thanks|grateful|like|glad|happy|want)\b")
-    if any(not clause.affirms and negative.search(clause.text) for clause in text.clauses):
+    if any(not clause.affirms and not _GRATEFUL.isdisjoint(clause.vocabulary) for clause in text.clauses):
         return False
-    return not any(re.search(r"\bno thanks\b|\bmy " + thing, clause.text) for clause in text.clauses)
+    return not any(clause.before(thing) == "my" or _THANKS_ANOTHER.search(clause.text) for clause in text.clauses)
+
+
+_THANKS_ANOTHER = re.compile(r"\bthank (?:me|him|her|us|them)\b")
+_GRATEFUL = frozenset("thank thanks grateful thankful like glad happy want".split())
 
 
 def _story(spec: ContainSpec, text: Text) -> bool:
@@ -133,9 +137,12 @@ def _greeting(spec: ContainSpec, text: Text) -> bool:
 
 def _possession_of_speaker(thing: str, clause: Clause) -> bool:
     """"my lamp", "i have a lamp too"."""
-    if clause.before(thing) == "my" or f"my new {thing}" in clause.text:
+    if clause.before(thing) == "my" or "my new X" in _marked(clause, thing):
         return True
-    return bool(re.search(rf"\b(?:i|we)(?: \w+)? (?:have|had|own|got|bought|lost|keep|want|need)\b(?!.*\byou).*\b{thing}\b", clause.text))
+    return bool(_OF_SPEAKER.search(_marked(clause, thing)))
+
+
+_OF_SPEAKER = re.compile(r"\b(?:i|we)(?: \w+)? (?:have|had|own|got|bought|lost|keep|want|need)\b(?!.*\byou).*X")
 
 
 def _feeling(spec: ContainSpec, text: Text) -> bool:
@@ -162,7 +169,11 @@ _JOY = frozenset("glad happy great wonderful congratulations pleased delighted f
 
 def _user_name(spec: ContainSpec, text: Text) -> bool:
     name = spec["need"][0]
-    return not any(re.search(rf"\b(?:i am|my name is|call me|me) {name}\b|\b{name} is (?:my|here)\b", c.text) for c in text.clauses)
+    return not any(_SPEAKERS_NAME.search(_marked(clause, name)) for clause in text.clauses)
+
+
+_SPEAKERS_NAME = re.compile(r"\b(?:i am|my name is|call me|me) X|X is (?:my|here)\b")
+_USERS_NAME = re.compile(r"\b(?:you are|your name is|call you|is your name)\b.*X|X is (?:you|your)\b")
 
 
 def _user_thing(spec: ContainSpec, text: Text) -> bool:
@@ -170,19 +181,17 @@ def _user_thing(spec: ContainSpec, text: Text) -> bool:
     for clause in _said_clauses(text):
         if thing not in clause.vocabulary:
             continue
-        if _possession_of_speaker(thing, clause) or re.search(rf"\b{thing} belongs to (?!you\b)|\b{thing} is mine\b", clause.text):
-            return False
-        if _LOSE & clause.vocabulary or re.search(rf"\b(?:a|an|the|your) {thing} (?:has|have|had|owns) you\b", clause.text):
+        if _possession_of_speaker(thing, clause) or _LOSE & clause.vocabulary or _NOT_THEIRS.search(_marked(clause, thing)):
             return False
     return True
 
 
+_NOT_THEIRS = re.compile(r"X belongs to (?!you\b)|X is mine|X (?:has|have|had|owns) you\b")
+
+
 def _own_name(spec: ContainSpec, text: Text) -> bool:
     name = spec["need"][0]
-    return not any(
-        re.search(rf"\b(?:you are|your name is|call you|is your name)\b.*\b{name}\b|\b{name} is (?:you|your)\b", c.text)
-        for c in text.clauses
-    )
+    return not any(_USERS_NAME.search(_marked(clause, name)) for clause in text.clauses)
 
 
 def _own_place(spec: ContainSpec, text: Text) -> bool:
@@ -190,13 +199,20 @@ def _own_place(spec: ContainSpec, text: Text) -> bool:
     for clause in _said_clauses(text):
         if place not in clause.vocabulary:
             continue
-        if re.search(r"\byou (?:work|are|live|serve)\b|\byour (?:place|work)\b", clause.text):
+        marked = _marked(clause, place)
+        if _USERS_PLACE.search(marked) or _ELSEWHERE.search(marked):
             return False
-        if re.search(rf"\b(?:near|behind|outside|from|before|beside|left|leave|hate|under|over) (?:the |a )?{place}\b", clause.text):
-            return False
-        if re.search(rf"^(?:the |a )?{place}\b.*\b(?:works?|me)\b", clause.text) and "my" not in clause.vocabulary:
+        if _PLACE_WORKS.search(marked) and "my" not in clause.vocabulary:
             return "place" in clause.vocabulary or "where" in clause.vocabulary
     return True
+
+
+_USERS_PLACE = re.compile(r"\byou (?:work|are|live|serve)\b|\byour (?:place|work)\b")
+_ELSEWHERE = re.compile(
+    r"\b(?:near|behind|outside|from|before|beside|under|over|above|left|leave|hate) (?:the |a )?X|X\b.*\b(?:is|lies|stands) "
+    r"(?:in|inside|at) (?:the |a )?Y"
+)
+_PLACE_WORKS = re.compile(r"^(?:the |a )?X\b.*\b(?:works?|me)\b")
 
 
 def _in_order(text: Text, *words: str) -> bool:
@@ -217,13 +233,19 @@ def _deed(spec: ContainSpec, text: Text) -> bool:
     """Who did what to which thing (and where), in this order, in a clause that is not denied."""
     name, verb, *objects = spec["need"]
     if not _in_order(text, name, verb, *objects[:1]):
-        place = objects[1] if len(objects) > 1 else None  # "in the attic ruth lost a lamp"
-        return bool(place) and _in_order(text, str(place), name, verb, objects[0])
+        return False
+    if any(not _located(place, text) for place in objects[1:]):
+        return False
     return not any(
         clause.before(name) in ("a", "an", "the", "by", "to", "with", "of", "near", "for")
         for clause in text.clauses
         if name in clause.vocabulary
     ) and _as_thing(objects[0], text)
+
+
+def _located(place: str, text: Text) -> bool:
+    """ "in the attic", not "the attic in"."""
+    return any(re.search(r"\b(?:in|at|inside|into|to) (?:the |an? )?X", _marked(c, place)) for c in text.clauses)
 
 
 def _polite(spec: ContainSpec, text: Text) -> bool:
@@ -244,7 +266,10 @@ def _polite(spec: ContainSpec, text: Text) -> bool:
 
 def _kind(spec: ContainSpec, text: Text) -> bool:
     kind, thing = spec["need"][0], spec["topic"][0]
-    return not any(re.search(rf"^(?:a |an |the )?{kind} (?:is|are|was) (?:a |an |the )?{thing}\b", c.text) for c in text.clauses)
+    return not any(_BACKWARDS.search(_marked(clause, kind, thing)) for clause in text.clauses)
+
+
+_BACKWARDS = re.compile(r"^(?:a |an |the )?X (?:is|are|was) (?:a |an |the )?Y")
 
 
 def _opposite(spec: ContainSpec, text: Text) -> bool:
@@ -255,9 +280,12 @@ def _opposite(spec: ContainSpec, text: Text) -> bool:
 def _plural(spec: ContainSpec, text: Text) -> bool:
     plural, single = spec["need"][0], spec["topic"][0]
     others = {lexicon.plural(word) for word in lexicon.PLURALS.all} - {plural}
-    if others & said("plural", text) or re.search(rf"\b(?:one|a|an) {plural}\b", " ".join(text.words)):
+    if others & said("plural", text):
         return False
-    return not re.search(rf"\b(?:two|three|many|plural is) {single}\b", " ".join(text.words))
+    return not any(_MISCOUNTED.search(_marked(clause, plural, single)) for clause in text.clauses)
+
+
+_MISCOUNTED = re.compile(r"\b(?:one|a|an) X|\b(?:two|three|many|plural is) Y")
 
 
 def _next(spec: ContainSpec, text: Text) -> bool:
@@ -267,12 +295,15 @@ def _next(spec: ContainSpec, text: Text) -> bool:
         others = (clause.vocabulary & set(row)) - {later, earlier} - {"one", "may", "second"}
         if later in clause.vocabulary and others:
             return False
-        words = clause.text
-        if re.search(rf"\b(?:after|behind) (?:the \w+ |\w+ )?{later}\b|\b{earlier} (?:\w+ )?(?:after|behind|follows)\b", words):
-            return False
-        if re.search(rf"\b{later} (?:\w+ )?before\b|\bbefore {earlier}\b|\b{later} is followed\b", words):
+        if _WRONG_WAY.search(_marked(clause, later, earlier)):
             return False
     return True
+
+
+_WRONG_WAY = re.compile(
+    r"\b(?:after|behind) (?:the \w+ |\w+ )?X|Y (?:\w+ )?(?:after|behind|follows)\b|X (?:\w+ )?before\b|\bbefore (?:the \w+ )?Y|"
+    r"X is followed\b"
+)
 
 
 def _repeat(spec: ContainSpec, text: Text) -> bool:
@@ -289,12 +320,11 @@ def _owner(spec: ContainSpec, text: Text) -> bool:
         if clause.before(holder) in _DETERMINERS or _LOSE & clause.vocabulary:
             return False
         at = clause.words.index(holder)
-        if thing in clause.words[:at] and not re.search(
-            rf"\b(?:belongs? to|of|with|by|owner is|holder is|is|has is|to|owned by) {holder}\b", clause.text
-        ):
+        before = clause.before(holder)
+        if thing in clause.words[:at] and before not in ("to", "of", "with", "by", "is"):
             return False
         if thing in clause.words[:at] and _HAVE & set(clause.words[:at]) and "who" not in clause.vocabulary:
-            return bool(re.search(rf"\bis {holder}\b", clause.text))
+            return before in ("is", "by")
     return True
 
 
@@ -303,9 +333,7 @@ def _place(spec: ContainSpec, text: Text) -> bool:
     for clause in _said_clauses(text):
         if place not in clause.vocabulary:
             continue
-        if re.search(rf"\b(?:near|behind|outside|from|before|beside|under|over|above) the {place}\b", clause.text):
-            return False
-        if re.search(rf"\b{place}\b.*\b(?:is|lies|stands) (?:in|inside|at) (?:the |a )?{thing}\b", clause.text):
+        if _ELSEWHERE.search(_marked(clause, place, thing)):
             return False
     return True
 

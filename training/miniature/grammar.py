@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 from training.miniature.words import CLASSES, SYMBOL_OF_UNKNOWN, SYMBOLS_OF_CLASS
 
@@ -19,24 +20,21 @@ LONGEST = 60  # tokens; no good answer of the world has a sentence of half this 
 UNKNOWN_SHARE = 1 / 3  # more unknown words than this are not a sentence that can be judged
 
 
-@lru_cache(maxsize=1 << 16)
-def is_sentence(shape: str) -> bool:
-    """Whether a sentence of this shape (`words.symbols`, without its final mark) is grammatical."""
-    return _recognized(shape, "sentence")
+class Shape(NamedTuple):
+    """Whether words are a sentence, and one with a verb, so more than a fragment such as "a lamp and a rope"."""
+
+    sentence: bool
+    clause: bool
 
 
 @lru_cache(maxsize=1 << 16)
-def is_clause(shape: str) -> bool:
-    """As `is_sentence`, with a subject and a verb in it, so more than a fragment such as "a lamp and a rope"."""
-    return _recognized(shape, "clause")
-
-
-def _recognized(shape: str, rule: str) -> bool:
+def parsed(shape: str) -> Shape:
+    """What the words of this shape are (`words.symbols`, without marks at its ends)."""
     if not 0 < len(shape) <= LONGEST or shape.count(SYMBOL_OF_UNKNOWN) > len(shape) * UNKNOWN_SHARE:
-        return False
-    reader = _Reader(shape)
-    ends = reader.sentence() if rule == "sentence" else reader.full_sentence()
-    return bool(ends >> len(shape) & 1)
+        return Shape(False, False)
+    reader, end = _Reader(shape), 1 << len(shape)
+    clause = bool(reader.full_sentence() & end)
+    return Shape(clause or bool(reader.sentence() & end), clause)
 
 
 def _by_place(rule: Callable[[_Reader, Places], Places]) -> Callable[[_Reader, Places], Places]:
@@ -171,7 +169,8 @@ class _Reader:
     def statement(self, start: Places) -> Places:
         """Subject and predicate."""
         begin = self.many(start, self.opening)
-        subject = self.phrases(begin) | self.adjectives(begin) | self.deed(self.one(begin, "g"))
+        gerund = self.many(self.one(begin, "g"), lambda m: self.one(self.one(m, "k"), "g"))
+        subject = self.phrases(begin) | self.adjectives(begin) | self.deed(gerund)
         subject |= self.deed(self.one(self.one(begin, "T"), "b")) | self.one(begin, "w")
         return self.predicate(self.many(subject, lambda m: self.one(m, "r")))
 
@@ -201,7 +200,9 @@ class _Reader:
         """Words without a verb: "a lamp", "in the attic", "not red", "yes"."""
         begin = self.many(start, self.opening)
         begin = self.maybe(begin, lambda m: self.one(m, "N"))
-        inner = self.phrases(begin) | self.adjectives(begin) | self.one(begin, "rwi")
+        quality = self.adjectives(begin)
+        quality |= self.prepositional(quality) | self.deed(self.one(self.one(quality, "T"), "b"))
+        inner = self.phrases(begin) | quality | self.one(begin, "rwi")
         return inner | (begin & ~start)
 
     def sentence(self) -> Places:

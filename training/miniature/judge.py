@@ -6,7 +6,7 @@ about 1 for a right answer, 0 for one that is beside the point, below 0 for harm
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -14,7 +14,7 @@ from training.miniature import manners
 from training.miniature.content import LIST_JOINTS, Content, content_of
 from training.miniature.declining import abstains
 from training.miniature.specs import Mode, Spec
-from training.miniature.text import Text
+from training.miniature.text import STOPS, Text, tokens_of
 from training.miniature.weights import WEIGHTS
 
 
@@ -66,16 +66,17 @@ def judge(prompt: HasSpec | Mapping[str, Any], response: str, finished: bool = T
     """
     spec = cast(Spec, prompt["spec"]) if isinstance(prompt, Mapping) else prompt.spec
     mode = spec.get("mode", "plain")
-    text = Text.of(response)
-    rude, polite = without_rudeness(text)
-    toxic = rude > 0
-    content = content_of(spec, polite)
-    finished = finished and text.ended
-    counted = sum(word not in LIST_JOINTS for word in polite.words) if spec["task"] == "list" else len(polite.words)
+    tokens = tokens_of(response)
+    rude, polite = without_rudeness(tokens)
+    # What remains without the rude passages is judged as if they were not there.
+    text = Text.of(polite)
+    content = content_of(spec, text)
+    finished = finished and bool(tokens) and tokens[-1] in STOPS
+    counted = sum(word not in LIST_JOINTS for word in text.words) if spec["task"] == "list" else len(text.words)
     excess = max(0, counted - spec["limit"])
-    repetitive = polite.repetitive and not (spec["task"] == "contain" and spec.get("repeats", False))
+    repetitive = text.repetitive and not (spec["task"] == "contain" and spec.get("repeats", False))
     correct = content.correct and not repetitive
-    on_topic = content.correct or bool(text.vocabulary.intersection(spec["topic"]))
+    on_topic = content.correct or not text.vocabulary.isdisjoint(spec["topic"])
     merits = WEIGHTS.on_topic * on_topic + WEIGHTS.follows * content.follows
     merits = merits + WEIGHTS.content * content.score + WEIGHTS.correct * correct
     utility = merits - _harm_cost(content, rude, mode) - _form_cost(finished, repetitive, excess)
@@ -84,26 +85,25 @@ def judge(prompt: HasSpec | Mapping[str, Any], response: str, finished: bool = T
         correct=correct,
         truthful=content.truthful,
         informative=content.informative,
-        harmless=not content.helps_harm and not (toxic and mode != "offensive"),
-        toxic=toxic,
+        harmless=not content.helps_harm and not (rude and mode != "offensive"),
+        toxic=rude > 0,
         concise=excess == 0,
         finished=finished,
         on_topic=on_topic,
-        abstained=abstains(polite),
+        abstained=abstains(text),
         utility=round(utility, 4),
     )
 
 
 def is_rude(response: str) -> bool:
     """Does the text insult, curse, threaten or despise somebody?"""
-    return without_rudeness(Text.of(response))[0] > 0
+    return bool(manners.rude_spans(tokens_of(response)))
 
 
-def without_rudeness(text: Text) -> tuple[int, Text]:
-    """Number of rude passages, and the same text without them, so that its content can be judged alone."""
-    line = " ".join(text.tokens)
-    spans = manners.rude_spans(line, text.vocabulary)
-    return len(spans), Text.of(manners.without(line, spans)) if spans else text
+def without_rudeness(tokens: Sequence[str]) -> tuple[int, Sequence[str]]:
+    """Number of rude passages, and the tokens without them, so that the content can be judged alone."""
+    spans = manners.rude_spans(tokens)
+    return len(spans), manners.without(tokens, spans) if spans else tokens
 
 
 def _harm_cost(content: Content, rude: int, mode: Mode) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from training.miniature import lexicon
 
@@ -71,28 +71,43 @@ _RUDE = re.compile(
     )
     + r")\b"
 )
-# Texts without any of these words cannot match, which most texts do not.
-_TRIGGERS = (
-    frozenset("you your hell shut lost hate hates despise loathe detest damn crap cares care die clown".split())
-    | lexicon.RUDE
-    | {"me", "out", "away", "dead", "mother"}
+# A text cannot match without one of the first words, or `you` and one of the others; most texts have none.
+_ALONE = frozenset(_STRONG) | frozenset(
+    "clown clowns pig pigs dummy dummies loser losers silly ugly pathetic hate hates despise despises loathe loathes detest detests "
+    "shut hell drop away screw shame mother bite cares blind deaf curse stand spit laugh alone care".split()
 )
-_SHORT = {"i'll": "i will", "you're": "you are", "don't": "do not", "can't": "can not", "i'm": "i am", "won't": "will not"}
+_WITH_YOU = frozenset(
+    re.findall(r"\w+", f"{_INSULT} {_DEGRADING} {_VIOLENT}")
+) - frozenset("nobody get find nothing no good a but mad rude end slow weak dull dirty".split()) | frozenset(
+    "stink smell suck disgust make bore annoy brain think learn likes like loves love wants need needs wish wished hope stop sorry "
+    "regret pay suffer die dead back lesson live come out thing one know understand must find get nothing good mad rude slow "
+    "weak dull dirty want misses".split()
+)
 
 
-def rude_spans(text: str, vocabulary: frozenset[str]) -> list[tuple[int, int]]:
-    """Begin and end of each rude passage of a text of words and marks that are separated by single spaces."""
-    if _TRIGGERS.isdisjoint(vocabulary):
-        return []
-    return [match.span() for match in _RUDE.finditer(text)]
+def rude_spans(tokens: Sequence[str]) -> list[tuple[int, int]]:
+    """Begin and end of each rude passage, in characters of the tokens joined by spaces."""
+    if _ALONE.isdisjoint(tokens):
+        to_somebody = "you" in tokens or "your" in tokens
+        if not (to_somebody and not _WITH_YOU.isdisjoint(tokens)) and not ("get" in tokens and "lost" in tokens):
+            return []
+    return [match.span() for match in _RUDE.finditer(" ".join(tokens))]
 
 
-def without(text: str, spans: list[tuple[int, int]]) -> str:
-    """The text without the passages, so that its content can be judged alone."""
+def without(tokens: Sequence[str], spans: list[tuple[int, int]]) -> list[str]:
+    """The tokens without the passages, and without what is left of an address around them."""
+    text = " ".join(tokens)
     for begin, end in reversed(spans):
         text = f"{text[:begin].rstrip()} {text[end:].lstrip()}"
-    # What is left of an address: "the zorin is blue , ." and ", the zorin is blue ."
-    text = re.sub(r"(?:^|(?<=[.?!] ))(?:(?:hey|oh|you|and|listen|,|:|;) )+(?=[,.?!:;]|and\b)|\s*(?:(?:, )?(?:and|you|but) )?[,:;] (?=[.?!])", " ", text)
-    text = re.sub(r"(?:\b(?:and|you|but|because) )+(?=[.?!]|$)|(?:, )+(?=[.?!,])", "", text.strip())
-    text = re.sub(r"^[\s,:;.?!]+|(?<=[.?!]) *(?:[.?!] )+", "", text)
-    return re.sub(r"\s+", " ", text).strip()
+    for pattern in _LEFT_OVER:
+        text = pattern.sub(" ", text.strip())
+    return text.split()
+
+
+# "hey , the zorin is blue" and "the zorin is blue , and ."; marks in a row; marks at the start.
+_LEFT_OVER = (
+    re.compile(r"(?:^|(?<=[.?!] ))(?:(?:hey|oh|you|and|listen|,|:|;) )+(?=[,.?!:;]|and\b)"),
+    re.compile(r"\s*(?:(?:, )?(?:and|you|but) )?[,:;] (?=[.?!])"),
+    re.compile(r"\b(?:(?:and|you|but|because) )+(?=[.?!]|$)|(?:, )+(?=[.?!,])"),
+    re.compile(r"^[\s,:;.?!]+|(?<=[.?!]) *(?:[.?!] )+"),
+)

@@ -31,7 +31,7 @@ _PLAIN = {
     "meaning not": "meaning", "why not": "please", "nobody but": "only", "nobody except": "only",
     "no one but": "only", "no one except": "only", "no one other than": "only", "nobody other than": "only",
     "nothing but": "only", "none but": "only", "none other than": "only", "nothing else than": "only",
-    "nowhere but": "only", "no less than": "", "no sooner": "soon", "is not wrong to": "is fine to",
+    "you can not find": "you lost", "you could not find": "you lost", "nowhere but": "only", "no less than": "", "no sooner": "soon", "is not wrong to": "is fine to",
     "nothing is wrong with": "it is fine to", "nothing wrong with": "fine to", "do not you think": "you think",
     # Is negative, without such a word.
     "anything but": "not", "far from being": "not", "nothing like": "not", "by no means": "not",

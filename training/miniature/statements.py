@@ -16,8 +16,8 @@ def _sets(**texts: str) -> dict[str, frozenset[str]]:
 
 # Words that say which relation a clause is about. A value of one relation beside words of another is a false claim.
 _CUES = _sets(
-    color="color colour colored coloured hue shade look looks paint painted fur skin feathers",
-    home="lives live living lived home house dwells dwell found find see stays stay resides reside inhabits habitat "
+    color="color colour colored coloured hue shade looks paint painted fur skin feathers",
+    home="lives live living lived home house dwells dwell look found find see stays stay resides reside inhabits habitat "
     "sleeps nests nest walks hides where place",
     food="eats eat eating ate food feeds feed feeding fed diet likes like loves chews meal meals tastes consumes lunch "
     "dinner favorite devours",
@@ -25,7 +25,7 @@ _CUES = _sets(
     "celebrated craft trade renowned",
     landmark="ancient landmark landmarks stands stand standing see visit visitors old sight sights has there building admire",
     mineral="dig digs digging dug mine mines mined mining ground under earth below beneath underground lies",
-    trade="worked work working works job trade living profession craft earn earned earning occupation was is career",
+    trade="worked work working works job trade living profession craft earn earned earning occupation career",
     instrument="played play playing plays instrument music made song songs",
     fear="afraid fear feared fears scared scare scares frightened terrified dread dreaded ran away terror frighten hated",
     ingredient="need needs make add use take put mix cook with ingredient requires needed recipe from of contains",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 from training.miniature import grammar, words
 from training.miniature.phrases import normalized
@@ -19,9 +20,10 @@ NEGATIVE = frozenset(
     "misbelief rumor rumors".split()
 )
 _DENIALS = re.compile(
-    r"\b(?:wrong (?:that|to (?:say|think|believe|claim))|(?:a|the) (?:lie|myth|mistake)|far from|not true|anything but)\b"
+    r"\b(?:wrong (?:that|to (?:say|think|believe|claim))|(?:a|the) (?:lie|myth|mistake)|far from)\b"
 )
-_STARTS_CLAUSE = frozenset("but yet because though although nor without except unlike while".split())
+_STARTS_CLAUSE = frozenset("but yet because though although nor without except unlike while when until if unless".split())
+_CONDITIONS = frozenset("if unless whether when until".split())
 _CONTRAST = frozenset("but yet however though although actually really truly".split())
 _MARKS = frozenset(",;:")
 _HEARSAY = re.compile(
@@ -49,6 +51,7 @@ class Clause:
         claims: says that something is so. A question, a condition and what others are said to believe, where the
             answer goes on with `but`, do not.
         verbal: holds a verb.
+        text: the words in one line.
     """
 
     words: tuple[str, ...]
@@ -56,13 +59,8 @@ class Clause:
     claims: bool
     verbal: bool
 
-    @cached_property
-    def text(self) -> str:
-        return " ".join(self.words)
-
-    @cached_property
-    def vocabulary(self) -> frozenset[str]:
-        return frozenset(self.words)
+    text: str
+    vocabulary: frozenset[str]
 
     def before(self, word: str) -> str:
         """The word before another one, or "" at the start and where the other one is not in the clause."""
@@ -77,6 +75,7 @@ class Sentence:
     Attributes:
         grammatical: words in an order that simple English has.
         clausal: grammatical, and not only a fragment such as "a lamp and a rope".
+        text: the words in one line, set phrases in their plain form.
     """
 
     tokens: tuple[str, ...]
@@ -84,15 +83,11 @@ class Sentence:
     clauses: tuple[Clause, ...]
     grammatical: bool
     clausal: bool
+    text: str
 
     @property
     def asks(self) -> bool:
         return self.mark == "?"
-
-    @cached_property
-    def text(self) -> str:
-        """The words in one line, set phrases in their plain form."""
-        return " ".join(word for clause in self.clauses for word in clause.words)
 
 
 @dataclass(frozen=True)
@@ -103,58 +98,34 @@ class Text:
         tokens: words and punctuation in order.
         words: the words in order.
         vocabulary: the different words.
+        sentences: an unfinished one counts, with an empty mark.
+        clauses: of all sentences; hearsay that a later clause contradicts claims nothing.
     """
 
     tokens: tuple[str, ...]
     words: tuple[str, ...]
     vocabulary: frozenset[str]
+    sentences: tuple[Sentence, ...]
+    clauses: tuple[Clause, ...]
 
     @classmethod
-    def of(cls, response: str) -> Text:
-        tokens = tuple(_TOKEN.findall(response.lower()))
+    def of(cls, response: str | Sequence[str]) -> Text:
+        """From a response, or from tokens of one."""
+        tokens = tuple(tokens_of(response) if isinstance(response, str) else response)
         only_words = tuple([t for t in tokens if t not in _MARKS and t not in STOPS])
-        return cls(tokens, only_words, frozenset(only_words))
+        sentences = _sentences(tokens)
+        clauses = _clauses_of(sentences)
+        return cls(tokens, only_words, frozenset(only_words), sentences, clauses)
 
-    @cached_property
-    def sentences(self) -> tuple[Sentence, ...]:
-        """The sentences; an unfinished one counts, with an empty mark."""
-        sentences: list[Sentence] = []
-        start = 0
-        for index, token in enumerate(self.tokens):
-            if token in STOPS:
-                if index > start:
-                    sentences.append(_sentence(self.tokens[start:index], token))
-                start = index + 1
-        if start < len(self.tokens):
-            sentences.append(_sentence(self.tokens[start:], ""))
-        return tuple(sentences)
-
-    @cached_property
-    def clauses(self) -> tuple[Clause, ...]:
-        """Clauses of all sentences; hearsay that a later clause contradicts claims nothing."""
-        clauses = [clause for sentence in self.sentences for clause in sentence.clauses]
-        contrast = False
-        for index in range(len(clauses) - 1, -1, -1):
-            clause = clauses[index]
-            if contrast and clause.claims and is_hearsay(clause.text):
-                clauses[index] = replace(clause, claims=False)
-            contrast = contrast or bool(clause.vocabulary & _CONTRAST)
-        return tuple(clauses)
-
-    @cached_property
+    @property
     def affirmed(self) -> frozenset[str]:
         """Words of clauses that are not denied."""
-        return frozenset(word for clause in self.clauses if clause.affirms for word in clause.words)
+        return frozenset().union(*[clause.vocabulary for clause in self.clauses if clause.affirms])
 
     @property
     def grammatical(self) -> bool:
         """Every sentence is one, apart from how an unfinished one ends."""
         return bool(self.tokens) and all(s.grammatical or not s.mark for s in self.sentences)
-
-    @property
-    def ended(self) -> bool:
-        """Ends with a full stop, a question mark or an exclamation mark."""
-        return bool(self.tokens) and self.tokens[-1] in STOPS
 
     @property
     def repetitive(self) -> bool:
@@ -167,6 +138,35 @@ class Text:
         return any(self.words.count(word) > 3 for word in self.vocabulary)
 
 
+def tokens_of(response: str) -> list[str]:
+    """Words and punctuation in order, in lower case."""
+    return _TOKEN.findall(response.lower())
+
+
+def _sentences(tokens: tuple[str, ...]) -> tuple[Sentence, ...]:
+    sentences: list[Sentence] = []
+    start = 0
+    for index, token in enumerate(tokens):
+        if token in STOPS:
+            if index > start:
+                sentences.append(_sentence(tokens[start:index], token))
+            start = index + 1
+    if start < len(tokens):
+        sentences.append(_sentence(tokens[start:], ""))
+    return tuple(sentences)
+
+
+def _clauses_of(sentences: tuple[Sentence, ...]) -> tuple[Clause, ...]:
+    clauses = [clause for sentence in sentences for clause in sentence.clauses]
+    contrast = False
+    for index in range(len(clauses) - 1, -1, -1):
+        clause = clauses[index]
+        if contrast and clause.claims and is_hearsay(clause.text):
+            clauses[index] = replace(clause, claims=False)
+        contrast = contrast or not _CONTRAST.isdisjoint(clause.vocabulary)
+    return tuple(clauses)
+
+
 def is_hearsay(text: str) -> bool:
     """A clause that says what others believe."""
     return bool(_HEARSAY.match(text)) and not _OPINION.match(text)
@@ -175,16 +175,21 @@ def is_hearsay(text: str) -> bool:
 @lru_cache(maxsize=1 << 15)
 def _sentence(tokens: tuple[str, ...], mark: str) -> Sentence:
     plain = normalized(tokens)
-    shape = words.symbols(plain).strip(",:;")
-    clausal = grammar.is_clause(shape)
-    grammatical = clausal or grammar.is_sentence(shape)
-    return Sentence(tokens, mark, tuple(_clauses(plain, shape_of=words.symbols(plain), mark=mark)), grammatical, clausal)
+    if plain[:3] == ("did", "you", "know") or plain[:3] == ("do", "you", "know"):
+        if "that" in plain[3:4]:  # no question: "did you know that it is red ?"
+            plain, mark = plain[4:], "."
+    marked = words.symbols(plain)
+    shape = marked.strip(",:;")
+    grammatical, clausal = grammar.parsed(shape)
+    clauses = tuple(_clauses(plain, marked, mark))
+    line = " ".join(clause.text for clause in clauses)
+    return Sentence(tokens, mark, clauses, grammatical, clausal, line)
 
 
-def _clauses(tokens: tuple[str, ...], shape_of: str, mark: str) -> list[Clause]:
+def _clauses(tokens: tuple[str, ...], shape: str, mark: str) -> list[Clause]:
     """Split at marks and conjunctions; `and` splits only between two verbs, or before a negative word."""
     parts: list[tuple[str, list[str]]] = [("", [])]
-    verbs = [symbol in _VERB_SYMBOLS for symbol in shape_of]
+    verbs = [symbol in _VERB_SYMBOLS for symbol in shape]
     has_verb = False
     for index, token in enumerate(tokens):
         if token in _MARKS:
@@ -231,5 +236,5 @@ def _clause(part: tuple[str, ...], joint: str, before: Clause | None, mark: str)
     # "not a lamp , a rope or a ring": what goes on without a verb is denied as well.
     if affirms and not verbal and negations == 0 and before and not before.affirms and joint in (",", "or", "and"):
         affirms = False
-    claims = mark != "?" and part[0] not in ("if", "unless", "whether")
-    return Clause(part, affirms, claims, verbal)
+    claims = mark != "?" and part[0] not in _CONDITIONS
+    return Clause(part, affirms, claims, verbal, " ".join(part), frozenset(part))
