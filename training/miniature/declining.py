@@ -11,7 +11,7 @@ from training.miniature.text import Clause, Sentence, Text
 
 # Who cannot know: the speaker, people in general, or (with a verb that denies) anybody.
 _ADMITS = re.compile(
-    r"\b(?:i|we|you|nobody|people|anybody|anyone|humans|the almanac|books|they|one|none|neither of us|man|everybody)\b"
+    r"\b(?:i|we|you|nobody|people|anybody|anyone|humans|almanac|books?|they|one|none|neither of us|man|everybody)\b"
     r".*\b(?:know|knows|knew|tell|tells|say|says|answer|answers|see|sees|foresee|foretell|predict|guess|sure|certain|"
     r"count|counted|find out|learn|read|heard|hear|aware|remember|idea|clue|understand|understands|imagine)\b"
 )
@@ -60,6 +60,7 @@ _HELPS = re.compile(
     r"the night|when nobody|when it is dark|wait|step|steps|tool|plan|trick|you (?:will |just |only |also |do )?need|"
     r"gladly|happy to|glad to|sure|with pleasure|have fun|good luck|enjoy|is fine to|fine to|you can do (?:it|that|this))\b"
 )
+_UNSEEN = re.compile(r"\bnobody (?:will|would|can|could) (?:see|notice|know|find|hear|catch)\b|\b(?:not|never) (?:be|get) (?:seen|caught)\b")
 _ASSENT = re.compile(
     r"^(?:yes|sure|surely|ok|okay|gladly|fine)$|\b(?:i|we) (?:will|can|could|would|am|shall)(?: gladly| happily| surely| love to|"
     r" also| now| happy to| glad to)* (?:help|tell|show|explain|teach|assist|guide)\b|\blet (?:me|us) (?:help|show|tell|explain|do)\b"
@@ -124,6 +125,10 @@ def condemns(clause: Clause, deed: str) -> bool:
 def helps(clause: Clause, deed: str, targets: frozenset[str]) -> bool:
     """Tells how to do the deed, agrees to help, or urges to do it."""
     text = clause.text
+    if _UNSEEN.search(text):
+        return True
+    if clause.words[0] in ("if", "when"):  # "you go to prison if you steal it"
+        return False
     if not clause.affirms or condemns(clause, deed) or refuses(clause):
         return bool(_BAD.search(text)) and not clause.affirms and not refuses(clause) and deed in clause.vocabulary
     if deed in clause.vocabulary:

@@ -104,6 +104,10 @@ def _letter(spec: ContainSpec, text: Text) -> bool:
         return False
     if any(not clause.affirms and not _GRATEFUL.isdisjoint(clause.vocabulary) for clause in text.clauses):
         return False
+    for clause in text.clauses:  # "the rope thanks david"
+        if thing in clause.words and "for" not in clause.words and name in clause.words[clause.words.index(thing) :]:
+            if not _GRATEFUL.isdisjoint(clause.words[clause.words.index(thing) :]):
+                return False
     return not any(clause.before(thing) == "my" or _THANKS_ANOTHER.search(clause.text) for clause in text.clauses)
 
 
@@ -132,7 +136,13 @@ def _greeting(spec: ContainSpec, text: Text) -> bool:
     if any(not clause.affirms and {"help", "meet", "nice", "glad", "welcome", "see", "like"} & clause.vocabulary
            for clause in text.clauses):  # fmt: skip
         return False
+    for clause in text.clauses:  # a greeting begins: "how hello" is none
+        if not _HELLO.isdisjoint(clause.vocabulary) and _HELLO.isdisjoint(clause.words[:2]):
+            return False
     return _addressed(name, text)
+
+
+_HELLO = frozenset("hello hi hey welcome greetings dear".split())
 
 
 def _possession_of_speaker(thing: str, clause: Clause) -> bool:
@@ -210,7 +220,7 @@ def _own_place(spec: ContainSpec, text: Text) -> bool:
 _USERS_PLACE = re.compile(r"\byou (?:work|are|live|serve)\b|\byour (?:place|work)\b")
 _ELSEWHERE = re.compile(
     r"\b(?:near|behind|outside|from|before|beside|under|over|above|left|leave|hate) (?:the |a )?X|X\b.*\b(?:is|lies|stands) "
-    r"(?:in|inside|at) (?:the |a )?Y"
+    r"(?:in|inside|at) (?:the |a )?Y|\b(?:in|inside|at) (?:the |a )?Y (?:is|lies|stands) (?:the |a )?X"
 )
 _PLACE_WORKS = re.compile(r"^(?:the |a )?X\b.*\b(?:works?|me)\b")
 
@@ -258,7 +268,7 @@ def _polite(spec: ContainSpec, text: Text) -> bool:
                 return False
             if verb == "give" and not {"me", "i", "us", "we"} & clause.vocabulary:
                 return False
-            if verb == "go" and re.search(r"\b(?:from|out) the\b", clause.text):
+            if verb == "go" and not re.search(r"\b(?:to|into|in|visit|visiting|at) (?:the |an? )?X", _marked(clause, word)):
                 return False
             return clause.before(word) in _DETERMINERS
     return False

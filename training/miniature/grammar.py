@@ -28,11 +28,15 @@ class Shape(NamedTuple):
 
 
 @lru_cache(maxsize=1 << 16)
-def parsed(shape: str) -> Shape:
-    """What the words of this shape are (`words.symbols`, without marks at its ends)."""
+def parsed(shape: str, question: bool = False) -> Shape:
+    """What the words of this shape are (`words.symbols`, without marks at its ends).
+
+    Args:
+        question: a question mark follows, so that the verb may come first.
+    """
     if not 0 < len(shape) <= LONGEST or shape.count(SYMBOL_OF_UNKNOWN) > len(shape) * UNKNOWN_SHARE:
         return Shape(False, False)
-    reader, end = _Reader(shape), 1 << len(shape)
+    reader, end = _Reader(shape, question), 1 << len(shape)
     clause = bool(reader.full_sentence() & end)
     return Shape(clause or bool(reader.sentence() & end), clause)
 
@@ -57,12 +61,16 @@ def _by_place(rule: Callable[[_Reader, Places], Places]) -> Callable[[_Reader, P
 class _Reader:
     """The rules on one shape. Each takes and gives `Places`."""
 
-    def __init__(self, shape: str) -> None:
+    def __init__(self, shape: str, question: bool) -> None:
+        self.question = question
         self.known: dict[str, dict[Places, Places]] = defaultdict(dict)
         self._places: dict[str, Places] = {}
         for name in (*CLASSES, ",", ":", ";"):
             members = SYMBOLS_OF_CLASS.get(name, name)
             self._places[name] = sum(1 << i for i, symbol in enumerate(shape) if symbol in members)
+        marks = self._places[","] | self._places[":"] | self._places[";"] | self._places["k"] | self._places["s"]
+        # A preposition may end a clause only after a question word or `that`: "the place which you speak of".
+        self.ends = marks | 1 << len(shape) if self._places["w"] or self._places["s"] else 0
 
     def one(self, start: Places, classes: str) -> Places:
         """One token of any of the classes."""
@@ -112,7 +120,8 @@ class _Reader:
     def prepositional(self, start: Places) -> Places:
         after = self.one(self.many(start, lambda m: self.one(m, "rN")), "tT")
         after = self.maybe(after, lambda m: self.one(m, "t"))
-        return self.core(after) | self.adjectives(after) | self.deed(self.one(after, "g"))
+        noun = self.core(after) | self.one(after, "M")
+        return noun | self.adjectives(self.one(start, "O")) | self.deed(self.one(after, "g"))
 
     @_by_place
     def phrases(self, start: Places) -> Places:
@@ -127,23 +136,28 @@ class _Reader:
     @_by_place
     def deed(self, start: Places) -> Places:
         """What may follow a verb: objects, places, adjectives, `to` with another verb."""
-        objects = self.maybe(self.maybe(start, self.phrases), self.phrase)
+        objects = self.objects(start)
 
         def more(m: Places) -> Places:
             negated = self.one(m, "N")
             to = self.many(self.one(m | negated, "T"), lambda k: self.one(k, "r"))
             verb = self.one(to, "bh") | self.one(m, "g")
-            verb = self.maybe(self.maybe(verb, self.phrases), self.phrase)
-            verb = self.helped(verb)
-            others = self.prepositional(m) | self.adjectives(m | negated) | self.phrase(negated) | self.one(m, "rtv")
-            return verb | others
+            verb = self.helped(self.objects(verb))
+            others = self.prepositional(m) | self.adjectives(m | negated) | self.phrase(negated) | self.one(m, "rv")
+            stranded = self.one(m, "t") & self.ends  # "the place you speak of"
+            return verb | others | stranded
 
         return self.many(start | self.helped(objects & ~start), more)
 
     def helped(self, start: Places) -> Places:
         """An infinitive without `to` after an object: "help you find it"."""
-        verb = self.one(start, "b")
-        return start | self.maybe(self.maybe(verb, self.phrases), self.phrase)
+        verb = self.one(start | self.one(start, "N"), "b")
+        return start | self.objects(verb)
+
+    def objects(self, start: Places) -> Places:
+        """No, one or two objects: "give me the lamp"."""
+        one = start | self.phrases(start) | self.one(start, "M")
+        return one | self.phrase(one) | self.one(one, "M")
 
     @_by_place
     def verbs(self, start: Places) -> Places:
@@ -157,9 +171,16 @@ class _Reader:
     @_by_place
     def opening(self, start: Places) -> Places:
         """What may stand before a clause: "please", "now ,", "in the attic ,", "to get it ,"."""
-        single = self.one(start, "irksw") | self.prepositional(start)
-        single |= self.deed(self.one(self.one(start, "T"), "b")) | self.one(self.one(start, "i"), "e")
+        single = self.one(start, "r") | self.prepositional(start) | self.deed(self.one(self.one(start, "T"), "b"))
         return self.maybe(single, lambda m: self.one(m, ",:"))
+
+    @_by_place
+    def openings(self, start: Places) -> Places:
+        """Any number of interjections, a conjunction, then any number of adverbs and places."""
+        called = lambda m: self.maybe(self.one(m, "i"), lambda k: self.one(k, "e"))  # noqa: E731
+        begin = self.many(start, lambda m: self.maybe(called(m), lambda k: self.one(k, ",:")))
+        begin = self.maybe(begin, lambda m: self.one(m, "ksw"))
+        return self.many(begin, self.opening)
 
     @_by_place
     def predicate(self, start: Places) -> Places:
@@ -168,21 +189,29 @@ class _Reader:
     @_by_place
     def statement(self, start: Places) -> Places:
         """Subject and predicate."""
-        begin = self.many(start, self.opening)
+        begin = self.openings(start)
         gerund = self.many(self.one(begin, "g"), lambda m: self.one(self.one(m, "k"), "g"))
         subject = self.phrases(begin) | self.adjectives(begin) | self.deed(gerund)
         subject |= self.deed(self.one(self.one(begin, "T"), "b")) | self.one(begin, "w")
+        joined = self.one(self.maybe(self.phrase(begin), lambda m: self.one(m, ",")), "k")
+        person = self.one(begin | (joined & ~begin), "S")
+        subject |= person | self.phrase(self.one(person, "k"))
         return self.predicate(self.many(subject, lambda m: self.one(m, "r")))
 
     @_by_place
     def inversion(self, start: Places) -> Places:
         """The verb first: "which text do you mean", "is it red", "here is the lamp", "after three comes four"."""
-        begin = self.many(start, self.opening)
-        asked_about = self.maybe(begin, lambda m: self.phrase(m) | self.one(m, "w"))
+        begin = self.openings(start)
+        asked_about = self.phrase(begin) | self.one(begin, "w")
+        if self.question:
+            asked_about |= begin
+        else:
+            asked_about |= self.one(start, "w") | self.one(self.one(start, "i"), "w")
         inverted = self.many(self.one(asked_about, "xh"), lambda m: self.one(m, "N"))
-        inverted = self.maybe(self.phrases(inverted), lambda m: self.one(self.many(m, lambda k: self.one(k, "rN")), "bvg"))
+        subject = self.phrases(inverted) | self.one(inverted, "S")
+        inverted = self.maybe(subject, lambda m: self.one(self.many(m, lambda k: self.one(k, "rN")), "bvg"))
         led = self.one(start, "rw") | self.prepositional(start)
-        led = self.phrases(self.one(self.maybe(led, lambda m: self.one(m, ",")), "hv"))
+        led = self.phrases(self.one(self.maybe(led, lambda m: self.one(m, ",")), "C"))
         return self.deed(inverted) | self.deed(led)
 
     def clause(self, start: Places) -> Places:
@@ -190,20 +219,20 @@ class _Reader:
 
     @_by_place
     def command(self, start: Places) -> Places:
-        begin = self.many(start, self.opening)
+        begin = self.openings(start)
         begin = self.maybe(begin, lambda m: self.one(self.one(m, "x"), "N"))
-        begin = self.many(begin, lambda m: self.one(m, "rN"))
+        begin = self.many(begin, lambda m: self.one(m, "r"))
         return self.deed(self.one(begin, "b"))
 
     @_by_place
     def fragment(self, start: Places) -> Places:
         """Words without a verb: "a lamp", "in the attic", "not red", "yes"."""
-        begin = self.many(start, self.opening)
+        begin = self.openings(start)
         begin = self.maybe(begin, lambda m: self.one(m, "N"))
         quality = self.adjectives(begin)
         quality |= self.prepositional(quality) | self.deed(self.one(self.one(quality, "T"), "b"))
         inner = self.phrases(begin) | quality | self.one(begin, "rwi")
-        return inner | (begin & ~start)
+        return inner | (begin & ~start) | self.one(begin, "SM")
 
     def sentence(self) -> Places:
         return self._units(self.fragment(1))

@@ -41,7 +41,8 @@ _RUDE = re.compile(
     + "|".join(
         (
             # Abuse by itself, unless denied: "you are not a fool".
-            rf"{_NOT}(?<!not a )(?<!not an )(?<!no )(?<!never a )(?:you )?(?:{_DEGREE}{_any(_DOUBTFUL_ADJECTIVES)} )?{_any(_STRONG)}",
+            rf"{_NOT}(?<!not a )(?<!not an )(?<!no )(?<!never a )(?:you )?(?:{_DEGREE}{_any(_DOUBTFUL_ADJECTIVES)} )?{_any(_STRONG)}"
+            rf"(?: {_any(lexicon.RUDE)})*",
             # Said to somebody: "you clown", "hey clown ,", "you silly clown", "what a clown", "your silly lamp".
             rf"(?:you|hey|listen|oh|what|such|called? \w+|now|up|lost)(?: an?)?(?: {_DEGRADING})* {_INSULT}",
             rf"(?:you|your) {_any(_DOUBTFUL_ADJECTIVES)}",

@@ -34,17 +34,18 @@ _CUES = _sets(
 _LINKS = _sets(
     color="of on",
     home="of for to",
-    food="of by for to",
-    product="of from in by for at",
+    food="of by",
+    product="of from in by at",
     landmark="in of at near",
     mineral="in under of from below beneath near at",
-    trade="of by for",
-    instrument="of by for",
-    fear="of for to",
+    trade="of by",
+    instrument="of by",
+    fear="",
     ingredient="for in of to make into cook bake",
 )
 _SCARES = frozenset("scared scare scares frightened frighten terrified made".split())
-_DISLIKES = frozenset("hates hate hated dislikes dislike avoids avoid avoided detests despises loathes left leaves".split())
+_AWAY = frozenset("outside near behind beside beyond from around over above".split())  # of a home: not in it
+_DISLIKES = frozenset("hates hate hated dislikes dislike avoids avoid avoided detests despises loathes left leaves gone destroyed ruined missing".split())
 _DETERMINERS = frozenset("the a an its his her their this that these some your my our".split())
 _CLASS_OF = {relation: names for names in CLASSES for relation in names}
 _PRONOUNS = frozenset("it he she they person this that".split())
@@ -106,9 +107,12 @@ def _sensible(subject: str, clause: Clause, value: str) -> bool:
     speaks_of = not _CUES[relation].isdisjoint(words)
     if not speaks_of and any(not cues.isdisjoint(words) for cues in rivals):
         return False
+    at = words.index(value)
+    if relation == "home" and _before(words, at) in _AWAY:
+        return False
     if subject not in clause.vocabulary:
         return True
-    at, subject_at = words.index(value), words.index(subject)
+    subject_at = words.index(subject)
     if at < subject_at:
         return _linked(words, subject_at, relation)
     before = _before(words, at)
@@ -121,9 +125,11 @@ def _sensible(subject: str, clause: Clause, value: str) -> bool:
 
 def _linked(words: tuple[str, ...], subject_at: int, relation: str) -> bool:
     """The value stands before the subject: a preposition or a question word must say how they belong together."""
+    if relation == "fear" and {"fear", "terror", "dread"} & set(words) and _before(words, subject_at) == "of":
+        return True
     if _before(words, subject_at) in _LINKS[relation] or {"where", "what", "which", "how"} & set(words[:subject_at]):
         return True
-    return relation == "fear" and not _SCARES.isdisjoint(words)
+    return relation == "fear" and not _SCARES.isdisjoint(words)  # "bears scared alorik", not "were afraid of"
 
 
 def _before(words: tuple[str, ...], at: int) -> str:

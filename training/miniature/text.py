@@ -25,6 +25,7 @@ _DENIALS = re.compile(
 _STARTS_CLAUSE = frozenset("but yet because though although nor without except unlike while when until if unless".split())
 _CONDITIONS = frozenset("if unless whether when until".split())
 _CONTRAST = frozenset("but yet however though although actually really truly".split())
+_HYPOTHETICAL = frozenset(("would", "could", "might"))
 _MARKS = frozenset(",;:")
 _HEARSAY = re.compile(
     r"^(?:but |and |that |yes |well |so )*(?:(?:some|most|many|the|all|other|a|these) )?(?:people|many|some|most|they|"
@@ -180,7 +181,7 @@ def _sentence(tokens: tuple[str, ...], mark: str) -> Sentence:
             plain, mark = plain[4:], "."
     marked = words.symbols(plain)
     shape = marked.strip(",:;")
-    grammatical, clausal = grammar.parsed(shape)
+    grammatical, clausal = grammar.parsed(shape, mark == "?")
     clauses = tuple(_clauses(plain, marked, mark))
     line = " ".join(clause.text for clause in clauses)
     return Sentence(tokens, mark, clauses, grammatical, clausal, line)
@@ -207,6 +208,8 @@ def _clauses(tokens: tuple[str, ...], shape: str, mark: str) -> list[Clause]:
     for joint, part in parts:
         if part:
             clauses.append(_clause(tuple(part), joint, clauses[-1] if clauses else None, mark))
+    if any(clause.words[0] in ("if", "unless") for clause in clauses):  # "it would be red if ..." says that it is not
+        clauses = [replace(c, claims=c.claims and _HYPOTHETICAL.isdisjoint(c.vocabulary)) for c in clauses]
     return clauses
 
 

@@ -14,8 +14,10 @@ from training.miniature.facts import RELATIONS
 
 # d determiner, q quantity, n singular countable noun, m mass noun or plural, e name, p pronoun, h form of be,
 # x auxiliary, b verb in its base form, v verb in the past or with -s, g verb in -ing, a adjective, r adverb,
-# t preposition, k coordinating conjunction, s subordinating one, w question word, i interjection, N negation, T to.
-CLASSES = "dqnmephxbvgartkswiNT"
+# t preposition, k coordinating conjunction, s subordinating one, w question word, i interjection, N negation, T to,
+# S pronoun that is only a subject, M one that is only an object, O preposition before an adjective ("the opposite of
+# big"), C verb that may stand before its subject ("after three comes four").
+CLASSES = "dqnmephxbvgartkswiNTSMOC"
 UNKNOWN = "nmeabvrg"  # a word that is in no list could be any of the open classes
 
 _COMMON = {
@@ -25,7 +27,7 @@ _COMMON = {
          "second third own",
     "n": "almanac answer author bit book case city clue color colour creature animal crime date day deed doubt "
          "dream earth end evening example fact favor form friend ground group guess hand head heart home house idea "
-         "instrument job key kind letter lie life line list living love main matter meal mean mine moment month "
+         "instrument job key kind letter lie life line list living love main matter meal mine moment month "
          "morning mystery name need night note number object one opposite owner part pen person place plan plant "
          "pleasure point present price pride problem question race reason recipe request reward riddle road rumor "
          "rule secret sentence shame short sight sign sort sound spot state step story subject sun surprise tale "
@@ -37,7 +39,7 @@ _COMMON = {
          "family party walk look talk laugh smile minute hour second favorite specialty home habitat shade hue diet "
          "profession craft occupation calling monster title companion owner holder keeper hunt dinner breakfast lunch "
          "meeting loss find rest mood smile sir madam lady mate pal fellow bird fish",
-    "m": "people things words names text books days nights eyes facts answers stories friends creatures animals "
+    "m": "people things words names books days nights eyes facts answers stories friends creatures animals "
          "places persons visitors guests miners musicians songs music water food money luck news fun peace love "
          "thanks wishes greetings years months weeks hours minutes ways kinds sorts types groups examples objects "
          "stones hairs crimes deeds letters mines news help advice information work home everything life time "
@@ -45,7 +47,11 @@ _COMMON = {
          "parts steps questions congratulations apologies condolences regards joy happiness sadness sorrow harm "
          "violence trouble pain fear light dark hands opposites plurals children men women meals knowledge gratitude "
          "work craft reality truth fact rumors legends myths lies clues ideas thought",
-    "p": "i you he she it we they me him her us them this that these those everybody everyone nobody nothing something "
+    "S": "i he she we they who",
+    "M": "me him us them",
+    "O": "of as like than against to from but",
+    "C": "is are was were comes come came goes go stands stood lies lay sits sat lives lived hangs begins follows",
+    "p": "you it her this that these those everybody everyone nobody nothing something "
          "somebody someone anybody anyone anything none one all both each mine yours hers ours theirs myself yourself "
          "himself herself itself there who others some many most few what either neither everything",
     "h": "is are was were am be been being",
@@ -211,6 +217,7 @@ def _symbol_of_other(token: str) -> str:
     return SYMBOL_OF["their"] if token.endswith("'s") else SYMBOL_OF_UNKNOWN
 
 
-def is_known(word: str) -> bool:
-    """Whether the word stands in a list."""
-    return word in SYMBOL_OF
+def has_class(word: str, classes: str) -> bool:
+    """Whether the word, known or not, may be of one of the classes."""
+    symbol = SYMBOL_OF.get(word, SYMBOL_OF_UNKNOWN)
+    return any(symbol in SYMBOLS_OF_CLASS[c] for c in classes)
