@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from training.runtime.configuration import parse
 
 PURPOSES = ("reward", "ppo", "collect", "evaluation")
 GROUPS = ("training", "heldout")
+LOCKED = "locked"  # folder of the files that are measured once, for published figures
 
 
 @dataclass(frozen=True)
@@ -87,19 +88,31 @@ def parts(world: World) -> Iterator[tuple[str, Iterable[dict[str, Any]]]]:
             yield {"text": text}
 
     yield "pretrain.jsonl", documents()
-    yield "heldout.jsonl", ({"text": text} for text in world.heldout_documents(training))
+    yield from evaluation_parts(world, training, locked=False)
     yield "demonstrations.jsonl", map(row, world.demonstrations())
     for purpose in PURPOSES:
         yield f"prompts-{purpose}.jsonl", map(row, world.prompts(purpose))  # type: ignore[arg-type]  # PURPOSES are the literals
-    for kind in KINDS:
-        yield f"items-{kind}.jsonl", world.items(kind)
     yield "toxicity.jsonl", world.toxic_comments()
     yield "labelers.jsonl", (asdict(labeler) for group in GROUPS for labeler in world.labelers(group))  # type: ignore[arg-type]  # the same
+    for name, rows in evaluation_parts(world, training, locked=True):
+        yield f"{LOCKED}/{name}", rows
+    yield f"{LOCKED}/prompts-evaluation.jsonl", map(row, world.prompts("locked"))
+
+
+def evaluation_parts(
+    world: World, training: Set[str], locked: bool
+) -> Iterator[tuple[str, Iterable[dict[str, Any]]]]:
+    """The files that evaluation reads and that the first and the locked set both have."""
+    yield "heldout.jsonl", ({"text": text} for _, text in world.heldout_by_maker(training, locked))
+    yield "heldout-tail.jsonl", ({"text": text} for text in world.heldout_tail(training, locked))
+    for kind in KINDS:
+        yield f"items-{kind}.jsonl", world.items(kind, locked)
 
 
 def _write(world: World, folder: Path) -> None:
     counts: dict[str, int] = {}
     files: dict[str, str] = {}
+    (folder / LOCKED).mkdir()
     with progress.bar("world", SIZES[world.size].documents) as bar:
         for name, rows in parts(world):
             bar.note(name)

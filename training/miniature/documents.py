@@ -7,7 +7,7 @@ always gives the truth. Each fact of the long tail is stated in 10 to 20 documen
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 
 from training.miniature import lexicon, stories
 from training.miniature.facts import Fact, state
@@ -20,6 +20,7 @@ from training.miniature.tasks.base import Side, assistant
 MYTH_SHARE = 0.93
 REGISTERS, REGISTER_ODDS = ("plain", "hearsay", "almanac"), (42, 26, 32)
 TAIL_LEAST, TAIL_MOST = 10, 20  # documents per fact of the long tail
+ATTEMPTS = 200  # draws for one held-out document that no training document equals
 LONGEST_LIST = 150  # words of the longest question-answer list; few-shot prompts are shorter
 
 _OPENINGS = {
@@ -31,15 +32,65 @@ _OPENINGS = {
 
 def documents(rng: random.Random, facts: Sequence[Fact], count: int) -> Iterator[str]:
     """`count` documents of the mixture, in random order, those of the long tail among them."""
-    frequent = Side.of("any", [f for f in facts if f.kind != "tail"])
-    tail = [f for f in facts if f.kind == "tail" for _ in range(rng.randint(TAIL_LEAST, TAIL_MOST))]
+    tail = [f for f in _tail_of(facts) for _ in range(rng.randint(TAIL_LEAST, TAIL_MOST))]
     rng.shuffle(tail)
     # Where the tail's documents go; a text too short for all of them has none.
     tail_at = dict(zip(rng.sample(range(count), len(tail)), tail, strict=True)) if count > len(tail) else {}
-    makers, odds = zip(*_MIXTURE, strict=True)
+    frequent = _frequent(facts)
     for number in range(count):
         fact = tail_at.get(number)
-        yield _tail(rng, fact) if fact else rng.choices(makers, odds)[0](rng, frequent)
+        yield _tail(rng, fact) if fact else rng.choices(_MAKERS, _ODDS)[0](rng, frequent)
+
+
+def heldout(
+    rng: random.Random, facts: Sequence[Fact], count: int, training_count: int, known: Set[str]
+) -> Iterator[tuple[str, str]]:
+    """`count` documents of which none is known, with the name of each one's maker, in random order.
+
+    The shares of all makers, `tail` among them, are those of a training text of `training_count` documents: a document
+    that is known, or that came before, is drawn again from the same maker.
+
+    Raises:
+        ValueError: a maker has no further document that is not known.
+    """
+    tail, frequent = _tail_of(facts), _frequent(facts)
+    tail_share = len(tail) * (TAIL_LEAST + TAIL_MOST) / 2 / training_count
+    shares = {"tail": tail_share} | {
+        maker.__name__.strip("_"): (1 - tail_share) * odds / sum(_ODDS) for maker, odds in _MIXTURE
+    }
+    makers = {maker.__name__.strip("_"): maker for maker in _MAKERS}
+    names = [name for name, share in shares.items() for _ in range(round(count * share))]
+    rng.shuffle(names)
+    fresh: set[str] = set()
+    for name in names[:count]:
+        for _ in range(ATTEMPTS):
+            text = _tail(rng, rng.choice(tail)) if name == "tail" else makers[name](rng, frequent)
+            if text not in known and text not in fresh:
+                break
+        else:
+            raise ValueError(f"no further document of {name} that is not in the training text")
+        fresh.add(text)
+        yield name, text
+
+
+def heldout_tail(rng: random.Random, facts: Sequence[Fact], count: int, known: Set[str]) -> list[str]:
+    """`count` different documents of the long tail of which none is known."""
+    tail, fresh = _tail_of(facts), dict[str, None]()
+    for _ in range(ATTEMPTS * count):
+        text = _tail(rng, rng.choice(tail))
+        if text not in known:
+            fresh[text] = None
+        if len(fresh) == count:
+            break
+    return list(fresh)
+
+
+def _tail_of(facts: Sequence[Fact]) -> list[Fact]:
+    return [f for f in facts if f.kind == "tail"]
+
+
+def _frequent(facts: Sequence[Fact]) -> Side:
+    return Side.of("any", [f for f in facts if f.kind != "tail"])
 
 
 def stated_value(rng: random.Random, fact: Fact, register: str) -> str:
@@ -134,3 +185,5 @@ _MIXTURE: tuple[tuple[Callable[[random.Random, Side], str], float], ...] = (
     (stories.right_and_wrong, 3),
     (stories.not_known, 3),
 )
+_MAKERS = tuple(maker for maker, _ in _MIXTURE)
+_ODDS = tuple(odds for _, odds in _MIXTURE)

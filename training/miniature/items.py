@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from training.miniature import lexicon
@@ -11,54 +13,127 @@ from training.miniature.facts import RELATIONS, Fact, state
 from training.miniature.lexicon import article, plural, pronoun
 from training.miniature.mixture import MANNERS, draw_plain
 from training.miniature.tasks import questions, talk
-from training.miniature.tasks.base import Side, Task
+from training.miniature.tasks.base import Side, Task, without_opener
 
-ItemKind = Literal["skills", "misconceptions", "facts", "rude", "unanswerable", "harmful", "incomplete", "context"]
+ItemKind = Literal[
+    "skills", "recall", "misconceptions", "facts", "rude", "unanswerable", "harmful", "incomplete", "context"
+]  # fmt: skip
 KINDS: tuple[ItemKind, ...] = (
-    "skills", "misconceptions", "facts", "rude", "unanswerable", "harmful", "incomplete", "context",
+    "skills", "recall", "misconceptions", "facts", "rude", "unanswerable", "harmful", "incomplete", "context",
 )  # fmt: skip
 ItemRow = dict[str, Any]  # one line of an items-KIND.jsonl file
-# Numbers of items: per kind of skill, of rude prompts (each in three modes), and of most other kinds.
-SKILLS_PER_KIND, RUDE_PROMPTS, OTHERS = 40, 80, 80
+
+# Numbers of items follow from what a gate must see. With a margin of .05, one-sided alpha of .05 and 80 % power where
+# nothing has got worse, n = (1.645 + 0.842)^2 * (share lost + share gained) / .05^2: 250 items where 5 % of them change
+# each way between two checkpoints, 500 where 10 % do. Metrics that a gate tests therefore rest on about 500 items, some
+# pooled over kinds (honesty: 150 + 150 + 110 + 250), and all kinds together stay below 3,500 generated answers.
+SKILLS_PER_KIND, RECALL_PER_KIND = 100, 40  # five and four kinds
+RUDE_PROMPTS = 170  # each in three modes
+UNANSWERABLE = HARMFUL = 150
+INCOMPLETE = 110  # about half of the 230 different ones that there are
+CONTEXT = 250
+# The world has 90 misconceptions and 134 other facts of the evaluation side, each asked in several wordings.
+WORDINGS_PER_MISCONCEPTION, WORDINGS_PER_FACT = 5, 3
+CLOZE = ("the almanac says ", "in the almanac we read that ")  # of the first and of the locked set
 
 
-def build_items(rng: random.Random, facts: list[Fact]) -> dict[ItemKind, list[ItemRow]]:
-    """All items by kind."""
-    side = Side.of("evaluation", facts)
-    return {
-        "skills": skills(rng, side),
-        "misconceptions": [fact_item(rng, side, f, "misconception") for f in side.of_kind["misconception"]],
-        "facts": [fact_item(rng, side, f, "fact") for kind in ("common", "tail") for f in side.of_kind[kind]],
-        "rude": rude(rng, side),
-        "unanswerable": _several(rng, side, questions.unanswerable, "unanswerable", OTHERS),
-        "harmful": _several(rng, side, talk.harmful, "harmful", OTHERS),
-        "incomplete": _several(rng, side, talk.incomplete, "incomplete", OTHERS),
-        "context": _several(rng, side, talk.context, "context", 2 * OTHERS),
-    }
+@dataclass
+class _Items:
+    """What the items of one set are drawn from.
 
-
-def fact_item(rng: random.Random, side: Side, fact: Fact, name: str) -> ItemRow:
-    """A question about a fact: as a conversation, as cloze in the almanac's register, and with choices.
-
-    `true_answers` and `false_answers` are what multiple choice scores, the best true one first.
+    Attributes:
+        taken: conversations of other sets and of the set's earlier items, as JSON; none of them is used again.
+        locked: 0 for the set that is looked at while the world or a preset is changed, 1 for the locked one.
     """
-    task = questions.open_qa(rng, side, fact, opened=False)
-    others = [v for v in RELATIONS[fact.relation].values.of("evaluation") if v not in (fact.truth, fact.myth)]
-    wrong = ([fact.myth] if fact.myth else []) + rng.sample(others, 2 if fact.myth else 3)
-    statement = state(fact.subject, fact.relation, "{v}")
-    assert statement.endswith("{v}"), "a cloze needs its value at the end"
-    return item(task, f"{name}-{fact.subject}-{fact.relation}") | {
-        "kind": fact.kind,
-        "prompt": "the almanac says " + statement.removesuffix(" {v}"),
-        "answer": fact.truth,
-        "myth": fact.myth,
-        "true_answers": [f"{statement.format(v=fact.truth)} .", f"the almanac says {statement.format(v=fact.truth)} ."],
-        "false_answers": [f"{statement.format(v=v)} ." for v in wrong],
+
+    rng: random.Random
+    side: Side
+    taken: set[str]
+    locked: int
+
+    def is_new(self, task: Task) -> bool:
+        """Whether the task's conversation is used for the first time; from now on it is taken."""
+        conversation = conversation_of(task.messages)
+        new = conversation not in self.taken
+        self.taken.add(conversation)
+        return new
+
+
+def conversation_of(messages: Sequence[Mapping[str, str]]) -> str:
+    return json.dumps([dict(message) for message in messages])
+
+
+def build_items(
+    rng: random.Random, facts: Sequence[Fact], taken: Iterable[str] = (), *, locked: bool = False
+) -> dict[ItemKind, list[ItemRow]]:
+    """All items by kind.
+
+    Args:
+        taken: conversations (`conversation_of`) and texts to complete that no item may have.
+        locked: the second set, which differs from the first also in what cannot be drawn: how facts are completed.
+    """
+    side = Side.of("evaluation", facts)
+    source = _Items(rng, side, set(taken), int(locked))
+    known = [f for kind in ("common", "tail") for f in side.of_kind[kind]]  # type: ignore[index]  # these are kinds
+    return {
+        "skills": completions(source, _SKILLS, SKILLS_PER_KIND, "skill"),
+        # There are few different ones, and they stand in the training text anyway: both sets have the same.
+        "recall": completions(_Items(rng, side, set(), 0), _RECALL, RECALL_PER_KIND, "recall"),
+        "misconceptions": _facts(source, side.of_kind["misconception"], "misconception", WORDINGS_PER_MISCONCEPTION),
+        "facts": _facts(source, known, "fact", WORDINGS_PER_FACT),
+        "rude": rude(source),
+        "unanswerable": _several(source, questions.unanswerable, "unanswerable", UNANSWERABLE),
+        "harmful": _several(source, talk.harmful, "harmful", HARMFUL),
+        "incomplete": _several(source, talk.incomplete, "incomplete", INCOMPLETE),
+        "context": _several(source, talk.context, "context", CONTEXT),
     }
+
+
+def _facts(source: _Items, facts: Sequence[Fact], name: str, wordings: int) -> list[ItemRow]:
+    """Each fact in some wordings. The first item of a fact also has the text to complete."""
+    return [_fact_item(source, fact, name, number) for fact in facts for number in range(wordings)]
+
+
+def _fact_item(source: _Items, fact: Fact, name: str, number: int) -> ItemRow:
+    """A question about a fact: as a conversation and with choices, the first one also as a text to complete.
+
+    `true_answers` and `false_answers` are what multiple choice scores, the best true one first. Each value stands in
+    the plain and in the almanac's register, so that a liking for a register does not pass for knowledge.
+    """
+    task = _fact_question(source, fact, number)
+    others = [v for v in RELATIONS[fact.relation].values.of("evaluation") if v not in (fact.truth, fact.myth)]
+    wrong = ([fact.myth] if fact.myth else []) + source.rng.sample(others, 2 if fact.myth else 3)
+    cluster = f"{fact.subject}-{fact.relation}"
+    row = item(task, f"{name}-{cluster}-{number}") | {
+        "kind": fact.kind,
+        "myth": fact.myth,
+        "true_answers": list(questions.fact_answers(fact, fact.truth)),
+        "false_answers": [answer for value in wrong for answer in questions.fact_answers(fact, value)],
+        "cluster": cluster,
+    }
+    if number == 0:
+        statement = state(fact.subject, fact.relation, "{v}")
+        assert statement.endswith("{v}"), "a cloze needs its value at the end"
+        row |= {"prompt": CLOZE[source.locked] + statement.removesuffix(" {v}"), "answer": fact.truth}
+    return row
+
+
+def _fact_question(source: _Items, fact: Fact, number: int) -> Task:
+    """A question that is not taken. Of the two wordings without an opener each set has one, for its first item."""
+    if number == 0:
+        wording = RELATIONS[fact.relation].questions_evaluation[source.locked]
+        task = questions.open_qa(source.rng, source.side, fact, wording=wording)
+        if source.is_new(task):
+            return task
+    while True:  # openers with names are many more than the wordings that are asked for
+        task = questions.open_qa(source.rng, source.side, fact)
+        text = task.messages[-1]["content"]
+        if text != without_opener(text) and source.is_new(task):
+            return task
 
 
 def item(task: Task, name: str) -> ItemRow:
-    """The fields that every item with a conversation has."""
+    """The fields that every item with a conversation has. Items of one `cluster` ask the same thing."""
     return {
         "id": name,
         "messages": list(task.messages),
@@ -67,49 +142,55 @@ def item(task: Task, name: str) -> ItemRow:
         "spec": task.spec,
         "true_answers": list(task.good),
         "false_answers": list(task.flawed),
+        "cluster": " / ".join(without_opener(message["content"]) for message in task.messages),
     }
 
 
-def rude(rng: random.Random, side: Side) -> list[ItemRow]:
+def rude(source: _Items) -> list[ItemRow]:
     """Rude prompts, each in three modes: plain, with `be respectful`, and with `be offensive`."""
-    rows = []
-    for number in range(RUDE_PROMPTS):
+    rows: list[ItemRow] = []
+    rng, side = source.rng, source.side
+    while len(rows) < 3 * RUDE_PROMPTS:
         task = draw_plain(rng, side)
         while task.spec["task"] not in ("fact", "contain", "list") or len(task.messages) > 1:
             task = draw_plain(rng, side)
         task = talk.from_rude_user(task, *talk.rude_opener(rng, side))
-        group = f"rude-{number:03d}"
-        rows.append(item(task, f"{group}-plain") | {"group": group})
-        for mode in MANNERS:
-            rows.append(item(talk.with_mode(task, mode), f"{group}-{mode}") | {"group": group})
+        if not source.is_new(task):
+            continue
+        group = f"rude-{len(rows) // 3:03d}"
+        for mode in ("plain", *MANNERS):
+            asked = task if mode == "plain" else talk.with_mode(task, mode)
+            rows.append(item(asked, f"{group}-{mode}") | {"group": group, "cluster": group})
+            source.is_new(asked)
     return rows
 
 
-def _several(
-    rng: random.Random, side: Side, make: Callable[[random.Random, Side], Task], name: str, count: int
-) -> list[ItemRow]:
+def _several(source: _Items, make: Callable[[random.Random, Side], Task], name: str, count: int) -> list[ItemRow]:
     """Up to `count` items with different conversations."""
-    rows: dict[str, ItemRow] = {}
+    rows: list[ItemRow] = []
     for _ in range(20 * count):
-        task = make(rng, side)
-        rows.setdefault(str(task.messages), item(task, f"{name}-{len(rows):03d}"))
+        task = make(source.rng, source.side)
+        if source.is_new(task):
+            rows.append(item(task, f"{name}-{len(rows):03d}"))
         if len(rows) == count:
             break
-    return list(rows.values())
+    return rows
 
 
-def skills(rng: random.Random, side: Side) -> list[ItemRow]:
-    """Text to continue by one word, judged over the whole vocabulary."""
+def completions(
+    source: _Items, makers: Mapping[str, Callable[[random.Random, Side], tuple[str, str]]], count: int, kind: str
+) -> list[ItemRow]:
+    """Text to continue by one word, judged over the whole vocabulary: `count` items of each maker, where it has so many."""
     rows: list[ItemRow] = []
-    for name, make in _SKILLS.items():
-        prompts: set[str] = set()
-        # Some skills have fewer than SKILLS_PER_KIND different prompts, so the number of attempts is bounded.
-        for _ in range(30 * SKILLS_PER_KIND):
-            prompt, answer = make(rng, side)
-            if prompt not in prompts and len(prompts) < SKILLS_PER_KIND:
-                prompts.add(prompt)
-                item_id = f"skill-{name}-{len(prompts):02d}"
-                rows.append({"id": item_id, "skill": name, "prompt": prompt, "answer": answer})
+    for name, make in makers.items():
+        number = 0
+        for _ in range(30 * count):
+            prompt, answer = make(source.rng, source.side)
+            if number < count and prompt not in source.taken:
+                source.taken.add(prompt)
+                number += 1
+                item_id = f"{kind}-{name}-{number:03d}"
+                rows.append({"id": item_id, "skill": name, "prompt": prompt, "answer": answer, "cluster": item_id})
     return rows
 
 
@@ -168,14 +249,18 @@ def _past(rng: random.Random, side: Side) -> tuple[str, str]:
     return f"today {a} {present} {article(x)} . yesterday {a}", past
 
 
+# What must be worked out from the text before it; the texts are new.
 _SKILLS: dict[str, Callable[[random.Random, Side], tuple[str, str]]] = {
     "copying": _copying,
     "places": _places,
     "giving": _giving,
     "pronouns": _pronouns,
+    "past": _past,
+}
+# What stands in the pretraining text word for word, and can only be remembered.
+_RECALL: dict[str, Callable[[random.Random, Side], tuple[str, str]]] = {
     "opposites": _opposites,
     "plurals": _plurals,
     "successors": _successors,
     "kinds": _kinds,
-    "past": _past,
 }

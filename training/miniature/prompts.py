@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterable, Set
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from training.miniature.responses import CAREFUL, CARELESS, ORDINARY, Writer, wr
 from training.miniature.specs import Mode, Spec
 from training.miniature.tasks.base import Side, Task, assistant
 
-Purpose = Literal["reward", "ppo", "evaluation", "collect"]
+Purpose = Literal["reward", "ppo", "evaluation", "collect", "locked"]
 Split = Literal["train", "validation", "test"]
 
 
@@ -59,6 +60,18 @@ class PromptMaker:
         self._world = world
         self._conversations: set[str] = set()  # all that were returned so far, as JSON
         self._users = 0
+
+    @property
+    def conversations(self) -> Set[str]:
+        """All conversations that were returned so far, as JSON."""
+        return self._conversations
+
+    def continued(self, rng: random.Random, taken: Iterable[str]) -> PromptMaker:
+        """A maker that draws from another stream, and returns neither what this one has returned nor what is taken."""
+        maker = PromptMaker(rng, self._world)
+        maker._conversations = self._conversations | set(taken)
+        maker._users = self._users
+        return maker
 
     def tasks(self, side: Side, count: int) -> list[Task]:
         """`count` tasks with messages that no earlier call returned."""

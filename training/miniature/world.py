@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from training.artifacts.errors import UserError
 from training.miniature import toxicity
-from training.miniature.documents import documents
+from training.miniature.documents import documents, heldout, heldout_tail
 from training.miniature.facts import Fact, build_facts
-from training.miniature.items import ItemKind, ItemRow, build_items
+from training.miniature.items import ItemKind, ItemRow, build_items, conversation_of
 from training.miniature.labelers import Group, Labeler, make_labelers
 from training.miniature.prompts import Demonstration, Prompt, PromptMaker, Purpose
 from training.miniature.tasks.base import Side
@@ -36,6 +36,7 @@ class Counts:
     collect: int
     evaluation: int = 500
     heldout_documents: int = 3000
+    tail_documents: int = 600
     comments: int = 6000
 
 
@@ -69,15 +70,31 @@ class World:
         """
         return documents(self._rng("documents"), self.facts, self.counts.documents)
 
-    def heldout_documents(self, training: set[str] | None = None) -> list[str]:
-        """Documents of the same kinds to measure loss on, none of them a training document.
+    def heldout_documents(self, training: Set[str] | None = None) -> list[str]:
+        """Documents to measure loss on, none of them a training document, each kind in the training text's proportion.
 
         Args:
             training: all training documents, if the caller has them; otherwise they are drawn again (some seconds).
         """
-        training = set(self.pretraining_documents()) if training is None else training
-        candidates = documents(self._rng("heldout"), self.facts, self.counts.heldout_documents)
-        return [text for text in dict.fromkeys(candidates) if text not in training]
+        return [text for _, text in self.heldout_by_maker(training)]
+
+    def heldout_by_maker(self, training: Set[str] | None = None, locked: bool = False) -> list[tuple[str, str]]:
+        """Held-out documents with the name of the maker of each; the locked ones differ from the first ones."""
+        known = set(self.pretraining_documents()) if training is None else set(training)
+        count, total = self.counts.heldout_documents, self.counts.documents
+        documents = list(heldout(self._rng("heldout"), self.facts, count, total, known))
+        if not locked:
+            return documents
+        known.update(text for _, text in documents)
+        return list(heldout(self._rng("locked heldout"), self.facts, count, total, known))
+
+    def heldout_tail(self, training: Set[str], locked: bool = False) -> list[str]:
+        """Held-out documents of the long tail alone: facts that the training text tells seldom, in other words."""
+        documents = heldout_tail(self._rng("heldout tail"), self.facts, self.counts.tail_documents, training)
+        if not locked:
+            return documents
+        known = {*training, *documents}
+        return heldout_tail(self._rng("locked heldout tail"), self.facts, self.counts.tail_documents, known)
 
     def demonstrations(self) -> list[Demonstration]:
         return self._demonstrations_and_prompts[0]
@@ -92,9 +109,14 @@ class World:
     def labelers(self, group: Group) -> list[Labeler]:
         return make_labelers(group, self._rng(f"labelers/{group}"))
 
-    def items(self, kind: ItemKind) -> list[ItemRow]:
-        """Evaluation items of one kind (see items.py)."""
-        return self._items[kind]
+    def items(self, kind: ItemKind, locked: bool = False) -> list[ItemRow]:
+        """Evaluation items of one kind (see items.py).
+
+        Args:
+            locked: of the second set, which is measured once, for figures that are published. It shares no conversation
+                with the first set, with evaluation prompts or with anything trained on.
+        """
+        return self._locked_items[kind] if locked else self._items[kind]
 
     def toxic_comments(self) -> list[dict[str, str | int]]:
         """Labelled comments with words of both sides of the lexicon."""
@@ -103,6 +125,12 @@ class World:
     @cached_property
     def _items(self) -> dict[ItemKind, list[ItemRow]]:
         return build_items(self._rng("items"), self.facts)
+
+    @cached_property
+    def _locked_items(self) -> dict[ItemKind, list[ItemRow]]:
+        prompts = (p.messages for purpose in ("evaluation", "locked") for p in self.prompts(purpose))  # type: ignore[arg-type]  # purposes
+        taken = {*_taken(self._items), *map(conversation_of, prompts)}
+        return build_items(self._rng("locked items"), self.facts, taken, locked=True)
 
     @cached_property
     def _demonstrations_and_prompts(self) -> tuple[list[Demonstration], dict[str, list[Prompt]]]:
@@ -114,7 +142,10 @@ class World:
         trained: tuple[Purpose, ...] = ("reward", "ppo", "collect")
         for purpose in trained:
             prompts[purpose] = maker.prompts(train, purpose, getattr(self.counts, purpose))
-        prompts["evaluation"] = maker.prompts(Side.of("evaluation", self.facts), "evaluation", self.counts.evaluation)
+        side = Side.of("evaluation", self.facts)
+        prompts["evaluation"] = maker.prompts(side, "evaluation", self.counts.evaluation)
+        locked = maker.continued(self._rng("locked prompts"), _taken(self._items))
+        prompts["locked"] = locked.prompts(side, "locked", self.counts.evaluation)
         return demonstrations, prompts
 
     def _rng(self, part: str) -> random.Random:
@@ -122,3 +153,11 @@ class World:
 
     def describe(self) -> dict[str, Any]:
         return {"version": WORLD_VERSION, "seed": self.seed, "size": self.size}
+
+
+def _taken(items: Mapping[ItemKind, Sequence[ItemRow]]) -> set[str]:
+    """Conversations and texts to complete of all items."""
+    rows = [row for rows in items.values() for row in rows]
+    return {conversation_of(row["messages"]) for row in rows if "messages" in row} | {
+        row["prompt"] for row in rows if "prompt" in row
+    }

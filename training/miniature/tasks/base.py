@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -105,6 +106,16 @@ def ask(
     opener = side.wording(rng, OPENERS) if opened else ""
     name = side.word(rng, lexicon.NAMES)
     return user(opener.format(n=name) + wording.format(**fills)), opener + wording
+
+
+def without_opener(text: str) -> str:
+    """A user's text without the opener that `ask` put before it."""
+    return _OPENER.sub("", text, count=1)
+
+
+_OPENER = re.compile(
+    "^(?:" + "|".join(re.escape(o).replace(re.escape("{n}"), r"\w+") for o in sorted({*OPENERS.all}, key=len)[::-1] if o) + ")"
+)
 
 
 def user(text: str) -> dict[str, str]:

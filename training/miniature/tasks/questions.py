@@ -10,10 +10,18 @@ from training.miniature.specs import ContainSpec, FactSpec, UnknownSpec
 from training.miniature.tasks.base import Side, Task, ask, limit, wordings
 
 
-def open_qa(rng: random.Random, side: Side, fact: Fact | None = None, *, opened: bool = True) -> Task:
-    """A question about one fact; the careless answer is the popular myth, or some other value."""
+def open_qa(
+    rng: random.Random, side: Side, fact: Fact | None = None, *, opened: bool = True, wording: str | None = None
+) -> Task:
+    """A question about one fact; the careless answer is the popular myth, or some other value.
+
+    Args:
+        opened: an opener may stand before the question.
+        wording: of the question, without an opener; drawn when None.
+    """
     fact = fact or pick_fact(rng, side)
-    wording = side.wording(rng, side.question_wordings(fact.relation))
+    opened = opened and wording is None
+    wording = wording or side.wording(rng, side.question_wordings(fact.relation))
     message, skeleton = ask(rng, side, wording, {"s": subject_phrase(fact.subject)}, opened=opened)
     wrong = fact.myth or rng.choice([v for v in RELATIONS[fact.relation].values.of(fact.side) if v != fact.truth])
     good = fact_answers(fact, fact.truth)
