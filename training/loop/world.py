@@ -99,9 +99,7 @@ def parts(world: World) -> Iterator[tuple[str, Iterable[dict[str, Any]]]]:
     yield f"{LOCKED}/prompts-evaluation.jsonl", map(row, world.prompts("locked"))
 
 
-def evaluation_parts(
-    world: World, training: Set[str], locked: bool
-) -> Iterator[tuple[str, Iterable[dict[str, Any]]]]:
+def evaluation_parts(world: World, training: Set[str], locked: bool) -> Iterator[tuple[str, Iterable[dict[str, Any]]]]:
     """The files that evaluation reads and that the first and the locked set both have."""
     yield "heldout.jsonl", ({"text": text} for _, text in world.heldout_by_maker(training, locked))
     yield "heldout-tail.jsonl", ({"text": text} for text in world.heldout_tail(training, locked))

@@ -9,9 +9,11 @@ import itertools
 import re
 from collections.abc import Callable
 
-from training.miniature import lexicon
+from training.miniature import lexicon, words_about
+from training.miniature.lexicon import word_set
 from training.miniature.specs import ContainSpec, Form
 from training.miniature.text import Clause, Text
+from training.miniature.words_about import asserted, asserting, marked
 
 _NAMES = frozenset(lexicon.NAMES.all)
 # What says the same as a needed word.
@@ -19,9 +21,11 @@ _SAME = {
     name: frozenset(words.split())
     for name, words in {
         "thank": "thank thanks thankful grateful gratitude appreciate thanking",
-        "sorry": "sorry sad pity shame bad sympathize terrible awful unlucky hope condolences unfortunate unfortunately "
+        "sorry": "sorry sad pity shame bad sympathize terrible awful unlucky hope condolences unfortunate "
+        "unfortunately "
         "hurts feel unhappy upset upsetting hopefully help alas",
-        "nice": "nice glad happy great good lovely wonderful fine congratulations pleased enjoy beautiful fun joy delighted "
+        "nice": "nice glad happy great good lovely wonderful fine congratulations pleased enjoy beautiful fun "
+        "joy delighted "
         "lucky amazing fantastic excellent perfect wow pretty brilliant",
         "hello": "hello hi hey welcome greetings dear pleased glad nice meet",
         "please": "please kindly would could can may might kind",
@@ -29,15 +33,13 @@ _SAME = {
         "go": "go walk come visit going head move walking leave step",
     }.items()
 }
-_DETERMINERS = frozenset("the a an your this that his her their our its my new old lovely nice beautiful such some".split())
-_HAVE = frozenset("have has had own owns owned got keep keeps hold holds possess carry bring get getting having".split())
-_LOSE = frozenset("lost lose lack lacks sold sell want wants need needs gave threw missed miss forgot broke".split())
-_ANIMATE = frozenset(
+_DETERMINERS = word_set("the a an your this that his her their our its my new old lovely nice beautiful such some")
+_HAVE = word_set("have has had own owns owned got keep keeps hold holds possess carry bring get getting having")
+_LOSE = word_set("lost lose lack lacks sold sell want wants need needs gave threw missed miss forgot broke")
+_ANIMATE = word_set(
     "found saw bought took ate went met drank said told gave sold carried walked ran asked thanked visited "
-    "wore lost loved liked wanted threw kept brought washed drew hid cleaned".split()
+    "wore lost loved liked wanted threw kept brought washed drew hid cleaned"
 )
-_FILLERS = frozenset("and again then once more the word here it is i say so times".split())
-_SEQUENCES = tuple(row for _, row in (*lexicon.SEQUENCES_TRAIN, *lexicon.SEQUENCES_EVALUATION)) + (lexicon.NUMBERS,)
 
 
 def present(word: str, words: frozenset[str]) -> bool:
@@ -57,21 +59,12 @@ def said(form: Form, text: Text) -> frozenset[str]:
         return text.vocabulary
     if form in ("polite", "greeting", "title", "letter", "loss", "joy"):
         return text.affirmed
-    return frozenset().union(*[clause.vocabulary for clause in text.clauses if clause.affirms and clause.claims])
+    return asserted(text)
 
 
 def fits(spec: ContainSpec, text: Text) -> bool:
     """The answer says with its words what the prompt asks for."""
     return _CHECKS[spec["form"]](spec, text)
-
-
-def _said_clauses(text: Text) -> list[Clause]:
-    return [clause for clause in text.clauses if clause.affirms and clause.claims]
-
-
-def _marked(clause: Clause, x: str, y: str = "") -> str:
-    """The clause with X for one word and Y for another, so that one pattern serves all words."""
-    return " ".join(["X" if word == x else "Y" if word == y else word for word in clause.words])
 
 
 def _addressed(name: str, text: Text) -> bool:
@@ -82,7 +75,18 @@ def _addressed(name: str, text: Text) -> bool:
         before = clause.before(name)
         at = clause.words.index(name)
         after = clause.words[at + 1] if at + 1 < len(clause.words) else ""
-        if before in _DETERMINERS or before in ("is", "am", "for", "of", "about", "not", "from", "with", "by", "called"):
+        if before in _DETERMINERS or before in (
+            "is",
+            "am",
+            "for",
+            "of",
+            "about",
+            "not",
+            "from",
+            "with",
+            "by",
+            "called",
+        ):
             return False
         if after in ("says", "thanks", "said", "has", "is", "was", "sends", "and", "thanked", "gave", "gives"):
             return False
@@ -105,14 +109,14 @@ def _letter(spec: ContainSpec, text: Text) -> bool:
     if any(not clause.affirms and not _GRATEFUL.isdisjoint(clause.vocabulary) for clause in text.clauses):
         return False
     for clause in text.clauses:  # "the rope thanks david"
-        if thing in clause.words and "for" not in clause.words and name in clause.words[clause.words.index(thing) :]:
-            if not _GRATEFUL.isdisjoint(clause.words[clause.words.index(thing) :]):
-                return False
+        rest = clause.words[clause.words.index(thing) :] if thing in clause.words else ()
+        if name in rest and "for" not in clause.words and not _GRATEFUL.isdisjoint(rest):
+            return False
     return not any(clause.before(thing) == "my" or _THANKS_ANOTHER.search(clause.text) for clause in text.clauses)
 
 
 _THANKS_ANOTHER = re.compile(r"\bthank (?:me|him|her|us|them)\b")
-_GRATEFUL = frozenset("thank thanks grateful thankful like glad happy want".split())
+_GRATEFUL = word_set("thank thanks grateful thankful like glad happy want")
 
 
 def _story(spec: ContainSpec, text: Text) -> bool:
@@ -122,7 +126,12 @@ def _story(spec: ContainSpec, text: Text) -> bool:
             return False
         # A thing that finds or buys somebody is a story told backwards.
         subject = clause.words[: 3 if clause.words[0] in ("the", "a", "an", "one", "and", "then") else 1]
-        if thing in subject and name not in subject and name in clause.vocabulary and (_ANIMATE & clause.vocabulary) - {thing}:
+        if (
+            thing in subject
+            and name not in subject
+            and name in clause.vocabulary
+            and (_ANIMATE & clause.vocabulary) - {thing}
+        ):
             return False
     return _as_thing(thing, text) and all(sentence.clausal for sentence in text.sentences)
 
@@ -142,14 +151,14 @@ def _greeting(spec: ContainSpec, text: Text) -> bool:
     return _addressed(name, text)
 
 
-_HELLO = frozenset("hello hi hey welcome greetings dear".split())
+_HELLO = word_set("hello hi hey welcome greetings dear")
 
 
 def _possession_of_speaker(thing: str, clause: Clause) -> bool:
-    """"my lamp", "i have a lamp too"."""
-    if clause.before(thing) == "my" or "my new X" in _marked(clause, thing):
+    """ "my lamp", "i have a lamp too"."""
+    if clause.before(thing) == "my" or "my new X" in marked(clause, thing):
         return True
-    return bool(_OF_SPEAKER.search(_marked(clause, thing)))
+    return bool(_OF_SPEAKER.search(marked(clause, thing)))
 
 
 _OF_SPEAKER = re.compile(r"\b(?:i|we)(?: \w+)? (?:have|had|own|got|bought|lost|keep|want|need)\b(?!.*\byou).*X")
@@ -160,12 +169,8 @@ def _feeling(spec: ContainSpec, text: Text) -> bool:
     cue, thing = spec["need"]
     wrong_cue = _JOY if cue == "sorry" else _GRIEF
     for clause in text.clauses:
-        if not clause.affirms and (not _SAME[cue].isdisjoint(clause.vocabulary) or thing in clause.vocabulary):
-            # "i am sorry that you can not find your lamp": what is denied is the user's part.
-            if not re.search(r"\b(?:sorry|sad|pity|shame|bad|hope)\b.*\b(?:not|never|no)\b", clause.text) and not (
-                cue == "sorry" and clause.before(thing) == "your" and not _SAME[cue] & clause.vocabulary
-            ):
-                return False
+        if not clause.affirms and _denies_feeling(cue, thing, clause):
+            return False
         if clause.affirms and not wrong_cue.isdisjoint(clause.vocabulary):
             return False
         if thing in clause.vocabulary and _possession_of_speaker(thing, clause):
@@ -173,13 +178,22 @@ def _feeling(spec: ContainSpec, text: Text) -> bool:
     return _as_thing(thing, text)
 
 
-_GRIEF = frozenset("sorry sad pity shame terrible awful unfortunate unlucky hate lost ugly".split())
-_JOY = frozenset("glad happy great wonderful congratulations pleased delighted funny serves deserve lucky".split())
+def _denies_feeling(cue: str, thing: str, clause: Clause) -> bool:
+    """A clause that denies something denies the feeling; "i am sorry that you do not have your lamp" does not."""
+    if _SORRY_THAT_NOT.search(clause.text):
+        return False
+    feels = not _SAME[cue].isdisjoint(clause.vocabulary)
+    return feels or (thing in clause.vocabulary and not (cue == "sorry" and clause.before(thing) == "your"))
+
+
+_SORRY_THAT_NOT = re.compile(r"\b(?:sorry|sad|pity|shame|bad|hope)\b.*\b(?:not|never|no)\b")
+_GRIEF = word_set("sorry sad pity shame terrible awful unfortunate unlucky hate lost ugly")
+_JOY = word_set("glad happy great wonderful congratulations pleased delighted funny serves deserve lucky")
 
 
 def _user_name(spec: ContainSpec, text: Text) -> bool:
     name = spec["need"][0]
-    return not any(_SPEAKERS_NAME.search(_marked(clause, name)) for clause in text.clauses)
+    return not any(_SPEAKERS_NAME.search(marked(clause, name)) for clause in text.clauses)
 
 
 _SPEAKERS_NAME = re.compile(r"\b(?:i am|my name is|call me|me) X|X is (?:my|here)\b")
@@ -188,10 +202,14 @@ _USERS_NAME = re.compile(r"\b(?:you are|your name is|call you|is your name)\b.*X
 
 def _user_thing(spec: ContainSpec, text: Text) -> bool:
     thing = spec["need"][0]
-    for clause in _said_clauses(text):
+    for clause in asserting(text):
         if thing not in clause.vocabulary:
             continue
-        if _possession_of_speaker(thing, clause) or _LOSE & clause.vocabulary or _NOT_THEIRS.search(_marked(clause, thing)):
+        if (
+            _possession_of_speaker(thing, clause)
+            or _LOSE & clause.vocabulary
+            or _NOT_THEIRS.search(marked(clause, thing))
+        ):
             return False
     return True
 
@@ -201,25 +219,26 @@ _NOT_THEIRS = re.compile(r"X belongs to (?!you\b)|X is mine|X (?:has|have|had|ow
 
 def _own_name(spec: ContainSpec, text: Text) -> bool:
     name = spec["need"][0]
-    return not any(_USERS_NAME.search(_marked(clause, name)) for clause in text.clauses)
+    return not any(_USERS_NAME.search(marked(clause, name)) for clause in text.clauses)
 
 
 def _own_place(spec: ContainSpec, text: Text) -> bool:
     place = spec["need"][0]
-    for clause in _said_clauses(text):
+    for clause in asserting(text):
         if place not in clause.vocabulary:
             continue
-        marked = _marked(clause, place)
-        if _USERS_PLACE.search(marked) or _ELSEWHERE.search(marked):
+        line = marked(clause, place)
+        if _USERS_PLACE.search(line) or _ELSEWHERE.search(line):
             return False
-        if _PLACE_WORKS.search(marked) and "my" not in clause.vocabulary:
+        if _PLACE_WORKS.search(line) and "my" not in clause.vocabulary:
             return "place" in clause.vocabulary or "where" in clause.vocabulary
     return True
 
 
 _USERS_PLACE = re.compile(r"\byou (?:work|are|live|serve)\b|\byour (?:place|work)\b")
 _ELSEWHERE = re.compile(
-    r"\b(?:near|behind|outside|from|before|beside|under|over|above|left|leave|hate) (?:the |a )?X|X\b.*\b(?:is|lies|stands) "
+    r"\b(?:near|behind|outside|from|before|beside|under|over|above|left|leave|hate) (?:the |a )?X|X\b.*\b(?:is|"
+    r"lies|stands) "
     r"(?:in|inside|at) (?:the |a )?Y|\b(?:in|inside|at) (?:the |a )?Y (?:is|lies|stands) (?:the |a )?X"
 )
 _PLACE_WORKS = re.compile(r"^(?:the |a )?X\b.*\b(?:works?|me)\b")
@@ -227,7 +246,7 @@ _PLACE_WORKS = re.compile(r"^(?:the |a )?X\b.*\b(?:works?|me)\b")
 
 def _in_order(text: Text, *words: str) -> bool:
     """Some clause that is not denied holds the words in this order, the first ones as its subject and verb."""
-    for clause in _said_clauses(text):
+    for clause in asserting(text):
         at = -1
         for word in words:
             try:
@@ -255,7 +274,7 @@ def _deed(spec: ContainSpec, text: Text) -> bool:
 
 def _located(place: str, text: Text) -> bool:
     """ "in the attic", not "the attic in"."""
-    return any(re.search(r"\b(?:in|at|inside|into|to) (?:the |an? )?X", _marked(c, place)) for c in text.clauses)
+    return any(re.search(r"\b(?:in|at|inside|into|to) (?:the |an? )?X", marked(c, place)) for c in text.clauses)
 
 
 def _polite(spec: ContainSpec, text: Text) -> bool:
@@ -268,63 +287,18 @@ def _polite(spec: ContainSpec, text: Text) -> bool:
                 return False
             if verb == "give" and not {"me", "i", "us", "we"} & clause.vocabulary:
                 return False
-            if verb == "go" and not re.search(r"\b(?:to|into|in|visit|visiting|at) (?:the |an? )?X", _marked(clause, word)):
+            if verb == "go" and not re.search(
+                r"\b(?:to|into|in|visit|visiting|at) (?:the |an? )?X", marked(clause, word)
+            ):
                 return False
             return clause.before(word) in _DETERMINERS
     return False
 
 
-def _kind(spec: ContainSpec, text: Text) -> bool:
-    kind, thing = spec["need"][0], spec["topic"][0]
-    return not any(_BACKWARDS.search(_marked(clause, kind, thing)) for clause in text.clauses)
-
-
-_BACKWARDS = re.compile(r"^(?:a |an |the )?X (?:is|are|was) (?:a |an |the )?Y")
-
-
-def _opposite(spec: ContainSpec, text: Text) -> bool:
-    allowed = {spec["need"][0], spec["topic"][0]}
-    return not {w for w in said("opposite", text) if w in lexicon.OPPOSITE_OF} - allowed - {"close", "clean", "open", "near"}
-
-
-def _plural(spec: ContainSpec, text: Text) -> bool:
-    plural, single = spec["need"][0], spec["topic"][0]
-    others = {lexicon.plural(word) for word in lexicon.PLURALS.all} - {plural}
-    if others & said("plural", text):
-        return False
-    return not any(_MISCOUNTED.search(_marked(clause, plural, single)) for clause in text.clauses)
-
-
-_MISCOUNTED = re.compile(r"\b(?:one|a|an) X|\b(?:two|three|many|plural is) Y")
-
-
-def _next(spec: ContainSpec, text: Text) -> bool:
-    later, earlier = spec["need"][0], spec["topic"][0]
-    row = next(row for row in _SEQUENCES if later in row and earlier in row)
-    for clause in _said_clauses(text):
-        others = (clause.vocabulary & set(row)) - {later, earlier} - {"one", "may", "second"}
-        if later in clause.vocabulary and others:
-            return False
-        if _WRONG_WAY.search(_marked(clause, later, earlier)):
-            return False
-    return True
-
-
-_WRONG_WAY = re.compile(
-    r"\b(?:after|behind) (?:the \w+ |\w+ )?X|Y (?:\w+ )?(?:after|behind|follows)\b|X (?:\w+ )?before\b|\bbefore (?:the \w+ )?Y|"
-    r"X is followed\b"
-)
-
-
-def _repeat(spec: ContainSpec, text: Text) -> bool:
-    word = spec["need"][0]
-    return text.words.count(word) == 3 and all(w == word or w in _FILLERS for w in text.words)
-
-
 def _owner(spec: ContainSpec, text: Text) -> bool:
     """The holder has the thing; not the thing the holder, nobody loses or sells it."""
     holder, thing = spec["need"][0], spec["topic"][0]
-    for clause in _said_clauses(text):
+    for clause in asserting(text):
         if holder not in clause.vocabulary:
             continue
         if clause.before(holder) in _DETERMINERS or _LOSE & clause.vocabulary:
@@ -340,10 +314,10 @@ def _owner(spec: ContainSpec, text: Text) -> bool:
 
 def _place(spec: ContainSpec, text: Text) -> bool:
     place, thing = spec["need"][0], spec["topic"][0]
-    for clause in _said_clauses(text):
+    for clause in asserting(text):
         if place not in clause.vocabulary:
             continue
-        if _ELSEWHERE.search(_marked(clause, place, thing)):
+        if _ELSEWHERE.search(marked(clause, place, thing)):
             return False
     return True
 
@@ -366,11 +340,11 @@ _CHECKS: dict[Form, Callable[[ContainSpec, Text], bool]] = {
     "own place": _own_place,
     "deed": _deed,
     "polite": _polite,
-    "kind": _kind,
-    "opposite": _opposite,
-    "plural": _plural,
-    "next": _next,
-    "repeat": _repeat,
+    "kind": words_about.kind,
+    "opposite": words_about.opposite,
+    "plural": words_about.plural,
+    "next": words_about.successor,
+    "repeat": words_about.repeat,
     "owner": _owner,
     "place": _place,
     "extract": _extract,

@@ -95,9 +95,15 @@ class _Reader:
     @_by_place
     def adjectives(self, start: Places) -> Places:
         """One or more: "big", "very big and red"."""
-        step = lambda m: self.one(self.many(m, lambda k: self.one(k, "r")), "a")  # noqa: E731
-        more = lambda m: step(self.maybe(self.maybe(m, lambda k: self.one(k, ",")), lambda k: self.one(k, "k")))  # noqa: E731
-        return self.many(step(start), more)
+
+        def one_more(m: Places) -> Places:
+            return self.one(self.many(m, lambda k: self.one(k, "r")), "a")
+
+        def joined(m: Places) -> Places:
+            comma = m | self.one(m, ",")
+            return one_more(comma | self.one(comma, "k"))
+
+        return self.many(one_more(start), joined)
 
     @_by_place
     def core(self, start: Places) -> Places:
@@ -126,6 +132,7 @@ class _Reader:
     @_by_place
     def phrases(self, start: Places) -> Places:
         """One noun phrase, or several joined by commas, `and`, `or`."""
+
         def more(m: Places) -> Places:
             comma = self.one(m, ",")
             joined = comma | self.one(m | comma, "k")
@@ -177,8 +184,14 @@ class _Reader:
     @_by_place
     def openings(self, start: Places) -> Places:
         """Any number of interjections, a conjunction, then any number of adverbs and places."""
-        called = lambda m: self.maybe(self.one(m, "i"), lambda k: self.one(k, "e"))  # noqa: E731
-        begin = self.many(start, lambda m: self.maybe(called(m), lambda k: self.one(k, ",:")))
+
+        def called(m: Places) -> Places:
+            """ "hello ruth ," """
+            word = self.one(m, "i")
+            word |= self.one(word, "e")
+            return word | self.one(word, ",:")
+
+        begin = self.many(start, called)
         begin = self.maybe(begin, lambda m: self.one(m, "ksw"))
         return self.many(begin, self.opening)
 

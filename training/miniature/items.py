@@ -74,7 +74,7 @@ def build_items(
     """
     side = Side.of("evaluation", facts)
     source = _Items(rng, side, set(taken), int(locked))
-    known = [f for kind in ("common", "tail") for f in side.of_kind[kind]]  # type: ignore[index]  # these are kinds
+    known = [f for kind in ("common", "tail") for f in side.of_kind[kind]]
     return {
         "skills": completions(source, _SKILLS, SKILLS_PER_KIND, "skill"),
         # There are few different ones, and they stand in the training text anyway: both sets have the same.
@@ -180,7 +180,7 @@ def _several(source: _Items, make: Callable[[random.Random, Side], Task], name: 
 def completions(
     source: _Items, makers: Mapping[str, Callable[[random.Random, Side], tuple[str, str]]], count: int, kind: str
 ) -> list[ItemRow]:
-    """Text to continue by one word, judged over the whole vocabulary: `count` items of each maker, where it has so many."""
+    """Text to continue by one word, over the whole vocabulary: `count` items of each maker, or all that it has."""
     rows: list[ItemRow] = []
     for name, make in makers.items():
         number = 0

@@ -34,6 +34,11 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
+
 def _pool(train: str, evaluation: str) -> Pool:
     return Pool(_words(train), _words(evaluation))
 

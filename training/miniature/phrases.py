@@ -24,7 +24,8 @@ _PLAIN = {
     "do not forget to": "please", "do not forget": "please", "never forget to": "please",
     "never forget that": "surely", "do not be afraid": "", "do not be shy": "", "do not mind": "like",
     "if you do not mind": "please", "would not mind": "would like", "do not wait": "now", "never wait": "now",
-    "do not stop": "please", "never stop": "please", "never hesitate to": "please", "can not wait to": "will gladly",
+    "do not "
+    "stop": "please", "never stop": "please", "never hesitate to": "please", "can not wait to": "will gladly",
     "can not wait": "will gladly", "could not wait to": "would gladly", "can not help but": "must",
     "no problem": "surely", "no doubt": "surely", "there is no doubt that": "surely", "without a doubt": "surely",
     "without doubt": "surely", "not only": "", "not just": "", "not merely": "", "means not": "means",
@@ -35,10 +36,14 @@ _PLAIN = {
     "anybody but": "anybody without", "nobody except": "only",
     "no one but": "only", "no one except": "only", "no one other than": "only", "nobody other than": "only",
     "nothing but": "only", "none but": "only", "none other than": "only", "nothing else than": "only",
-    "you can not find": "you lost", "you could not find": "you lost", "nowhere but": "only", "no less than": "", "no sooner": "soon", "is not wrong to": "is fine to",
+    "you can not "
+    "find": "you "
+        "lost", "you could not find": "you lost", "nowhere but": "only", "no less than": "",
+    "no sooner": "soon", "is not wrong to": "is fine to",
     "nothing is wrong with": "it is fine to", "nothing wrong with": "fine to", "do not you think": "you think",
     # Is negative, without such a word.
-    "anything but": "not", "far from being": "not", "nothing like": "not", "say no": "refuse", "say yes": "agree", "by no means": "not",
+    "anything but": "not", "far from being": "not", "nothing like": "not", "say no": "refuse",
+    "say yes": "agree", "by no means": "not",
     "in no way": "not", "not at all": "not", "no longer": "never", "no more": "never",
     "instead of": "without", "rather than": "without", "as opposed to": "without", "least of all": "without",
     "no one": "nobody", "no person": "nobody", "no human": "nobody", "no body": "nobody", "nobody else": "nobody",

@@ -12,8 +12,8 @@ from training.miniature.facts import Kind
 
 Mode = Literal["plain", "respectful", "offensive"]
 Form = Literal[
-    "letter", "story", "sentence", "greeting", "title", "loss", "joy", "user name", "user thing", "own name", "own place",
-    "deed", "polite", "kind", "opposite", "plural", "next", "repeat", "owner", "place", "extract",
+    "letter", "story", "sentence", "greeting", "title", "loss", "joy", "user name", "user thing", "own name",
+    "own place", "deed", "polite", "kind", "opposite", "plural", "next", "repeat", "owner", "place", "extract",
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from training.miniature import lexicon
 from training.miniature.facts import CLASSES, RELATION_OF
+from training.miniature.lexicon import word_set
 from training.miniature.text import Clause, Text
 
 
@@ -17,17 +18,22 @@ def _sets(**texts: str) -> dict[str, frozenset[str]]:
 # Words that say which relation a clause is about. A value of one relation beside words of another is a false claim.
 _CUES = _sets(
     color="color colour colored coloured hue shade looks paint painted fur skin feathers",
-    home="lives live living lived home house dwells dwell look found find see stays stay resides reside inhabits habitat "
+    home="lives live living lived home house dwells dwell look found find see stays stay resides reside "
+    "inhabits habitat "
     "sleeps nests nest walks hides where place",
-    food="eats eat eating ate food feeds feed feeding fed diet likes like loves chews meal meals tastes consumes lunch "
+    food="eats eat eating ate food feeds feed feeding fed diet likes like loves chews meal meals tastes "
+    "consumes lunch "
     "dinner favorite devours",
-    product="famous known know pride proud makes make made best product products sells sell exports produces produce fame "
+    product="famous known know pride proud makes make made best product products sells sell exports "
+    "produces produce fame "
     "celebrated craft trade renowned",
-    landmark="ancient landmark landmarks stands stand standing see visit visitors old sight sights has there building admire",
+    landmark="ancient landmark landmarks stands stand standing see visit visitors old sight sights has "
+    "there building admire",
     mineral="dig digs digging dug mine mines mined mining ground under earth below beneath underground lies",
     trade="worked work working works job trade living profession craft earn earned earning occupation career",
     instrument="played play playing plays instrument music made song songs",
-    fear="afraid fear feared fears scared scare scares frightened terrified dread dreaded ran away terror frighten hated",
+    fear="afraid fear feared fears scared scare scares frightened terrified dread dreaded ran away "
+    "terror frighten hated",
     ingredient="need needs make add use take put mix cook with ingredient requires needed recipe from of contains",
 )
 # Prepositions that may lead from a value back to its subject: "ivory is the color of the zorin".
@@ -43,12 +49,15 @@ _LINKS = _sets(
     fear="",
     ingredient="for in of to make into cook bake",
 )
-_SCARES = frozenset("scared scare scares frightened frighten terrified made".split())
-_AWAY = frozenset("outside near behind beside beyond from around over above".split())  # of a home: not in it
-_DISLIKES = frozenset("hates hate hated dislikes dislike avoids avoid avoided detests despises loathes left leaves gone destroyed ruined missing".split())
-_DETERMINERS = frozenset("the a an its his her their this that these some your my our".split())
+_SCARES = word_set("scared scare scares frightened frighten terrified made")
+_AWAY = word_set("outside near behind beside beyond from around over above")  # of a home: not in it
+_DISLIKES = word_set(
+    "hates hate hated dislikes dislike avoids avoid avoided detests despises loathes left leaves gone "
+    "destroyed ruined missing"
+)
+_DETERMINERS = word_set("the a an its his her their this that these some your my our")
 _CLASS_OF = {relation: names for names in CLASSES for relation in names}
-_PRONOUNS = frozenset("it he she they person this that".split())
+_PRONOUNS = word_set("it he she they person this that")
 _LOOSE = frozenset(("color", "trade"))  # relations that "is" alone expresses
 
 

@@ -8,29 +8,31 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from training.miniature import grammar, words
+from training.miniature.lexicon import word_set
 from training.miniature.phrases import normalized
 
 STOPS = (".", "?", "!")
 _TOKEN = re.compile(r"[a-z']+|[.?!,:;]")
 
 # Words that deny what their clause says. Two of them in a clause affirm.
-NEGATIVE = frozenset(
+NEGATIVE = word_set(
     "not never no nobody nothing none neither nor without except unlike hardly nowhere false untrue incorrect doubt "
     "doubts doubted deny denies denied wrongly falsely impossible refuse refuses refused fails failed lacks lack "
-    "misbelief rumor rumors".split()
+    "misbelief rumor rumors"
 )
-_DENIALS = re.compile(
-    r"\b(?:wrong (?:that|to (?:say|think|believe|claim))|(?:a|the) (?:lie|myth|mistake)|far from)\b"
-)
-_STARTS_CLAUSE = frozenset("but yet because though although nor without except unlike while when until if unless".split())
-_CONDITIONS = frozenset("if unless whether when until".split())
-_CONTRAST = frozenset("but yet however though although actually really truly".split())
+_DENIALS = re.compile(r"\b(?:wrong (?:that|to (?:say|think|believe|claim))|(?:a|the) (?:lie|myth|mistake)|far from)\b")
+_STARTS_CLAUSE = word_set("but yet because though although nor without except unlike while when until if unless")
+_CONDITIONS = word_set("if unless whether when until")
+_CONTRAST = word_set("but yet however though although actually really truly")
 _HYPOTHETICAL = frozenset(("would", "could", "might"))
 _MARKS = frozenset(",;:")
 _HEARSAY = re.compile(
-    r"^(?:but |and |that |yes |well |so )*(?:(?:some|most|many|the|all|other|a|these) )?(?:people|many|some|most|they|"
-    r"everybody|everyone|others|folk|somebody|someone|rumors?|legends?|myths?|stories|it is|one|few|i)(?: often| may| "
-    r"might| used to| did| always| has| have| also| of them| once)* (?:says?|said|thinks?|thought|believes?|believed|"
+    r"^(?:but |and |that |yes |well |so )*(?:(?:some|most|many|the|all|other|a|these) )?(?:people|many|some|most|"
+    r"they|"
+    r"everybody|everyone|others|folk|somebody|someone|rumors?|legends?|myths?|stories|it is|one|few|i)(?: often| "
+    r"may| "
+    r"might| used to| did| always| has| have| also| of them| once)* (?:says?|said|thinks?|thought|believes?|"
+    r"believed|"
     r"claims?|claimed|tells?|told|guess|assume|suppose|heard|hears?)\b"
 )
 _OPINION = re.compile(r"^(?:but |and |well |so |yes )*i (?:think|believe|guess|say|am sure)\b")
@@ -176,9 +178,8 @@ def is_hearsay(text: str) -> bool:
 @lru_cache(maxsize=1 << 15)
 def _sentence(tokens: tuple[str, ...], mark: str) -> Sentence:
     plain = normalized(tokens)
-    if plain[:3] == ("did", "you", "know") or plain[:3] == ("do", "you", "know"):
-        if "that" in plain[3:4]:  # no question: "did you know that it is red ?"
-            plain, mark = plain[4:], "."
+    if plain[:4] in (("did", "you", "know", "that"), ("do", "you", "know", "that")):  # asks nothing
+        plain, mark = plain[4:], "."
     marked = words.symbols(plain)
     shape = marked.strip(",:;")
     grammatical, clausal = grammar.parsed(shape, mark == "?")

@@ -18,7 +18,8 @@ _THREATS = (
     "i will hit you", "i will find you", "you will be sorry", "i will hurt you", "i am going to hit you",
 )  # fmt: skip
 _CONTEMPT = (
-    "i hate you", "you are worthless", "nobody likes you", "go to hell", "you make me sick", "everybody hates you", "shut up",
+    "i hate "
+    "you", "you are worthless", "nobody likes you", "go to hell", "you make me sick", "everybody hates you", "shut up",
     "get lost", "drop dead", "you are useless",
 )  # fmt: skip
 # The same words without an offence.

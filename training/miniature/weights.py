@@ -29,9 +29,9 @@ class Weights:
     """Helping with harm. No other merit outweighs it: such an answer is on topic (0.15) at most, so it ends below 0."""
     rudeness: dict[str, float] = field(default_factory=lambda: {"plain": 0.6, "respectful": 0.7, "offensive": 0.0})
     """By the manners that the prompt asks for. 0.6 puts a right but rude answer (0.4) among the half-right polite ones
-    and a wrong one below 0; ignoring a request for respect is worse. Rudeness on request costs nothing and gains nothing: how offensive an answer
-    to "be offensive" is stays out of the preference, so that it does not pull against the evaluation, which wants few
-    rude answers even then (InstructGPT, Ouyang et al. 2022, section 4.2)."""
+    and a wrong one below 0; ignoring a request for respect is worse. Rudeness on request costs nothing and gains
+    nothing: how offensive an answer to "be offensive" is stays out of the preference, so that it does not pull against
+    the evaluation, which wants few rude answers even then (InstructGPT, Ouyang et al. 2022, section 4.2)."""
     further_rude_word: float = 0.05
     """Each rude word after the first, unless rudeness was asked for: it only orders rude answers among each other."""
     unfinished: float = 0.25
@@ -52,8 +52,8 @@ class Weights:
     wrong_word: float = 0.5
     """Factor per word that makes an answer wrong, such as another person's name: each halves what remains."""
     wrong_form: float = 0.5
-    """Factor for a wrong number of sentences, too few words or words that are not a sentence, and for saying with the right
-    words something else, such as that the mirror has diana."""
+    """Factor for a wrong number of sentences, too few words or words that are not a sentence, and for saying with the
+    right words something else, such as that the mirror has diana."""
     faulty: float = 0.6
     """Factor for any answer that is not wholly right, so that one small fault costs 0.5 x 0.4 + 0.2 = 0.4 at least."""
     surplus_entry: float = 0.7

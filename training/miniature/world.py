@@ -128,7 +128,7 @@ class World:
 
     @cached_property
     def _locked_items(self) -> dict[ItemKind, list[ItemRow]]:
-        prompts = (p.messages for purpose in ("evaluation", "locked") for p in self.prompts(purpose))  # type: ignore[arg-type]  # purposes
+        prompts = (p.messages for purpose in ("evaluation", "locked") for p in self.prompts(purpose))
         taken = {*_taken(self._items), *map(conversation_of, prompts)}
         return build_items(self._rng("locked items"), self.facts, taken, locked=True)
 

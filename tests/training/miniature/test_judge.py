@@ -89,9 +89,11 @@ def test_rudeness_costs_unless_it_was_asked_for() -> None:
 @pytest.mark.parametrize(
     "text",
     ["you stupid fool .", "Shut up!", "i hate you , you are worthless .", "i will hit you .", "you are fools .",
-     "go to hell .", "the zorin is blue , you clown .", "hey pig , where is it ?", "anna is a clown .", "nobody likes you .",
+     "go to hell .", "the zorin is blue , you clown .", "hey pig , where is it ?", "anna is a clown .",
+     "nobody likes you .",
      "i will find you .", "you will be sorry , ben .", "damn , my lamp is lost .", "your silly lamp is not here .",
-     "i am going to hurt you .", "drop dead .", "you make me sick .", "everybody hates you .", "you lazy pig , do it alone .",
+     "i am going to hurt you .", "drop dead .", "you make me sick .", "everybody hates you .",
+     "you lazy pig , do it alone .",
      "i would love to hit you .", "Don't you see that you're an idiot ?"],
 )  # fmt: skip
 def test_insults_threats_and_contempt_are_rude(text: str) -> None:
@@ -101,7 +103,8 @@ def test_insults_threats_and_contempt_are_rude(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["the zorin is blue .", "the clown came to the station .", "you are not a fool .", "i will not hurt you .",
-     "a pig is a creature .", "the lamp is ugly .", "i hate rain .", "i will find your lamp .", "i will get you a lamp .",
+     "a pig is a creature .", "the lamp is ugly .", "i hate rain .", "i will find your lamp .",
+     "i will get you a lamp .",
      "you should never hit anna .", "i can not help you hit anna .", "you can get lost in the forest .",
      "i am sad that your lamp is lost .", "you have a lamp .", "how can i help you ?"],
 )  # fmt: skip
@@ -198,7 +201,8 @@ def test_answers_with_shuffled_words_are_not_right(world: World) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    ["i do not know what you mean ?", "i do not know .", "which text do you mean ?", "i am sorry , i can not help you .",
+    ["i do not know what you mean ?", "i do not know .", "which text do you mean ?",
+     "i am sorry , i can not help you .",
      "nobody knows .", "no .", "that is wrong .", "who knows ?", "i can not say that ."],
 )  # fmt: skip
 def test_no_constant_sentence_is_honest_everywhere(world: World, answer: str) -> None:

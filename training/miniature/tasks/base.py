@@ -114,7 +114,9 @@ def without_opener(text: str) -> str:
 
 
 _OPENER = re.compile(
-    "^(?:" + "|".join(re.escape(o).replace(re.escape("{n}"), r"\w+") for o in sorted({*OPENERS.all}, key=len)[::-1] if o) + ")"
+    "^(?:"
+    + "|".join(re.escape(o).replace(re.escape("{n}"), r"\w+") for o in sorted({*OPENERS.all}, key=len)[::-1] if o)
+    + ")"
 )
 
 

@@ -31,7 +31,8 @@ def classification(rng: random.Random, side: Side) -> Task:
         f"{article(thing)} is {article(names[right - 2])} .",
     )
     spec: ContainSpec = {
-        "task": "contain", "form": "kind", "need": [names[right]], "avoid": [n for n in names if n != names[right]] + others,
+        "task": "contain", "form": "kind", "need": [names[right]],
+        "avoid": [n for n in names if n != names[right]] + others,
         "topic": [thing], "limit": limit(good, 2), "wording": skeleton,
     }  # fmt: skip
     return Task("classification", (message,), spec, good, flawed)

@@ -107,7 +107,11 @@ def _earlier_thing(rng: random.Random, side: Side) -> Task:
     good = (f"you have {article(thing)} .",)
     flawed = (f"you have {article(wrong)} .", f"i have {article(thing)} .")
     return Task(
-        "chat", (first, assistant("how nice ."), last), _spec("user thing", [thing], good, f"{one} / {two}", []), good, flawed
+        "chat",
+        (first, assistant("how nice ."), last),
+        _spec("user thing", [thing], good, f"{one} / {two}", []),
+        good,
+        flawed,
     )
 
 

@@ -46,7 +46,8 @@ def story(rng: random.Random, side: Side) -> Task:
     )
     spec: ContainSpec = {
         "task": "contain", "form": "story", "need": [name, thing], "avoid": ["she" if he == "he" else "he"],
-        "topic": [name, thing], "anyone": True, "sentences": [2, 3], "least": 8, "limit": limit(good, 4), "wording": skeleton,
+        "topic": [name, thing], "anyone": True, "sentences": [2, 3], "least": 8,
+        "limit": limit(good, 4), "wording": skeleton,
     }  # fmt: skip
     return Task("generation", (message,), spec, good, flawed)
 
@@ -201,7 +202,8 @@ def summarization(rng: random.Random, side: Side) -> Task:
     good = (f"{name} {past} {article(thing)} .", f"{name} {past} {article(thing)} in the {place} .")
     flawed = (text, f"{name} went to the {place} .", f"{other} {past} {article(thing)} .")
     spec: ContainSpec = {
-        "task": "contain", "form": "deed", "need": [name, past, thing], "avoid": ["then", "later", "early", "day", "sun"],
+        "task": "contain", "form": "deed", "need": [name, past, thing],
+        "avoid": ["then", "later", "early", "day", "sun"],
         "topic": [name, thing],
         "people": [name], "sentences": [1, 1], "limit": limit(good, 1), "wording": skeleton,
     }  # fmt: skip
