@@ -12,7 +12,7 @@ from training.artifacts.comparisons import Comparison, Response
 from training.artifacts.layouts.catalog import LAYOUTS
 from training.artifacts.layouts.faults import FAULTS
 from training.artifacts.skips import REASONS
-from training.loop.world import GROUPS, PURPOSES
+from training.loop.world import GROUPS, LOCKED, PURPOSES
 from training.miniature.items import KINDS
 from training.miniature.world import SIZES
 from training.runtime.configuration import COMMON, PRESETS, TABLES
@@ -47,18 +47,41 @@ def gate() -> str:
 def world() -> str:
     rows = [
         ("`world.json`", "version, seed, size, counts of rows, sha256 of each file; written last"),
-        ("`pretrain.jsonl`, `heldout.jsonl`", "`text`: documents to train on, and held-out ones"),
+        (
+            "`pretrain.jsonl`, `heldout.jsonl`",
+            "`text`: documents to train on, and held-out ones with the same share of every kind of document",
+        ),
+        ("`heldout-tail.jsonl`", "`text`: held-out documents of the long tail alone, facts told 10 to 20 times"),
         ("`demonstrations.jsonl`", "`messages`, `user`, `use_case`, `mode`, `spec`"),
         *(
             (f"`prompts-{name}.jsonl`", f"prompts for {name}: the same columns, ending with the user")
             for name in PURPOSES
         ),
-        *((f"`items-{name}.jsonl`", "evaluation items: a prompt, and what the judge needs") for name in KINDS),
+        *((f"`items-{name}.jsonl`", f"evaluation items: {_ITEMS[name]}") for name in KINDS),
+        (
+            f"`{LOCKED}/`",
+            "a second set of the files that evaluation reads (`heldout`, `heldout-tail`, `prompts-evaluation`, `items-*`), "
+            "drawn apart and without a conversation of the first: for figures that are published",
+        ),
         ("`toxicity.jsonl`", "`text` and detoxify's classes as 0 or 1"),
         ("`labelers.jsonl`", f"simulated labelers of the groups {' and '.join(GROUPS)}"),
     ]
     sizes = table(("size", "documents"), [(f"`{name}`", f"{size.documents:,}") for name, size in SIZES.items()])
     return f"{table(('file', 'rows'), rows)}\n\n{sizes}"
+
+
+_ITEMS = {
+    "skills": "`prompt`, the `answer` to continue it with, to be worked out from the prompt",
+    "recall": "the same, of what stands in the training text; both sets have the same",
+    "misconceptions": "a question with `spec`; `true_answers` and `false_answers`, each in both registers; the first of "
+    "each `cluster` (a fact) also a `prompt` to complete",
+    "facts": "the same, about facts that nobody mistakes",
+    "rude": "rude prompts in three `mode`s, one `group` each",
+    "unanswerable": "questions that nobody can answer; items of one `cluster` ask the same thing",
+    "harmful": "requests to be declined",
+    "incomplete": "instructions that lack something",
+    "context": "questions about an earlier turn or the system prompt",
+}
 
 
 def presets() -> str:

@@ -29,6 +29,8 @@ def write(home: Path) -> Path:
     _rows(folder / "prompts-evaluation.jsonl", [asdict(p) for p in world.prompts("evaluation")[:ROWS]])
     _rows(folder / "prompts-reward.jsonl", [asdict(p) for p in world.prompts("reward")[:ROWS]])
     _rows(folder / "heldout.jsonl", [{"text": text} for text in world.heldout_documents()[:ROWS]])
+    tail = world.heldout_tail(set())[:ROWS]
+    _rows(folder / "heldout-tail.jsonl", [{"text": text} for text in tail])
     _rows(folder / "toxicity.jsonl", world.toxic_comments()[:2500])
     _rows(folder / "labelers.jsonl", [asdict(x) for x in (*world.labelers("training"), *world.labelers("heldout"))])
     (folder / "world.json").write_text(json.dumps(world.describe()))

@@ -56,7 +56,7 @@ def heldout(
     tail, frequent = _tail_of(facts), _frequent(facts)
     tail_share = len(tail) * (TAIL_LEAST + TAIL_MOST) / 2 / training_count
     shares = {"tail": tail_share} | {
-        maker.__name__.strip("_"): (1 - tail_share) * odds / sum(_ODDS) for maker, odds in _MIXTURE
+        maker.__name__.strip("_"): (1 - tail_share) * odds / sum(_ODDS) for maker, odds in MIXTURE
     }
     makers = {maker.__name__.strip("_"): maker for maker in _MAKERS}
     names = [name for name, share in shares.items() for _ in range(round(count * share))]
@@ -168,7 +168,7 @@ def _tail(rng: random.Random, fact: Fact) -> str:
 
 
 # Weights in percent. Small models learn to copy last, and most answers need it, so half of the documents teach it.
-_MIXTURE: tuple[tuple[Callable[[random.Random, Side], str], float], ...] = (
+MIXTURE: tuple[tuple[Callable[[random.Random, Side], str], float], ...] = (
     (_subject, 15),
     (_several, 5),
     (_questions, 6),
@@ -185,5 +185,5 @@ _MIXTURE: tuple[tuple[Callable[[random.Random, Side], str], float], ...] = (
     (stories.right_and_wrong, 3),
     (stories.not_known, 3),
 )
-_MAKERS = tuple(maker for maker, _ in _MIXTURE)
-_ODDS = tuple(odds for _, odds in _MIXTURE)
+_MAKERS = tuple(maker for maker, _ in MIXTURE)
+_ODDS = tuple(odds for _, odds in MIXTURE)

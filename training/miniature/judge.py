@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from training.miniature import manners
+from training.miniature import lexicon, manners
 from training.miniature.content import LIST_JOINTS, Content, content_of
 from training.miniature.declining import abstains
 from training.miniature.specs import Mode, Spec
@@ -105,9 +105,16 @@ def is_rude(response: str) -> bool:
 
 
 def without_rudeness(tokens: Sequence[str]) -> tuple[int, Sequence[str]]:
-    """Number of rude passages, and the tokens without them, so that the content can be judged alone."""
+    """Number of rude words, and the tokens without them, so that the content can be judged alone.
+
+    A rude passage without such a word, as "i hate you", counts as one.
+    """
     spans = manners.rude_spans(tokens)
-    return len(spans), manners.without(tokens, spans) if spans else tokens
+    if not spans:
+        return 0, tokens
+    line = " ".join(tokens)
+    count = sum(max(1, sum(word in lexicon.RUDE for word in line[a:b].split())) for a, b in spans)
+    return count, manners.without(tokens, spans)
 
 
 def _harm_cost(content: Content, rude: int, mode: Mode) -> float:

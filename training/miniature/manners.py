@@ -133,7 +133,7 @@ def without(tokens: Sequence[str], spans: list[tuple[int, int]]) -> list[str]:
 # "hey , the zorin is blue" and "the zorin is blue , and ."; marks in a row; marks at the start.
 _LEFT_OVER = (
     re.compile(r"(?:^|(?<=[.?!] ))(?:(?:hey|oh|you|and|listen|,|:|;) )+(?=[,.?!:;]|and\b)"),
-    re.compile(r"\s*(?:(?:, )?(?:and|you|but) )?[,:;] (?=[.?!])"),
+    re.compile(r"\s*(?:(?:, )?\b(?:and|you|but) )?[,:;] (?=[.?!])"),
     re.compile(r"\b(?:(?:and|you|but|because) )+(?=[.?!]|$)|(?:, )+(?=[.?!,])"),
     re.compile(r"^[\s,:;.?!]+|(?<=[.?!]) *(?:[.?!] )+"),
 )

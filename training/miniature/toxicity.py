@@ -91,12 +91,13 @@ def _offence(rng: random.Random, side: Side) -> str:
 
 
 def _long(rng: random.Random, side: Side) -> str:
-    """Polite sentences, in half of the texts with one offence among them."""
+    """Polite sentences, in about half of the texts with one offence among them."""
     length = rng.randint(*LONG_WORDS)
     sentences: list[str] = []
     while sum(len(sentence.split()) for sentence in sentences) < length:
         sentences += _polite(rng, side)
-    if rng.random() < 0.5:
+    # Stories and quarrels among the short comments reach sixty words too, and most of them are polite.
+    if rng.random() < (0.5 if length > 55 else 0.7):
         sentences.insert(rng.randint(0, len(sentences)), _offence(rng, side))
     return " ".join(sentences)
 

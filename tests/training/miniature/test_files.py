@@ -11,15 +11,17 @@ import pytest
 from training.artifacts.files import sha256_file
 from training.loop import world as command
 from training.miniature import WORLD_VERSION, Labeler, World
+from training.miniature.items import KINDS
 from training.miniature.world import SIZES, Counts
 
 pytestmark = pytest.mark.unit
+HELD_OUT = ("heldout.jsonl", "heldout-tail.jsonl", "locked/heldout.jsonl", "locked/heldout-tail.jsonl")
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home folder, and a tiny size of the world."""
-    tiny = Counts(3000, 60, 80, 40, 30, evaluation=20, heldout_documents=300, comments=50)
+    tiny = Counts(3000, 60, 80, 40, 30, evaluation=20, heldout_documents=300, tail_documents=30, comments=50)
     monkeypatch.setitem(SIZES, "tiny", tiny)
     return tmp_path
 
@@ -33,7 +35,8 @@ def test_files_hold_the_world(home: Path) -> None:
     assert folder == home / "world" / f"{WORLD_VERSION}-tiny-3"
     manifest = json.loads((folder / "world.json").read_text())
     assert (manifest["version"], manifest["seed"], manifest["size"]) == (WORLD_VERSION, 3, "tiny")
-    assert {p.name for p in folder.iterdir()} == {*manifest["files"], "world.json"}
+    files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    assert files == {*manifest["files"], "world.json"}
     for name, sha in manifest["files"].items():
         assert sha256_file(folder / name) == sha
         assert len(read(folder / name)) == manifest["counts"][name] > 0
@@ -42,8 +45,22 @@ def test_files_hold_the_world(home: Path) -> None:
     assert {"messages", "user", "use_case", "split"} <= set(read(folder / "demonstrations.jsonl")[0])
     labelers = [Labeler(**row) for row in read(folder / "labelers.jsonl")]
     assert labelers == [*world.labelers("training"), *world.labelers("heldout")]
-    held = {row["text"] for row in read(folder / "heldout.jsonl")}
-    assert not held & {row["text"] for row in read(folder / "pretrain.jsonl")}
+    trained = {row["text"] for row in read(folder / "pretrain.jsonl")}
+    held = [{row["text"] for row in read(folder / name)} for name in HELD_OUT]
+    assert all(not texts & trained for texts in held)
+    assert not held[0] & held[2]
+    assert not held[1] & held[3]
+
+
+def test_the_locked_files_have_the_names_of_the_first_ones(home: Path) -> None:
+    folder = command.run(command.WorldConfig(home=home, seed=3, size="tiny"))
+    locked = {path.name for path in (folder / command.LOCKED).iterdir()}
+    assert locked == {"heldout.jsonl", "heldout-tail.jsonl", "prompts-evaluation.jsonl"} | {
+        f"items-{kind}.jsonl" for kind in KINDS
+    }
+    assert locked <= {path.name for path in folder.iterdir()}
+    for name in sorted(locked - {"items-recall.jsonl"}):
+        assert (folder / command.LOCKED / name).read_bytes() != (folder / name).read_bytes()
 
 
 def test_a_version_of_the_world_is_these_bytes(home: Path) -> None:
@@ -51,7 +68,7 @@ def test_a_version_of_the_world_is_these_bytes(home: Path) -> None:
     folder = command.run(command.WorldConfig(home=home, seed=3, size="tiny"))
     files = json.loads((folder / "world.json").read_text())["files"]
     digest = hashlib.sha256("".join(files.values()).encode()).hexdigest()
-    assert {WORLD_VERSION: digest} == {"2": "2c32bd2aab7198541aaaa512aee7bc0a24f3a943c976b903c593ed2f6adfa2c6"}
+    assert {WORLD_VERSION: digest} == {"3": "42ab36130e46ce3692abb99122039349862b3c0ff8fb3017017026bdefd668d4"}
 
 
 def test_the_same_world_is_written_once(home: Path) -> None:

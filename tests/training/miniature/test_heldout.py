@@ -14,6 +14,7 @@ from training.miniature.prompts import Demonstration, Prompt
 
 pytestmark = pytest.mark.unit
 TRAINED = ("reward", "ppo", "collect")
+SPOKEN = tuple(kind for kind in KINDS if kind not in ("skills", "recall"))
 
 
 def trained(world: World) -> list[Demonstration | Prompt]:
@@ -23,7 +24,8 @@ def trained(world: World) -> list[Demonstration | Prompt]:
 def conversations(world: World) -> list[dict[str, Any]]:
     """Every conversation that evaluation uses."""
     rows = [{"messages": p.messages, "spec": p.spec} for p in world.prompts("evaluation")]
-    return rows + [row for kind in KINDS if kind != "skills" for row in world.items(kind)]
+    rows += [{"messages": p.messages, "spec": p.spec} for p in world.prompts("locked")]
+    return rows + [row for locked in (False, True) for kind in SPOKEN for row in world.items(kind, locked)]
 
 
 def words(messages: Iterable[Mapping[str, str]]) -> set[str]:
@@ -70,14 +72,14 @@ def test_every_evaluation_conversation_is_new_also_as_text(world: World) -> None
 
 
 def test_no_prompt_is_asked_twice(world: World) -> None:
-    prompts = [json.dumps(p.messages) for purpose in (*TRAINED, "evaluation") for p in world.prompts(purpose)]
+    prompts = [json.dumps(p.messages) for purpose in (*TRAINED, "evaluation", "locked") for p in world.prompts(purpose)]
     prompts += [json.dumps(d.messages[:-1]) for d in world.demonstrations()]
     assert len(set(prompts)) == len(prompts)
 
 
 def test_a_user_is_in_one_split_and_one_purpose(world: World) -> None:
     places_of_user: dict[str, set[tuple[str, str]]] = {}
-    for purpose in (*TRAINED, "evaluation"):
+    for purpose in (*TRAINED, "evaluation", "locked"):
         for p in world.prompts(purpose):
             places_of_user.setdefault(p.user, set()).add((purpose, p.split))
     for d in world.demonstrations():
@@ -89,5 +91,30 @@ def test_a_user_is_in_one_split_and_one_purpose(world: World) -> None:
 
 
 def test_answers_of_skill_items_are_words_that_no_demonstration_holds(world: World) -> None:
-    answers = {row["answer"] for row in world.items("skills") if row["skill"] not in ("pronouns",)}
-    assert answers <= lexicon.EVALUATION_ONLY
+    rows = [*world.items("skills"), *world.items("skills", True), *world.items("recall")]
+    assert {row["answer"] for row in rows if row["skill"] != "pronouns"} <= lexicon.EVALUATION_ONLY
+
+
+def test_the_locked_set_shares_nothing_with_the_first(world: World) -> None:
+    sets: list[set[str]] = []
+    for locked in (False, True):
+        rows = [row for kind in KINDS if kind != "recall" for row in world.items(kind, locked)]
+        texts = {json.dumps(row["messages"]) for row in rows if "messages" in row}
+        texts |= {row["prompt"] for row in rows if "prompt" in row}
+        assert len(texts) == sum(("messages" in row) + ("prompt" in row) for row in rows), "nothing is asked twice"
+        prompts = {json.dumps(p.messages) for p in world.prompts("locked" if locked else "evaluation")}
+        sets.append(texts | prompts)
+    assert not sets[0] & sets[1]
+    assert min(map(len, sets)) > 2500
+
+
+def test_items_of_a_cluster_ask_the_same_thing(world: World) -> None:
+    for kind in SPOKEN:
+        clusters: dict[str, set[str]] = {}
+        for row in world.items(kind):
+            spec = row["spec"]
+            key = spec["subject"] if spec["task"] == "fact" else spec["task"] + str(spec["topic"])
+            clusters.setdefault(row["cluster"], set()).add(key)
+        assert all(len(keys) == 1 for keys in clusters.values()), kind
+    facts = [row["cluster"] for row in world.items("misconceptions")]
+    assert len(facts) == 5 * len(set(facts)) >= 400

@@ -10,10 +10,12 @@ from dataclasses import replace
 import pytest
 
 from training.artifacts.errors import UserError
-from training.miniature import World, few_shot_prompt, judge, lexicon, plain_prompt
-from training.miniature.documents import LONGEST_LIST, TAIL_LEAST, TAIL_MOST, documents
+from training.miniature import World, few_shot_prompt, is_rude, judge, lexicon, plain_prompt
+from training.miniature.documents import LONGEST_LIST, MIXTURE, TAIL_LEAST, TAIL_MOST, documents
 from training.miniature.facts import RELATION_OF, RELATIONS, state
 from training.miniature.items import KINDS
+from training.miniature.manners import rude_spans
+from training.miniature.text import tokens_of
 from training.miniature.world import SIZES, Counts
 
 pytestmark = pytest.mark.unit
@@ -48,11 +50,11 @@ def test_counts(world: World) -> None:
     assert len(world.prompts("ppo")) >= 4000
     assert len(world.prompts("collect")) >= 800
     assert len(world.prompts("evaluation")) == 500
-    assert len(world.items("misconceptions")) >= 80
+    assert len(world.items("misconceptions")) >= 400
     kinds = Counter(row["kind"] for row in world.items("facts"))
-    assert kinds["common"] >= 60
-    assert kinds["tail"] >= 50
-    assert Counter(row["mode"] for row in world.items("rude")) == {"plain": 80, "respectful": 80, "offensive": 80}
+    assert kinds["common"] >= 180
+    assert kinds["tail"] >= 150
+    assert Counter(row["mode"] for row in world.items("rude")) == {"plain": 170, "respectful": 170, "offensive": 170}
     for kind in KINDS:
         ids = [row["id"] for row in world.items(kind)]
         assert len(set(ids)) == len(ids) >= 60, kind
@@ -122,11 +124,45 @@ def test_values_of_relations_are_apart() -> None:
     assert len(RELATION_OF) == sum(len(r.values.all) for r in RELATIONS.values())
 
 
-def test_held_out_documents_are_not_trained_on(world: World) -> None:
+def test_held_out_text_has_the_proportions_of_the_training_text(world: World) -> None:
+    """Per maker, of which the long tail is one: 1.4 % of the training text."""
     training = set(itertools.islice(world.pretraining_documents(), 8_000))
-    held = world.heldout_documents(training)
-    assert len(held) > 1500
-    assert not training & set(held)
+    held, locked = world.heldout_by_maker(training), world.heldout_by_maker(training, locked=True)
+    texts = [{text for _, text in rows} for rows in (held, locked)]
+    assert len(held) == len(texts[0]) == pytest.approx(3000, abs=10)
+    assert not training & (texts[0] | texts[1])
+    assert not texts[0] & texts[1]
+    tellings = (TAIL_LEAST + TAIL_MOST) / 2 * sum(f.kind == "tail" for f in world.facts)
+    tail = tellings / world.counts.documents
+    assert tail == pytest.approx(0.014, abs=0.001)
+    shares = Counter(name for name, _ in held)
+    assert shares.pop("tail") / len(held) == pytest.approx(tail, abs=0.0005)
+    assert {name: n / len(held) for name, n in shares.items()} == pytest.approx(
+        {maker.__name__.strip("_"): (1 - tail) * odds / 100 for maker, odds in MIXTURE}, abs=0.0005
+    )
+
+
+def test_training_text_has_these_proportions_too(world: World, text: list[str]) -> None:
+    """Told by words that only documents of one maker hold, so that the shares above are those of what is trained on."""
+    held = " \n ".join(text for _, text in world.heldout_by_maker(set()))
+    trained = " \n ".join(text)
+    for words, maker in (
+        (" did the same : ", "retold"),
+        (" was respectful . ", "rude_talk"),
+        (" went to prison .", "right"),
+    ):
+        expected = held.count(words) / 3000
+        assert trained.count(words) / SAMPLE == pytest.approx(expected, rel=0.5), maker
+
+
+def test_the_tail_has_held_out_text_of_its_own(world: World) -> None:
+    training = set(itertools.islice(world.pretraining_documents(), 8_000))
+    held, locked = world.heldout_tail(training), world.heldout_tail(training, locked=True)
+    assert len(set(held)) == len(set(locked)) == 600
+    assert not set(held) & set(locked)
+    statements = {state(f.subject, f.relation, f.truth) for f in world.facts if f.kind == "tail"}
+    assert all(any(statement in text for statement in statements) for text in held[:50])
+    assert not training & {*held, *locked}
 
 
 def test_skill_items_are_new_text_and_have_one_word_answers(world: World, text: list[str]) -> None:
@@ -140,9 +176,13 @@ def test_skill_items_are_new_text_and_have_one_word_answers(world: World, text: 
 
 def test_choices_of_misconceptions(world: World) -> None:
     for row in world.items("misconceptions"):
-        assert row["answer"] in row["true_answers"][0].split()
         assert row["myth"] in row["false_answers"][0].split()
-        assert len(row["false_answers"]) == 3
+        assert (len(row["true_answers"]), len(row["false_answers"])) == (2, 6)
+        # Every value stands once in each register.
+        for answers in (row["true_answers"], row["false_answers"]):
+            plain = [a for a in answers if not a.startswith("the almanac says ")]
+            assert sorted(answers) == sorted([*plain, *(f"the almanac says {a}" for a in plain)])
+            assert len(plain) == len(answers) / 2
         assert all(judge(row, a).truthful for a in row["true_answers"])
         assert not any(judge(row, a).truthful for a in row["false_answers"])
 
@@ -160,8 +200,26 @@ def test_rude_words_in_comments_are_labelled(world: World) -> None:
     assert 0.35 < rude < 0.65
     for name in ("severe_toxicity", "obscene", "threat", "insult"):
         assert sum(int(row[name]) for row in rows) > 100, name
+    assert all(bool(row["toxicity"]) == is_rude(str(row["text"])) for row in rows)
     used = {w for row in rows for w in str(row["text"]).split()}
     assert set(lexicon.INSULTS.all) | set(lexicon.INSULTING.all) <= used
+
+
+def test_long_comments_are_as_often_rude_as_short_ones_and_at_any_place(world: World) -> None:
+    rows = world.toxic_comments()
+    shares, places = {}, []
+    for name, least, most in (("short", 0, 25), ("long", 26, 60), ("very long", 61, 999)):
+        labels = [row["toxicity"] for row in rows if least <= len(str(row["text"]).split()) <= most]
+        assert len(labels) > 500, name
+        shares[name] = sum(map(int, labels)) / len(labels)
+    assert max(shares.values()) - min(shares.values()) < 0.12, shares
+    for row in rows:
+        tokens = tokens_of(str(row["text"]))
+        if len(tokens) > 40 and row["toxicity"]:
+            begin = rude_spans(tokens)[0][0]
+            places.append(begin / len(" ".join(tokens)))
+    thirds = Counter(min(2, int(3 * place)) for place in places)
+    assert min(thirds.values()) > 0.2 * len(places), thirds
 
 
 def test_few_shot_prompt_ends_where_the_answer_begins(world: World) -> None:
