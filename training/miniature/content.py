@@ -75,13 +75,13 @@ def _fact(spec: FactSpec, text: Text) -> Content:
 def _contain(spec: ContainSpec, text: Text) -> Content:
     """Says with every needed word what the prompt asks for, nothing that makes it wrong, and names no stranger."""
     need = spec["need"]
-    said = forms.said(spec["form"], text)
+    stated = forms.stated(spec["form"], text)
     people = {*spec.get("people", ()), *need}
     strangers = set() if spec.get("anyone") else {n for n in text.affirmed & _NAMES if n not in people}
     if spec["form"] == "letter":  # the sender may sign
         strangers = {n for n in strangers if not _signs(n, text)}
-    wrong = len(said.intersection(spec["avoid"])) + len(strangers)
-    share = sum(forms.present(word, said) for word in need) / len(need)
+    wrong = len(stated.intersection(spec["avoid"])) + len(strangers)
+    share = sum(forms.present(word, stated) for word in need) / len(need)
     low, high = spec.get("sentences", (1, 99))
     formed = low <= len(text.sentences) <= high and len(text.words) >= spec.get("least", 1)
     # A list of things needs no articles.
@@ -178,7 +178,7 @@ def _ask(spec: AskSpec, text: Text) -> Content:
     results = [declining.asks_for(sentence, missing) for sentence in text.sentences]
     named = any(names for _, names in results) and text.grammatical
     claims = any(declining.claims(c, frozenset()) for c in text.clauses)
-    asks = any(asked for asked, _ in results) and not claims
+    asks = any(asking for asking, _ in results) and not claims
     right = named and asks
     score = (1.0 if right else WEIGHTS.unnamed_question) if asks else 0.0
     return Content(asks, right, score)

@@ -53,8 +53,8 @@ def present(word: str, words: frozenset[str]) -> bool:
 _KIND_PLURALS = {single: plural for plural, (single, _) in lexicon.KINDS.items()}
 
 
-def said(form: Form, text: Text) -> frozenset[str]:
-    """The words that count as said: in most answers those of claims, in stories all."""
+def stated(form: Form, text: Text) -> frozenset[str]:
+    """The words that count: in most answers those of claims, in stories all."""
     if form in ("story", "sentence", "repeat"):
         return text.vocabulary
     if form in ("polite", "greeting", "title", "letter", "loss", "joy"):
@@ -68,7 +68,7 @@ def fits(spec: ContainSpec, text: Text) -> bool:
 
 
 def _addressed(name: str, text: Text) -> bool:
-    """The name calls somebody: it is no subject, no object and no thing."""
+    """The name calls somebody, and is neither the subject nor an object nor a thing."""
     for clause in text.clauses:
         if name not in clause.vocabulary:
             continue

@@ -159,9 +159,9 @@ def rude(source: _Items) -> list[ItemRow]:
             continue
         group = f"rude-{len(rows) // 3:03d}"
         for mode in ("plain", *MANNERS):
-            asked = task if mode == "plain" else talk.with_mode(task, mode)
-            rows.append(item(asked, f"{group}-{mode}") | {"group": group, "cluster": group})
-            source.is_new(asked)
+            in_mode = task if mode == "plain" else talk.with_mode(task, mode)
+            rows.append(item(in_mode, f"{group}-{mode}") | {"group": group, "cluster": group})
+            source.is_new(in_mode)
     return rows
 
 

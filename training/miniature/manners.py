@@ -43,7 +43,7 @@ _BARE_VIOLENT = _any(word_set("hit hurt kill beat punch kick smash crush burn at
 _HATE = r"(?:hate|hates|despise|despises|loathe|loathes|detest|detests|can not stand|spit on|laugh at|curse)"
 _PERSON = _any({*lexicon.NAMES.all, "he", "she", "they", "you", "him", "her", "them", "everybody", "everyone"})
 _NOT = r"(?<!not )(?<!never )(?<!no )"
-_OF_A_PERSON = rf"(?:{_PERSON}|your \w+) (?:is|are|was|were|look|looks|sound|sounds|seem|seems|must be)"
+_ABOUT_PERSON = rf"(?:{_PERSON}|your \w+) (?:is|are|was|were|look|looks|sound|sounds|seem|seems|must be)"
 _DEGREE = (
     r"(?:(?:such|so|really|very|too|just|only|all|as|like|the|a|an|most|biggest|big|little|old|complete|total|\w+ly) )*"
 )
@@ -60,7 +60,7 @@ _RUDE = re.compile(
             rf"(?:you|hey|listen|oh|what|such|called? \w+|now|up|lost)(?: an?)?(?: {_DEGRADING})* {_INSULT}",
             rf"(?:you|your) {_any(_DOUBTFUL_ADJECTIVES)}",
             # Said of somebody: "anna is a clown", "you look ugly", "you are worthless".
-            rf"{_OF_A_PERSON} {_DEGREE}{_any(_DOUBTFUL_NOUNS | _DOUBTFUL_ADJECTIVES)}",
+            rf"{_ABOUT_PERSON} {_DEGREE}{_any(_DOUBTFUL_NOUNS | _DOUBTFUL_ADJECTIVES)}",
             rf"you (?:are|look|sound|seem|were) {_DEGREE}(?:{_DEGRADING} )*(?:{_INSULT}|{_DEGRADING})(?! (?:to|for|"
             rf"of|in|at|about)\b)",
             rf"you (?:{_DEGRADING} )+(?:one|thing|person|man|woman|creature|boy|girl|user|human)",

@@ -52,7 +52,7 @@ class Clause:
         words: in order, set phrases in their plain form (phrases.py).
         affirms: is not denied: no negative word in it, or two.
         claims: says that something is so. A question, a condition and what others are said to believe, where the
-            answer goes on with `but`, do not.
+            answer contradicts it with `but`, do not.
         verbal: holds a verb.
         text: the words in one line.
     """

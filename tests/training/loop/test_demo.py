@@ -86,4 +86,4 @@ def test_the_welcome_names_a_command_that_goes_on_with_this_seed(
     assert words[:5] == ["ALIGNLOOP_KEY=key", ".venv/bin/python", "-m", "training", "loop"]
     config = parse(LoopConfig, "loop", words[5:])
     assert (config.seed, config.sft, config.labelers) == (7, "sft-7", "miniature")
-    assert config.prompts == f"{tmp_path}/my home/world/2-demo-7/prompts-collect.jsonl"
+    assert config.prompts == f"{tmp_path}/my home/world/3-demo-7/prompts-collect.jsonl"

@@ -21,7 +21,14 @@ LABELER = {"length_liking": 0.0, "leniency": 0.0, "belief": 0.0, "citing": 0.0, 
 @pytest.fixture
 def world(tmp_path: Path) -> Path:
     """Prompts that ask for a colour, every fourth one of a validation user, and exact labelers of both groups."""
-    spec = {"task": "contain", "need": ["red"], "avoid": ["blue", "green", "black"], "topic": ["cat"], "limit": 9}
+    spec = {
+        "task": "contain",
+        "form": "extract",
+        "need": ["red"],
+        "avoid": ["blue", "green", "black"],
+        "topic": ["cat"],
+        "limit": 9,
+    }
     toy.write_jsonl(
         tmp_path / "prompts.jsonl",
         (
