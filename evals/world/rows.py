@@ -1,20 +1,37 @@
-"""What the suites on the miniature world share: a row, its answer, the world's verdict, an item."""
+"""Rows of the world's files, a model's answers to them, the world's verdict, items."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from evals.bench import Bench
 from evals.client import Answer, Refused
 from evals.results import Item, prompt_hash
+from evals.sources import Sources
 from training.artifacts.errors import UserError
+from training.artifacts.files import sha256_file
 from training.artifacts.rows import open_source
 from training.artifacts.skips import Skip
-from training.miniature import Verdict, judge
+from training.miniature import WORLD_VERSION, Verdict, few_shot_prompt, judge, plain_prompt
 
 Row = Mapping[str, Any]
 Scores = Callable[[Row, Answer, Verdict], Mapping[str, float | None]]
+TAGS = ("use_case", "mode", "kind", "group")
+RULES = {"the miniature world's own rules": {"version": WORLD_VERSION, "usable": True}}
+
+
+def needs(sources: Sources) -> str | None:
+    """Nothing where there is a world."""
+    return None if sources.world else "run `python -m training world`, or give --world"
+
+
+def folder_of(bench: Bench) -> Path:
+    """The world's folder."""
+    assert bench.sources.world is not None, "a suite on the world is measured only where there is one"
+    return bench.sources.world
 
 
 def read_rows(world: Path, name: str) -> list[Row]:
@@ -28,6 +45,29 @@ def read_rows(world: Path, name: str) -> list[Row]:
             raise UserError(f"{path} holds a damaged row ({row.reason}): make the world again")
         rows.append(row)
     return rows
+
+
+def described(world: Path, names: Sequence[str]) -> dict[str, Mapping[str, object]]:
+    """Path, hash and number of rows of some of the world's files, for `Measurement.data`."""
+    return {
+        f"world:{name}": {
+            "path": str(world / name), "sha256": sha256_file(world / name), "rows": len(read_rows(world, name)),
+            "skipped": {},
+        }
+        for name in names
+    }  # fmt: skip
+
+
+async def answered(bench: Bench, suite: str, name: str, label: str) -> tuple[Sequence[Row], Sequence[Answer | Refused]]:
+    """Rows of one of the world's files, and the model's answer to each.
+
+    A base model is asked with plain text, or after a few answered questions of the world, up to the next question.
+    """
+    rows = bench.limited(read_rows(folder_of(bench), name))
+    few_shot = bench.subject.ask == "few-shot"
+    sampling = replace(bench.sampling, stop=("question :",)) if few_shot else bench.sampling
+    answers = await bench.answers(suite, rows, label, sampling, _few_shot_text if few_shot else _plain_text)
+    return rows, [_stripped(answer) for (answer,) in answers]
 
 
 def make_items(
@@ -59,11 +99,12 @@ def make_items(
                 task=task if isinstance(task, str) else task(row),
                 id=str(row["id"]),
                 prompt=row["messages"],
-                prompt_hash=prompt_hash(row["messages"]),
+                prompt_hash=prompt_hash([row["messages"], row["spec"]]),
                 response=text,
                 finish_reason=finish_reason,
                 scores=values,
-                tags={name: str(row[name]) for name in ("use_case", "mode", "kind", "group") if name in row},
+                cluster=row.get("cluster"),
+                tags={name: str(row[name]) for name in TAGS if name in row},
                 missing=missing,
                 seed=seed,
             )
@@ -74,3 +115,15 @@ def make_items(
 def flag(value: bool | None) -> float | None:
     """A verdict's field as a score; None stays a missing measurement."""
     return None if value is None else float(value)
+
+
+def _stripped(answer: Answer | Refused) -> Answer | Refused:
+    return answer if isinstance(answer, Refused) else replace(answer, text=answer.text.strip())
+
+
+def _plain_text(row: Row) -> str:
+    return plain_prompt(row["messages"])
+
+
+def _few_shot_text(row: Row) -> str:
+    return few_shot_prompt(row["messages"], row.get("mode", "plain"))
