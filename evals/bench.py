@@ -12,6 +12,7 @@ from evals.results import prompt_hash
 from evals.seeds import RULE, answer_seed
 from evals.sources import Sources
 from evals.subjects import Subject
+from training.artifacts.layouts import prompts
 
 Row = Mapping[str, Any]  # of a suite's data; has `id` and `messages`
 
@@ -47,6 +48,15 @@ class Bench:
             "prompting": self.subject.ask,
         }
         return described | ({"seeds": RULE, "seed": self.options.seed} if used.temperature > 0 else {})
+
+    def prompts(self) -> tuple[Sequence[Row], Mapping[str, object]]:
+        """Rows of `--data prompts=FILE`, and what was read. Raises `UserError` where no row is usable."""
+        loaded = prompts.load(self.sources.files["prompts"])
+        rows: list[Row] = [
+            {"id": f"{number}:{p.id}", "messages": list(p.messages), "use_case": p.use_case, "mode": p.mode}
+            for number, p in enumerate(loaded.records)
+        ]
+        return self.limited(rows), loaded.summary() | {"rows": len(rows)}
 
     def limited(self, rows: Sequence[Row]) -> Sequence[Row]:
         """The first rows, as `--limit` says."""

@@ -17,7 +17,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from evals import decide, report, results
+from evals import decide, preview, report, results
 from evals.bench import Bench
 from evals.catalog import SUITES
 from evals.client import Client
@@ -51,7 +51,13 @@ class Setting:
 def main(config: Config) -> int:
     """Evaluate, write, decide, print. Returns the exit status: 0, 1 for FAIL, 3 for INCONCLUSIVE or incomplete."""
     console = wide_console()
+    if config.list:
+        preview.print_list(SUITES, sources_of(config), console)
+        return 0
     setting = prepare(config)
+    if config.dry_run:
+        asyncio.run(preview.print_first_requests(setting.suites, setting.sources, config, console))
+        return 0
     with server_of(config) as url:
         asyncio.run(evaluate(setting, url, console))
     outcome = decide.decide_run(setting.out, config.policy) if config.gate and config.baseline else None

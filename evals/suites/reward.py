@@ -11,7 +11,6 @@ from evals.results import Item, prompt_hash
 from evals.sources import Sources
 from evals.suite import Measurement, Metric, Suite
 from training.artifacts.comparisons import Comparison, pairs_of
-from training.artifacts.layouts import prompts
 
 NAME = "reward"
 METRICS = (
@@ -38,14 +37,10 @@ async def measure(bench: Bench) -> Measurement:
         return Measurement(await accuracy(bench.client, bench.reward.checkpoint, bench.sources.comparisons))
     if "prompts" not in bench.sources.files:
         return Measurement([])
-    loaded = prompts.load(bench.sources.files["prompts"])
-    all_rows: list[Row] = [{"id": f"{n}:{p.id}", "messages": list(p.messages)} for n, p in enumerate(loaded.records)]
-    rows = bench.limited(all_rows)
+    rows, described = bench.prompts()
     answers = [answer for (answer,) in await bench.answers(NAME, rows, "prompts of yours")]
     items = await mean_reward(bench, rows, answers)
-    return Measurement(
-        items, data={"prompts": loaded.summary() | {"rows": len(loaded.records)}}, settings=settings(bench)
-    )
+    return Measurement(items, data={"prompts": described}, settings=settings(bench))
 
 
 def settings(bench: Bench) -> dict[str, object]:
