@@ -16,12 +16,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.artifacts import checkpoints, progress
+from training.artifacts import checkpoints, processes, progress
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
 from training.loop import checks
 from training.loop.client import Service
-from training.runtime import processes, runs
+from training.runtime import runs
 from training.runtime.configuration import parse, preset_file
 
 print_status = runs.CONSOLE.print

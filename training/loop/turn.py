@@ -16,13 +16,13 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any, Literal
 
-from training.artifacts import comparisons, progress
+from training.artifacts import comparisons, processes, progress
 from training.artifacts.comparisons import Comparison
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
 from training.loop import client, simulate
 from training.loop.client import Service
-from training.runtime import processes, runs
+from training.runtime import runs
 from training.runtime.configuration import parse
 
 print_status = runs.CONSOLE.print
