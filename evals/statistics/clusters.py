@@ -72,8 +72,8 @@ def cluster_sums(values: Floats, weights: Floats | None, clusters: Sequence[Hash
         return ClusterSums(scale * values, scale)
     numbers: dict[Hashable, int] = {}
     codes = np.array([numbers.setdefault(label, len(numbers)) for label in clusters])
-    sums = (np.bincount(codes, weights=w, minlength=len(numbers)) for w in (scale * values, scale))
-    return ClusterSums(*sums)
+    totals, sizes = (np.bincount(codes, weights=w, minlength=len(numbers)) for w in (scale * values, scale))
+    return ClusterSums(totals.astype(float), sizes.astype(float))
 
 
 def is_binary(values: Floats) -> bool:

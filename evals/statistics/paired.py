@@ -1,15 +1,15 @@
 """Paired comparisons of two models on the same items, positive where the candidate scores higher.
 
-Which bound, and why. 0/1 outcomes of independent items take Tango's score interval, which stays wide when hardly any item
-changed. Everything else (clusters, weights, other values) takes Student's t over clusters with the jackknife variance,
-after adding to the data one more cluster that lost everything (for the lower bound) or won everything (for the upper
-one), as the exact binomial interval acts on one more failure. Without that cluster a t or a bootstrap takes "no cluster
-has changed yet" as certainty: at a true drop of 5 points on 20 to 60 clusters it lets up to 68 % of releases pass.
+Which bound, and why. 0/1 outcomes of independent items take Tango's score interval, which stays wide when hardly any
+item changed. Everything else (clusters, weights, other values) takes Student's t over clusters with the jackknife
+variance, after adding to the data one more cluster that lost everything (for the lower bound) or won everything (for
+the upper one), as the exact binomial interval acts on one more failure. Without that cluster a t or a bootstrap takes
+"no cluster has changed yet" as certainty: at a true drop of 2 points on 20 clusters it lets 68 % of releases pass.
 
-Measured (tests/simulations/test_error_rates.py; 5,000 draws for each of 832 settings: 20 to 300 clusters of 1 to 20 items, equal,
-uniform, skewed and with a few large ones, items of a cluster independent, partly or wholly alike, drops of 2, 5 and 10
-points at 2 to 25 % changed items): a drop of the margin passes a one-sided 5 % bound in at most 4.4 % of draws where
-items were gained as well as lost, and in at most 6.1 % where nothing was gained (Tango's there: up to 6.3 %).
+Measured (tests/simulations/test_error_rates.py; 5,000 draws for each setting: 20 to 300 clusters of 1 to 20 items,
+equal, uniform, skewed and with a few large ones, items of a cluster independent, partly or wholly alike, drops of 2, 5
+and 10 points at 2 to 25 % changed items): a drop of the margin passes a one-sided 5 % bound in at most 4.4 % of draws
+where items were gained as well as lost, and in at most 6.1 % where nothing was gained (Tango's there: up to 6.3 %).
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Difference:
         clusters: number of independent clusters; n where each item is its own.
         item_variance: n times the variance of `value`, design effect included: what the number of items needed
             follows from.
+        cluster_size: items in the cluster that a typical share of the variance comes from.
     """
 
     value: float | None
@@ -47,6 +48,7 @@ class Difference:
     p_worse: float | None = None
     clusters: int = 0
     item_variance: float | None = None
+    cluster_size: float = 1.0
 
     def numbers(self) -> tuple[float, float, float]:
         """Value, low and high.
@@ -139,9 +141,9 @@ def win_difference(
     """
     won, lost = [float(s == 1) for s in scores], [float(s == 0) for s in scores]
     d = paired_difference(won, lost, clusters, weights, alpha)
-    halves = (None if x is None else x / 2 for x in (d.value, d.low, d.high))
+    value, low, high = (None if x is None else x / 2 for x in (d.value, d.low, d.high))
     variance = None if d.item_variance is None else d.item_variance / 4
-    return Difference(*halves, d.n, d.p_worse, d.clusters, variance)
+    return Difference(value, low, high, d.n, d.p_worse, d.clusters, variance, d.cluster_size)
 
 
 def win_rate(
@@ -171,8 +173,10 @@ def _clustered(a: Floats, b: Floats, sums: ClusterSums, alpha: float) -> Differe
     lower, upper = sums.with_cluster(-reach), sums.with_cluster(reach)
     low, high = (s.mean + sign * _half(s, alpha) for s, sign in ((lower, -1), (upper, 1)))
     p_worse = float(stats.t.cdf(value / math.sqrt(variance), sums.degrees)) if variance > 0 else None
-    bounds = (None, None) if high - low <= 1e-12 else (min(low, value), max(high, value))
-    return Difference(value, *bounds, n, p_worse, sums.count, n * variance)
+    size = sums.typical_weight * n / float(sums.weights.sum())
+    if high - low <= 1e-12:
+        return Difference(value, None, None, n, p_worse, sums.count, n * variance, size)
+    return Difference(value, min(low, value), max(high, value), n, p_worse, sums.count, n * variance, size)
 
 
 def _half(sums: ClusterSums, alpha: float) -> float:
