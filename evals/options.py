@@ -52,7 +52,7 @@ class Config:
     seed: int = 0
     """Seed of the run. Above temperature 0 each answer gets its own from it, the same for every model (seeds.py)."""
     draws: int = 1
-    """Answers per prompt, above temperature 0. With 2 or more, the noise of sampling is told from that of the prompts."""
+    """Answers per prompt, above temperature 0. From 2 on, the noise of sampling is told from that of the prompts."""
     shots: tuple[int, ...] = (0,)
     """Numbers of answered examples before each item of the tax; several are shown side by side, such as 0 5."""
     forms: tuple[Form, ...] = ("raw",)
