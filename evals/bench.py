@@ -14,6 +14,7 @@ from evals.sources import Sources
 from evals.subjects import Subject
 from training.artifacts.layouts import prompts
 
+DRAW = "#"  # between the id of a row and the number of a draw
 Row = Mapping[str, Any]  # of a suite's data; has `id` and `messages`
 
 
@@ -92,6 +93,29 @@ class Bench:
         title = f"{self.subject.label}: {label}"
         answers = await each(rows, one, title, self.client.concurrency)
         return [[answer] * samples if isinstance(answer, Refused) else answer for answer in answers]
+
+    async def answered(
+        self,
+        suite: str,
+        rows: Sequence[Row],
+        label: str,
+        sampling: Sampling | None = None,
+        as_text: Callable[[Row], str] | None = None,
+    ) -> tuple[Sequence[Row], Sequence[Answer | Refused]]:
+        """Rows with an answer each, every row `--draws` times, shape (rows x draws,).
+
+        Draws of one row have ids ROW#1, ROW#2 and so on, and are one cluster.
+        """
+        draws = self.options.draws
+        answers = await self.answers(suite, rows, label, sampling, as_text, draws)
+        if draws == 1:
+            return rows, [answer for (answer,) in answers]
+        drawn = [
+            {**row, "id": f"{row['id']}{DRAW}{draw + 1}", "cluster": row.get("cluster") or str(row["id"])}
+            for row in rows
+            for draw in range(draws)
+        ]
+        return drawn, [answer for of_row in answers for answer in of_row]
 
 
 def _last_text(row: Row) -> str:

@@ -78,12 +78,37 @@ def prepare(config: Config) -> Setting:
     """
     if not config.checkpoint:
         raise UserError("nothing to evaluate: name at least one --checkpoint")
+    _check(config)
     sources = sources_of(config)
     suites = chosen(config.suite, sources)
     if config.policy is not None:
         decide.read_policy(config.policy)
     out = config.out or config.home / "reports" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     return Setting(config, out, sources, suites)
+
+
+def _check(config: Config) -> None:
+    """Raise `UserError` for options that make no sense, all of them in one line."""
+    faults = [
+        f"--{name.replace('_', '-')} must be at least {least}"
+        for name, least in (
+            ("limit", 1),
+            ("max_tokens", 1),
+            ("draws", 1),
+            ("samples", 1),
+            ("concurrency", 1),
+            ("seed", 0),
+        )
+        if (value := getattr(config, name)) is not None and value < least
+    ]
+    if not 0 <= config.temperature <= 2:
+        faults.append("--temperature must be from 0 to 2")
+    if config.draws > 1 and config.temperature == 0:
+        faults.append("--draws above 1 needs a --temperature above 0: greedy answers are all alike")
+    if any(shots < 0 for shots in config.shots):
+        faults.append("--shots must not be negative")
+    if faults:
+        raise UserError("; ".join(faults))
 
 
 def chosen(names: Sequence[str], sources: Sources) -> tuple[Suite, ...]:

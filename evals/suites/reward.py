@@ -38,7 +38,7 @@ async def measure(bench: Bench) -> Measurement:
     if "prompts" not in bench.sources.files:
         return Measurement([])
     rows, described = bench.prompts()
-    answers = [answer for (answer,) in await bench.answers(NAME, rows, "prompts of yours")]
+    rows, answers = await bench.answered(NAME, rows, "prompts of yours")
     items = await mean_reward(bench, rows, answers)
     return Measurement(items, data={"prompts": described}, settings=settings(bench))
 
@@ -74,7 +74,7 @@ async def mean_reward(bench: Bench, rows: Sequence[Row], answers: Sequence[Answe
             Item(
                 NAME, "prompts", str(row["id"]), row["messages"], prompt_hash(row["messages"]), text,
                 answer.finish_reason if isinstance(answer, Answer) else None,
-                {"reward": None if isinstance(value, Refused) else value}, missing=missing,
+                {"reward": None if isinstance(value, Refused) else value}, cluster=row.get("cluster"), missing=missing,
                 seed=answer.seed if isinstance(answer, Answer) else None,
             )
         )  # fmt: skip

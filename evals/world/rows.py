@@ -66,8 +66,9 @@ async def answered(bench: Bench, suite: str, name: str, label: str) -> tuple[Seq
     rows = bench.limited(read_rows(folder_of(bench), name))
     few_shot = bench.subject.ask == "few-shot"
     sampling = replace(bench.sampling, stop=("question :",)) if few_shot else bench.sampling
-    answers = await bench.answers(suite, rows, label, sampling, _few_shot_text if few_shot else _plain_text)
-    return rows, [_stripped(answer) for (answer,) in answers]
+    text_of = _few_shot_text if few_shot else _plain_text
+    rows, answers = await bench.answered(suite, rows, label, sampling, text_of)
+    return rows, [_stripped(answer) for answer in answers]
 
 
 def make_items(
