@@ -173,16 +173,14 @@ def _worst_case(rule: Rule, pairing: Pairing, observed: Sequence[float], alpha: 
 
 
 def _items_needed(rule: Rule, d: Difference, alpha: float) -> int | None:
+    """Items for 80 % power with the observed changes and design effect; at least the number that any decision needs."""
     if d.item_variance is None:
         return None
-    if rule.wins:  # in units of the share won minus the share lost
-        least = margin_variance(2 * rule.margin, d.cluster_size)
-        return _at_least(items_needed(4 * d.item_variance, 2 * rule.margin, alpha, least_variance=least))
-    least = margin_variance(rule.margin, d.cluster_size) if rule.share else 0.0
-    return _at_least(items_needed(d.item_variance, rule.margin, alpha, least_variance=least))
-
-
-def _at_least(count: int | None) -> int | None:
+    unit = 2 if rule.wins else 1  # a win rate moves by half of the share won minus the share lost
+    variance, margin = unit**2 * d.item_variance, unit * rule.margin
+    changed = min(1.0, variance + (unit * (d.value or 0.0)) ** 2)
+    least = 0.0 if d.added else margin_variance(margin, changed)
+    count = items_needed(variance, margin, alpha, least_variance=least, added=unit * d.added)
     return None if count is None else max(LEAST_COUNT, count)
 
 

@@ -65,7 +65,7 @@ def print_verdict(verdict: Verdict, console: Console) -> None:
         title_justify="left", title=f"gate: one-sided alpha {verdict.alpha:g}, policy {escape(verdict.policy)}"
     )
     for column in ("metric", "outcome", "candidate", "baseline", "difference [bounds]", "margin", "n", "missing"):
-        table.add_column(column, justify="left" if column in ("metric", "outcome") else "right")
+        table.add_column(escape(column), justify="left" if column in ("metric", "outcome") else "right")
     for row in verdict.rows:
         numbers = [("-" if v is None else f"{v:.3f}") for v in (row.candidate, row.baseline)]
         outcome = f"[{COLOURS[row.outcome]}]{row.outcome}[/]"
@@ -91,7 +91,7 @@ def print_self_test(rows: Sequence[SelfTest], alpha: float, console: Console) ->
     )
     table = Table()
     for column in ("metric", "state", "passed [interval]", "changed"):
-        table.add_column(column, justify="left" if column in ("metric", "state") else "right")
+        table.add_column(escape(column), justify="left" if column in ("metric", "state") else "right")
     for row in rows:
         share = "-" if row.passed is None else f"{row.passed:.3f} [{row.low:.3f}, {row.high:.3f}]"
         table.add_row(escape(row.metric), row.state, share, str(row.changed))

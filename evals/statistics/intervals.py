@@ -12,6 +12,7 @@ from scipy import special, stats
 from evals.statistics.clusters import ClusterSums, cluster_sums, is_binary
 
 ALPHA = 0.05
+PRIOR_CLUSTERS = 1.0  # weight of the cautious variance of a share, in clusters
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,9 @@ def estimate(
             Anything else takes Student's t over clusters.
         alpha: two-sided error.
 
-    Of 2,000 draws each, the 95 % intervals held the mean of a share in 93.2 to 98.4 % with 5 to 30 clusters
-    (tests/simulations/test_coverage.py).
+    Of 1,000 draws each (tests/simulations/test_coverage.py), 95 % intervals of shares held the mean in 94 to 100 % with
+    5 to 30 clusters of up to 20 items, in 92 % at a share of 95 % whose clusters differ much, and in 90 % for 10 values
+    of a very skewed score; with 50 or more independent units in 93 to 98 %.
     """
     measured = [i for i, v in enumerate(values) if v is not None and not math.isnan(v)]
     missing = len(values) - len(measured)
@@ -111,6 +113,10 @@ def _share_interval(
     if variance <= 1e-18:
         # Equal 0/1 outcomes: as if each cluster were one item. Other equal values say nothing of their spread.
         return wilson(mean, sums.count, alpha, sums.degrees) if binary else (None, None)
+    # Few clusters seldom hold one of the rare deviating ones: their variance is averaged with that of clusters of equal
+    # items, the largest that there is.
+    whole = mean * (1 - mean) / sums.count
+    variance = (sums.count * variance + PRIOR_CLUSTERS * whole) / (sums.count + PRIOR_CLUSTERS)
     effective = max(1.0, mean * (1 - mean) / variance)
     return wilson(mean, min(effective, len(x)) if binary else effective, alpha, sums.degrees)
 

@@ -38,7 +38,7 @@ class Difference:
         clusters: number of independent clusters; n where each item is its own.
         item_variance: n times the variance of `value`, design effect included: what the number of items needed
             follows from.
-        cluster_size: items in the cluster that a typical share of the variance comes from.
+        added: n times what the added cluster takes off the lower bound's centre; 0 for Tango's.
     """
 
     value: float | None
@@ -48,7 +48,7 @@ class Difference:
     p_worse: float | None = None
     clusters: int = 0
     item_variance: float | None = None
-    cluster_size: float = 1.0
+    added: float = 0.0
 
     def numbers(self) -> tuple[float, float, float]:
         """Value, low and high.
@@ -143,7 +143,7 @@ def win_difference(
     d = paired_difference(won, lost, clusters, weights, alpha)
     value, low, high = (None if x is None else x / 2 for x in (d.value, d.low, d.high))
     variance = None if d.item_variance is None else d.item_variance / 4
-    return Difference(value, low, high, d.n, d.p_worse, d.clusters, variance, d.cluster_size)
+    return Difference(value, low, high, d.n, d.p_worse, d.clusters, variance, d.added / 2)
 
 
 def win_rate(
@@ -173,10 +173,10 @@ def _clustered(a: Floats, b: Floats, sums: ClusterSums, alpha: float) -> Differe
     lower, upper = sums.with_cluster(-reach), sums.with_cluster(reach)
     low, high = (s.mean + sign * _half(s, alpha) for s, sign in ((lower, -1), (upper, 1)))
     p_worse = float(stats.t.cdf(value / math.sqrt(variance), sums.degrees)) if variance > 0 else None
-    size = sums.typical_weight * n / float(sums.weights.sum())
+    added = reach * sums.typical_weight * n / float(sums.weights.sum())
     if high - low <= 1e-12:
-        return Difference(value, None, None, n, p_worse, sums.count, n * variance, size)
-    return Difference(value, min(low, value), max(high, value), n, p_worse, sums.count, n * variance, size)
+        return Difference(value, None, None, n, p_worse, sums.count, n * variance, added)
+    return Difference(value, min(low, value), max(high, value), n, p_worse, sums.count, n * variance, added)
 
 
 def _half(sums: ClusterSums, alpha: float) -> float:
@@ -184,9 +184,9 @@ def _half(sums: ClusterSums, alpha: float) -> float:
 
 
 def _reach(a: Floats, b: Floats) -> float:
-    """How much an item may change: 1 for values in [0, 1]. Values without bounds give the largest change that occurred,
-    or their standard deviation if that is larger; a rarer and larger change than any in the data cannot be excluded."""
+    """How much an item may change: 1 for values in [0, 1]. Values without bounds give the largest change that occurred
+    and one standard deviation more; a rarer and larger change than that cannot be excluded."""
     values = np.concatenate([a, b])
     if values.min() >= 0 and values.max() <= 1:
         return 1.0
-    return max(float(np.abs(a - b).max()), float(values.std()))
+    return float(np.abs(a - b).max()) + float(values.std())

@@ -22,12 +22,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 from evals.statistics.paired import tango_score
 
 ALPHA_ONE_SIDED = 0.05
 POWER = 0.8
+LOG_MOST_ITEMS = 60.0
 
 
 def items_needed(
@@ -36,6 +37,7 @@ def items_needed(
     alpha: float = ALPHA_ONE_SIDED,
     power: float = POWER,
     least_variance: float = 0.0,
+    added: float = 0.0,
 ) -> int | None:
     """Items for which a candidate that is as good as the baseline passes with the stated power.
 
@@ -45,22 +47,37 @@ def items_needed(
         margin: the drop that must be ruled out, in the metric's unit.
         alpha: one-sided error.
         power: chance to pass without a true difference.
-        least_variance: that a drop of the margin implies where hardly any item has changed yet: `margin_variance`.
+        least_variance: that Tango's bound takes at the margin: `margin_variance`.
+        added: `Difference.added`, the weight of the cluster that the other bound adds to the data.
 
     Returns:
         number of items, with clusters of the same kind; None for a margin of zero, which no number is enough for.
     """
     if margin <= 0:
         return None
-    at_margin = max(item_variance, least_variance)
     z_alpha, z_power = (float(special.ndtri(level)) for level in (1 - alpha, power))
-    slack = z_alpha * math.sqrt(at_margin) + z_power * math.sqrt(item_variance)
-    return max(1, math.ceil((slack / margin) ** 2))
+    at_margin = max(item_variance, least_variance)
+
+    def excess(n: float) -> float:
+        """Distance from no difference to the drop that n items rule out with this power, beyond the margin."""
+        bound = added / n + z_alpha * math.sqrt(at_margin / n + (added / n) ** 2)
+        return bound + z_power * math.sqrt(item_variance / n) - margin
+
+    if excess(1.0) <= 0:
+        return 1
+    log_items = optimize.brentq(lambda log_n: excess(math.exp(log_n)), 0.0, LOG_MOST_ITEMS, xtol=1e-12)
+    return math.ceil(math.exp(log_items))
 
 
-def margin_variance(margin: float, cluster_size: float = 1.0) -> float:
-    """Least variance per item of 0/1 differences with mean -margin: every change is a loss of a whole cluster."""
-    return margin * (1 - min(margin, 1.0)) * cluster_size
+def margin_variance(margin: float, changed: float = 0.0) -> float:
+    """Variance per item that Tango's bound takes for 0/1 outcomes at a drop of the margin.
+
+    Args:
+        changed: share of items that changed, half of them lost: the estimate under the hypothesis then loses more.
+    """
+    b = -changed - 2 * margin
+    p_lost = (math.sqrt(max(0.0, b * b - 4 * changed * margin * (1 + margin))) - b) / 4
+    return 2 * p_lost - margin * (1 + margin)
 
 
 def power(n: int, discordance: float, margin: float, alpha: float = ALPHA_ONE_SIDED, drop: float = 0.0) -> float:
