@@ -102,7 +102,8 @@ def decide(rule: Rule, pairing: Pairing, alpha: float) -> Row:
     d = compare(rule, a, b, weights, clusters, alpha)
     worst = _worst_case(rule, pairing, a + b, alpha) if pairing.incomplete and a else None
     worst_low = None if worst is None else worst.low
-    outcome, reason = _outcome(rule, pairing, d, worst_low, _constant(a) and _constant(b))
+    constant = _constant(a) and _constant(b)
+    outcome, reason = _outcome(rule, pairing, d, worst_low, constant)
     scale = np.ones(len(a)) if weights is None else np.array(weights)
     return Row(
         rule.metric, rule.words, rule.margin, rule.wins, outcome, reason,
@@ -112,7 +113,7 @@ def decide(rule: Rule, pairing: Pairing, alpha: float) -> Row:
         n=d.n, clusters=d.clusters,
         changed=float(np.mean(np.abs(np.array(a) - np.array(b)) > 1e-9)) if a else None,
         p_worse=d.p_worse,
-        items_needed=_items_needed(rule, d, alpha),
+        items_needed=None if constant else _items_needed(rule, d, alpha),
         missing_candidate=dict(pairing.missing_candidate), missing_baseline=dict(pairing.missing_baseline),
         only_candidate=pairing.only_candidate, only_baseline=pairing.only_baseline,
     )  # fmt: skip

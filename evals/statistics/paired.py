@@ -170,6 +170,8 @@ def _clustered(a: Floats, b: Floats, sums: ClusterSums, alpha: float) -> Differe
     if variance is None:
         return Difference(value, None, None, n, None, sums.count)
     reach = _reach(a, b)
+    if variance <= 1e-18 and abs(value) == reach < 1:  # equal changes without bounds: their spread is unknown
+        return Difference(value, None, None, n, None, sums.count)
     lower, upper = sums.with_cluster(-reach), sums.with_cluster(reach)
     low, high = (s.mean + sign * _half(s, alpha) for s, sign in ((lower, -1), (upper, 1)))
     p_worse = float(stats.t.cdf(value / math.sqrt(variance), sums.degrees)) if variance > 0 else None
@@ -184,9 +186,9 @@ def _half(sums: ClusterSums, alpha: float) -> float:
 
 
 def _reach(a: Floats, b: Floats) -> float:
-    """How much an item may change: 1 for values in [0, 1]. Values without bounds give the largest change that occurred
-    and one standard deviation more; a rarer and larger change than that cannot be excluded."""
+    """How much an item may change: 1 for values in [0, 1], otherwise the largest change that occurred; a rarer and larger
+    one cannot be excluded. Where nothing changed at all, the values' own standard deviation."""
     values = np.concatenate([a, b])
     if values.min() >= 0 and values.max() <= 1:
         return 1.0
-    return float(np.abs(a - b).max()) + float(values.std())
+    return float(np.abs(a - b).max()) or float(values.std())
