@@ -99,10 +99,11 @@ def plane(points: Sequence[Point], style: Style, words: tuple[str, str], y_share
     Args:
         words: below the horizontal axis, above the vertical one.
     """
-    drawing, top, bottom, left = Drawing(), 30.0, 250.0, 40.0
+    drawing, left = Drawing(), 40.0
+    top = _title(drawing, words[1], 2.0) + 8
+    bottom = top + 220
     across = Axis(*_range([point.x for point in points], 1.0), left, WIDTH - 14)
     up = Axis(*_range([point.y for point in points], 0.1), bottom, top)
-    drawing.text(2, 14, words[1], size=TITLE_SIZE, bold=True)
     for value in (across.low, 0.0, across.high):
         if across.low <= value <= across.high:
             drawing.line(across.at(value), top, across.at(value), bottom, dashed=value == 0)

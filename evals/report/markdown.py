@@ -32,7 +32,7 @@ def escaped(words: str) -> str:
 def _verdict(contents: Contents, verdict: Verdict) -> list[str]:
     candidate, baseline = (contents.labels.get(name, name) for name in (verdict.candidate, verdict.baseline))
     against = f" against {escaped(baseline)}" if baseline else ""
-    lines = [f"**{escaped(verdict.outcome)}**: {escaped(candidate)}{against}. {escaped(verdict.sentence)}", ""]
+    lines = [f"**{escaped(verdict.outcome)}**: {escaped(candidate)}{against}: {escaped(verdict.sentence)}", ""]
     if verdict.rows:
         lines += [
             "| metric of the gate | outcome | candidate − baseline, + is better | margin | n |",

@@ -49,13 +49,13 @@ def write_result_of(
 
 
 def write_run(
-    folder: Path, labels: Sequence[str] = LABELS, count: int = 120, *, world: bool = True, baselines: int = 3,
-    gate: Mapping[str, Any] | None = None, text: str = "", seed: int = 0,
+    folder: Path, labels: Sequence[str] = LABELS, count: int = 120, *, large: int | None = None, world: bool = True,
+    baselines: int = 3, gate: Mapping[str, Any] | None = None, text: str = "", seed: int = 0,
 ) -> Path:  # fmt: skip
     """Write a run of several models, better from one to the next, and a reward model.
 
     Args:
-        count: items per task.
+        count: items per task; large: those of the tasks in several variants.
         world: name the miniature world among the data.
         baselines: how many of the models are baselines; the others are candidates.
         gate: gate.json.
@@ -77,7 +77,7 @@ def write_run(
     metrics = {suite.name: (*suite.metrics, EXTRA) for suite in SUITES}
     judges = {"toxicity (rude prompts)": {"version": "cd" * 32, "accuracy": 0.71, "auc": 0.78, "usable": False}}
     for number, (system, label) in enumerate(zip(systems, labels, strict=True)):
-        items = items_of(0.35 + 0.1 * number, count, text, random.Random(f"{seed} {number}"))
+        items = items_of(0.35 + 0.1 * number, count, large or count, text, random.Random(f"{seed} {number}"))
         write_result_of(
             folder, items, metrics, system=system, label=label, data=data, judges=judges, options=options, seconds=61.5,
             requests={"sent": 4000, "from_cache": 250}, git_commit="0123456789", git_dirty=False,
@@ -98,11 +98,12 @@ def write_run(
     return folder
 
 
-def items_of(quality: float, count: int, text: str, rng: random.Random) -> list[Item]:
+def items_of(quality: float, count: int, large: int, text: str, rng: random.Random) -> list[Item]:
     """Items of one model for every declared metric that names its task, and of tasks in several variants.
 
     Args:
         quality: chance that a score is good.
+        large: items of the tasks in several variants.
     """
     items: list[Item] = []
     for suite in SUITES:
@@ -115,7 +116,7 @@ def items_of(quality: float, count: int, text: str, rng: random.Random) -> list[
             items += [_item(suite.name, task, declared, number, quality, text, rng) for number in range(count)]
     for place, task in enumerate(VARIANTS):
         metric = EXTRA.of_task(task)
-        items += [_item("tax", task, [metric], n, quality + 0.02 * place, text, rng) for n in range(count)]
+        items += [_item("tax", task, [metric], n, quality + 0.02 * place, text, rng) for n in range(large)]
     return items
 
 
