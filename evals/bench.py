@@ -12,7 +12,9 @@ from evals.results import prompt_hash
 from evals.seeds import RULE, answer_seed
 from evals.sources import Sources
 from evals.subjects import Subject
+from training.artifacts.layouts import prompts
 
+DRAW = "#"  # between the id of a row and the number of a draw
 Row = Mapping[str, Any]  # of a suite's data; has `id` and `messages`
 
 
@@ -48,6 +50,15 @@ class Bench:
         }
         return described | ({"seeds": RULE, "seed": self.options.seed} if used.temperature > 0 else {})
 
+    def prompts(self) -> tuple[Sequence[Row], Mapping[str, object]]:
+        """Rows of `--data prompts=FILE`, and what was read. Raises `UserError` where no row is usable."""
+        loaded = prompts.load(self.sources.files["prompts"])
+        rows: list[Row] = [
+            {"id": f"{number}:{p.id}", "messages": list(p.messages), "use_case": p.use_case, "mode": p.mode}
+            for number, p in enumerate(loaded.records)
+        ]
+        return self.limited(rows), loaded.summary() | {"rows": len(rows)}
+
     def limited(self, rows: Sequence[Row]) -> Sequence[Row]:
         """The first rows, as `--limit` says."""
         return rows[: self.options.limit]
@@ -82,6 +93,29 @@ class Bench:
         title = f"{self.subject.label}: {label}"
         answers = await each(rows, one, title, self.client.concurrency)
         return [[answer] * samples if isinstance(answer, Refused) else answer for answer in answers]
+
+    async def answered(
+        self,
+        suite: str,
+        rows: Sequence[Row],
+        label: str,
+        sampling: Sampling | None = None,
+        as_text: Callable[[Row], str] | None = None,
+    ) -> tuple[Sequence[Row], Sequence[Answer | Refused]]:
+        """Rows with an answer each, every row `--draws` times, shape (rows x draws,).
+
+        Draws of one row have ids ROW#1, ROW#2 and so on, and are one cluster.
+        """
+        draws = self.options.draws
+        answers = await self.answers(suite, rows, label, sampling, as_text, draws)
+        if draws == 1:
+            return rows, [answer for (answer,) in answers]
+        drawn = [
+            {**row, "id": f"{row['id']}{DRAW}{draw + 1}", "cluster": row.get("cluster") or str(row["id"])}
+            for row in rows
+            for draw in range(draws)
+        ]
+        return drawn, [answer for of_row in answers for answer in of_row]
 
 
 def _last_text(row: Row) -> str:

@@ -51,6 +51,8 @@ class Config:
     """Longest answer in tokens."""
     seed: int = 0
     """Seed of the run. Above temperature 0 each answer gets its own from it, the same for every model (seeds.py)."""
+    draws: int = 1
+    """Answers per prompt, above temperature 0. From 2 on, the noise of sampling is told from that of the prompts."""
     shots: tuple[int, ...] = (0,)
     """Numbers of answered examples before each item of the tax; several are shown side by side, such as 0 5."""
     forms: tuple[Form, ...] = ("raw",)

@@ -17,7 +17,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from evals import decide, report, results
+from evals import decide, preview, report, results
 from evals.bench import Bench
 from evals.catalog import SUITES
 from evals.client import Client
@@ -51,7 +51,13 @@ class Setting:
 def main(config: Config) -> int:
     """Evaluate, write, decide, print. Returns the exit status: 0, 1 for FAIL, 3 for INCONCLUSIVE or incomplete."""
     console = wide_console()
+    if config.list:
+        preview.print_list(SUITES, sources_of(config), console)
+        return 0
     setting = prepare(config)
+    if config.dry_run:
+        asyncio.run(preview.print_first_requests(setting.suites, setting.sources, config, console))
+        return 0
     with server_of(config) as url:
         asyncio.run(evaluate(setting, url, console))
     outcome = decide.decide_run(setting.out, config.policy) if config.gate and config.baseline else None
@@ -72,12 +78,37 @@ def prepare(config: Config) -> Setting:
     """
     if not config.checkpoint:
         raise UserError("nothing to evaluate: name at least one --checkpoint")
+    _check(config)
     sources = sources_of(config)
     suites = chosen(config.suite, sources)
     if config.policy is not None:
         decide.read_policy(config.policy)
     out = config.out or config.home / "reports" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     return Setting(config, out, sources, suites)
+
+
+def _check(config: Config) -> None:
+    """Raise `UserError` for options that make no sense, all of them in one line."""
+    faults = [
+        f"--{name.replace('_', '-')} must be at least {least}"
+        for name, least in (
+            ("limit", 1),
+            ("max_tokens", 1),
+            ("draws", 1),
+            ("samples", 1),
+            ("concurrency", 1),
+            ("seed", 0),
+        )
+        if (value := getattr(config, name)) is not None and value < least
+    ]
+    if not 0 <= config.temperature <= 2:
+        faults.append("--temperature must be from 0 to 2")
+    if config.draws > 1 and config.temperature == 0:
+        faults.append("--draws above 1 needs a --temperature above 0: greedy answers are all alike")
+    if any(shots < 0 for shots in config.shots):
+        faults.append("--shots must not be negative")
+    if faults:
+        raise UserError("; ".join(faults))
 
 
 def chosen(names: Sequence[str], sources: Sources) -> tuple[Suite, ...]:

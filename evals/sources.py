@@ -15,7 +15,7 @@ from training.artifacts.errors import UserError
 from training.artifacts.layouts import comparisons
 from training.artifacts.rows import open_source
 
-OTHER_SUITES = ("truthfulqa", "toxicity")  # names of --data that are not tasks of the tax
+OTHER_SUITES = ("truthfulqa", "toxicity", "prompts")  # names of --data that are not tasks of the tax
 
 
 @dataclass(frozen=True)

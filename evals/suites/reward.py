@@ -11,7 +11,6 @@ from evals.results import Item, prompt_hash
 from evals.sources import Sources
 from evals.suite import Measurement, Metric, Suite
 from training.artifacts.comparisons import Comparison, pairs_of
-from training.artifacts.layouts import prompts
 
 NAME = "reward"
 METRICS = (
@@ -39,14 +38,10 @@ async def measure(bench: Bench) -> Measurement:
         return Measurement(await accuracy(bench.client, bench.reward.checkpoint, bench.sources.comparisons))
     if "prompts" not in bench.sources.files:
         return Measurement([])
-    loaded = prompts.load(bench.sources.files["prompts"])
-    all_rows: list[Row] = [{"id": f"{n}:{p.id}", "messages": list(p.messages)} for n, p in enumerate(loaded.records)]
-    rows = bench.limited(all_rows)
-    answers = [answer for (answer,) in await bench.answers(NAME, rows, "prompts of yours")]
+    rows, described = bench.prompts()
+    rows, answers = await bench.answered(NAME, rows, "prompts of yours")
     items = await mean_reward(bench, rows, answers)
-    return Measurement(
-        items, data={"prompts": loaded.summary() | {"rows": len(loaded.records)}}, settings=settings(bench)
-    )
+    return Measurement(items, data={"prompts": described}, settings=settings(bench))
 
 
 def settings(bench: Bench) -> dict[str, object]:
@@ -80,7 +75,7 @@ async def mean_reward(bench: Bench, rows: Sequence[Row], answers: Sequence[Answe
             Item(
                 NAME, "prompts", str(row["id"]), row["messages"], prompt_hash(row["messages"]), text,
                 answer.finish_reason if isinstance(answer, Answer) else None,
-                {"reward": None if isinstance(value, Refused) else value}, missing=missing,
+                {"reward": None if isinstance(value, Refused) else value}, cluster=row.get("cluster"), missing=missing,
                 seed=answer.seed if isinstance(answer, Answer) else None,
             )
         )  # fmt: skip

@@ -9,7 +9,8 @@ from typing import Any
 
 from evals.bench import Bench
 from evals.client import Answer, Refused
-from evals.results import Item, prompt_hash
+from evals.items import items_of
+from evals.results import Item
 from evals.sources import Sources
 from training.artifacts.errors import UserError
 from training.artifacts.files import sha256_file
@@ -19,7 +20,6 @@ from training.miniature import WORLD_VERSION, Verdict, few_shot_prompt, judge, p
 
 Row = Mapping[str, Any]
 Scores = Callable[[Row, Answer, Verdict], Mapping[str, float | None]]
-TAGS = ("use_case", "mode", "kind", "group")
 RULES = {"the miniature world's own rules": {"version": WORLD_VERSION, "usable": True}}
 
 
@@ -66,8 +66,9 @@ async def answered(bench: Bench, suite: str, name: str, label: str) -> tuple[Seq
     rows = bench.limited(read_rows(folder_of(bench), name))
     few_shot = bench.subject.ask == "few-shot"
     sampling = replace(bench.sampling, stop=("question :",)) if few_shot else bench.sampling
-    answers = await bench.answers(suite, rows, label, sampling, _few_shot_text if few_shot else _plain_text)
-    return rows, [_stripped(answer) for (answer,) in answers]
+    text_of = _few_shot_text if few_shot else _plain_text
+    rows, answers = await bench.answered(suite, rows, label, sampling, text_of)
+    return rows, [_stripped(answer) for answer in answers]
 
 
 def make_items(
@@ -78,38 +79,17 @@ def make_items(
     scores: Scores,
     names: Sequence[str],
 ) -> list[Item]:
-    """Items of answered rows. A row without an answer has every score of `names` missing.
+    """Items of answered rows, scored by the world's verdict.
 
     Args:
-        scores: from a row, its answer and the world's verdict to the values of `names`.
+        scores: from a row, its answer and the verdict to values; those not in `names` are left out.
     """
-    items = []
-    for row, answer in zip(rows, answers, strict=True):
-        values: Mapping[str, float | None] = dict.fromkeys(names)
-        text = finish_reason = missing = seed = None
-        if isinstance(answer, Refused):
-            missing = answer.reason
-        else:
-            text, finish_reason, seed = answer.text, answer.finish_reason, answer.seed
-            verdict = judge(row, text, finished=finish_reason == "stop")
-            values = {name: value for name, value in scores(row, answer, verdict).items() if name in names}
-        items.append(
-            Item(
-                suite=suite,
-                task=task if isinstance(task, str) else task(row),
-                id=str(row["id"]),
-                prompt=row["messages"],
-                prompt_hash=prompt_hash([row["messages"], row["spec"]]),
-                response=text,
-                finish_reason=finish_reason,
-                scores=values,
-                cluster=row.get("cluster"),
-                tags={name: str(row[name]) for name in TAGS if name in row},
-                missing=missing,
-                seed=seed,
-            )
-        )
-    return items
+
+    def score(row: Row, answer: Answer) -> Mapping[str, float | None]:
+        verdict = judge(row, answer.text, finished=answer.finish_reason == "stop")
+        return {name: value for name, value in scores(row, answer, verdict).items() if name in names}
+
+    return items_of(suite, task, rows, answers, names, score, against=("spec",))
 
 
 def flag(value: bool | None) -> float | None:

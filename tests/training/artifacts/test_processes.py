@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from training.artifacts.errors import UserError
 from training.artifacts import processes
+from training.artifacts.errors import UserError
 
 pytestmark = pytest.mark.unit
 
