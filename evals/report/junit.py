@@ -24,7 +24,7 @@ def as_junit(contents: Contents) -> str:
 def _suite(contents: Contents, verdict: Verdict, number: int) -> ElementTree.Element:
     label = contents.labels.get(verdict.candidate, verdict.candidate)
     result = contents.results.get(verdict.candidate)
-    rows = verdict.rows or (_whole(verdict),)
+    rows = verdict.rows if _explains(verdict) else (*verdict.rows, _whole(verdict))
     failed = sum(row.outcome == "FAIL" for row in rows)
     passed = sum(row.outcome == "PASS" for row in rows)
     suite = ElementTree.Element(
@@ -60,6 +60,11 @@ def _case(suite: ElementTree.Element, row: Row, label: str) -> None:
         ElementTree.SubElement(case, kind, message=message, type=printable(row.outcome)).text = message
 
 
+def _explains(verdict: Verdict) -> bool:
+    """Whether the outcome of the whole follows from its rows; a metric without a rule can block a pass, too."""
+    return bool(verdict.rows) and (verdict.outcome == "PASS" or bool(verdict.count(verdict.outcome)))
+
+
 def _whole(verdict: Verdict) -> Row:
-    """A verdict without rows is one case: a suite without any would look as if nothing had been wrong."""
+    """The verdict as a case of its own: without it the suite would look as if nothing had been wrong."""
     return Row("gate", "the gate", verdict.outcome, reason=verdict.sentence)

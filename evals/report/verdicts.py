@@ -21,9 +21,9 @@ class Row:
         share: differences are shown in points of per cent.
         margin: the drop that must be ruled out, in the metric's unit.
         candidate, baseline: means over the common items; of a win rate there is only the candidate's.
-        difference, low, high: positive is better.
+        difference, low, high: positive is better; the ends are one-sided bounds, each at level 1 - alpha.
         n, clusters: common items, and independent groups of them.
-        missing: failed measurements of candidate and baseline.
+        missing: items that were not measured on a side, or are not there at all.
         items_needed: about how many items decide it, where too few did not.
     """
 
@@ -71,10 +71,26 @@ class Row:
         if self.outcome == "FAIL":
             rest = f", a drop beyond the margin of {self.allowed}" if self.allowed else ""
             return self.change + rest if self.change else self.reason
-        needed = f"about {self.items_needed:,} items are needed" if self.items_needed else ""
-        measured = f", {self.n:,} measured" if needed and self.n is not None else ""
-        open_question = f"{self.change} does not rule out a drop of {self.allowed}" if self.change else ""
-        return "; ".join(part for part in (self.reason or open_question, needed + measured) if part)
+        question = f"{self.change} does not rule out a drop of {self.allowed}" if self.change else ""
+        reason = f"{self.reason} ({self.change})" if self.reason and self.change else self.reason or question
+        return "; ".join(part for part in (reason, self.needed) if part)
+
+    @property
+    def needed(self) -> str:
+        """How many items decide it, where it has fewer."""
+        if self.items_needed is None or (self.n is not None and self.items_needed <= self.n):
+            return ""
+        measured = f", {self.n:,} measured" if self.n is not None else ""
+        return f"about {self.items_needed:,} items are needed{measured}"
+
+
+@dataclass(frozen=True)
+class NotGated:
+    """A measured metric that was not tested; one that blocks must get a rule before the gate can pass."""
+
+    metric: str
+    reason: str = ""
+    blocks: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +100,8 @@ class Verdict:
     Attributes:
         candidate, baseline: names of their files.
         alpha: one-sided error of each test.
-        not_gated: (metric, reason) of what was measured and not tested.
+        not_gated: what was measured and not tested.
+        notes: what else a reader must know.
         reason: of the whole, where no metric explains it.
     """
 
@@ -93,7 +110,8 @@ class Verdict:
     outcome: str
     alpha: float | None
     rows: tuple[Row, ...] = ()
-    not_gated: tuple[tuple[str, str], ...] = ()
+    not_gated: tuple[NotGated, ...] = ()
+    notes: tuple[str, ...] = ()
     reason: str = ""
 
     @property
@@ -102,10 +120,11 @@ class Verdict:
         if self.outcome == "PASS":
             count = len(self.rows)
             return f"{'the one metric' if count == 1 else f'all {count} metrics'} of the gate stay within their margins"
-        decisive = [row for row in self.rows if row.outcome == self.outcome]
+        decisive = [f"{row.words}: {row.why}" for row in self.rows if row.outcome == self.outcome]
+        decisive += [f"{metric.metric}: {metric.reason}" for metric in self.not_gated if metric.blocks]
         if not decisive:
             return self.reason or "the gate names no reason"
-        named = "; ".join(f"{row.words}: {row.why}" for row in decisive[:MOST_NAMED])
+        named = "; ".join(decisive[:MOST_NAMED])
         rest = len(decisive) - MOST_NAMED
         return named + (f"; and {rest} more" if rest > 0 else "")
 
@@ -136,7 +155,8 @@ def _verdict(name: str, verdict: Mapping[str, Any], metric: Callable[[str], Metr
         outcome=str(verdict.get("outcome") or "INCONCLUSIVE").upper(),
         alpha=_number(verdict.get("alpha")),
         rows=tuple(_row(row, metric(str(row.get("metric")))) for row in rows),
-        not_gated=tuple(_left_out(row) for row in verdict.get("not_gated") or ()),
+        not_gated=tuple(_not_gated(row) for row in verdict.get("ungated") or verdict.get("not_gated") or ()),
+        notes=tuple(str(note) for note in verdict.get("notes") or ()),
         reason=str(verdict.get("reason") or ""),
     )
 
@@ -157,17 +177,27 @@ def _row(row: Mapping[str, Any], metric: Metric | None) -> Row:
         high=_number(row.get("high")),
         n=_count(row.get("n")),
         clusters=_count(row.get("clusters")),
-        missing=" and ".join(
-            f"{_total(row.get(f'missing_{side}'))} of the {side}" for side in ("candidate", "baseline")
-            if _total(row.get(f"missing_{side}"))
-        ),
+        missing="; ".join(filter(None, (_missing(row, side) for side in ("candidate", "baseline")))),
         items_needed=_count(row.get("items_needed")),
         reason=str(row.get("reason") or ""),
     )  # fmt: skip
 
 
-def _left_out(row: Any) -> tuple[str, str]:
-    return (str(row.get("metric")), str(row.get("reason") or "")) if isinstance(row, Mapping) else (str(row), "")
+def _missing(row: Mapping[str, Any], side: str) -> str:
+    """Items of one side that were not measured, by reason where the gate tells it, and items that it has alone."""
+    counts, alone = row.get(f"missing_{side}"), _count(row.get(f"only_{side}"))
+    reasons = (
+        ", ".join(f"{_count(n)} × {reason}" for reason, n in counts.items()) if isinstance(counts, Mapping) else ""
+    )
+    total = "" if isinstance(counts, Mapping) or not _count(counts) else str(_count(counts))
+    parts = [f"{side}: {reasons or total}"] if reasons or total else []
+    return "; ".join([*parts, f"{alone} on the {side} alone"] if alone else parts)
+
+
+def _not_gated(row: Any) -> NotGated:
+    if not isinstance(row, Mapping):
+        return NotGated(str(row))
+    return NotGated(str(row.get("metric")), str(row.get("reason") or ""), bool(row.get("blocks")))
 
 
 def _number(value: Any) -> float | None:
@@ -177,10 +207,3 @@ def _number(value: Any) -> float | None:
 def _count(value: Any) -> int | None:
     number = _number(value)
     return None if number is None or not math.isfinite(number) else round(number)
-
-
-def _total(value: Any) -> int:
-    """A number of failed measurements, which may be split by reason."""
-    if isinstance(value, Mapping):
-        return sum(_total(part) for part in value.values())
-    return _count(value) or 0

@@ -57,6 +57,13 @@ def test_every_outcome_has_a_sentence(tmp_path: Path, outcomes: list[str], sente
     assert sentence in words(page)
 
 
+def test_why_nothing_was_decided_is_said_once(tmp_path: Path) -> None:
+    text = words(page_of(tmp_path, gate=gate_of(["model-2.chat"], "sft", ["INCONCLUSIVE"])))
+    reason = "a drop of 0.05 is not ruled out (-1.2 [-7.2, +4.8] points); about 640 items are needed, 290 measured"
+    assert f"INCONCLUSIVE ppo against sft: task 0, accuracy: {reason}." in text
+    assert "candidate: 3 × no answer" in text
+
+
 def test_without_a_decision_the_page_says_so(tmp_path: Path) -> None:
     text = words(page_of(tmp_path, gate=None))
     assert "not decided ppo : the gate has not compared it with sft." in text

@@ -141,6 +141,20 @@ def test_hostile_text_stays_in_its_cell(tmp_path: Path) -> None:
     ElementTree.parse(tmp_path / "junit.xml")
 
 
+def test_what_blocks_a_pass_is_an_error_of_its_own(tmp_path: Path) -> None:
+    gate = gate_of(["model-2.chat"], "sft", ["PASS"])
+    blocking = {"metric": "tax.squad.f1", "reason": "no rule says how much of it may be lost", "blocks": True}
+    gate["model-2.chat"] |= {"outcome": "INCONCLUSIVE", "ungated": [blocking]}
+    build(write_run(tmp_path, ("base", "sft", "ppo"), 4, baselines=2, gate=gate), QUIET)
+    (suite,) = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    assert [suite.get(name) for name in ("tests", "failures", "errors")] == ["2", "0", "1"]
+    assert (
+        (tmp_path / "table.md")
+        .read_text()
+        .startswith("**INCONCLUSIVE**: ppo against sft: tax.squad.f1: no rule says how much of it may be lost\n")
+    )
+
+
 def test_markdown_starts_with_the_verdict(tmp_path: Path) -> None:
     build(write_run(tmp_path, ("base", "sft", "ppo"), 8, baselines=2, gate=GATE), QUIET)
     lines = (tmp_path / "table.md").read_text().splitlines()

@@ -176,10 +176,10 @@ def gate_of(candidates: Sequence[str], baseline: str, outcomes: Sequence[str], w
                 "metric": f"tax.task{number}.accuracy", "words": f"task {number}, accuracy{words}", "outcome": outcome,
                 "margin": 0.05, "candidate": 0.5 + difference, "baseline": 0.5, "difference": difference,
                 "low": difference - 0.06, "high": difference + 0.06, "n": 290, "clusters": 145,
-                "missing_candidate": {"no answer": 3}, "missing_baseline": 0,
-                "items_needed": 640 if outcome == "INCONCLUSIVE" else None, "reason": "",
+                "missing_candidate": {"no answer": 3}, "missing_baseline": {}, "only_candidate": 0, "only_baseline": 0,
+                "items_needed": 640 if outcome == "INCONCLUSIVE" else None, "reason": "a drop of 0.05 is not ruled out" if outcome == "INCONCLUSIVE" else "", "wins": False,
             }
         )  # fmt: skip
-    left_out = [{"metric": "tax.heldout.bits_per_byte", "reason": f"it has no margin{words}"}]
-    verdict = {"outcome": whole, "baseline": baseline, "alpha": 0.05, "rows": rows, "not_gated": left_out}
+    left_out = [{"metric": "tax.heldout.bits_per_byte", "reason": f"it has no margin{words}", "blocks": False}]
+    verdict = {"outcome": whole, "baseline": baseline, "alpha": 0.05, "rows": rows, "ungated": left_out}
     return dict.fromkeys(candidates, verdict)
