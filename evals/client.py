@@ -21,6 +21,8 @@ ATTEMPTS = 6
 PATIENCE_SECONDS = 120.0  # with a model that is not ready: longer than an engine takes to start again
 FAILURES = 20  # requests in a row without an answer, after which more are pointless
 BATCH = 16  # texts in one request
+ONE_TOKEN = {"max_tokens": 1, "temperature": 0.0, "top_p": 1.0}  # log-probabilities of prompts need a token after them
+NO_LOGPROBS = "the engine gives no log-probabilities"
 Messages = Sequence[Mapping[str, str]]
 Input = TypeVar("Input")
 Output = TypeVar("Output")
@@ -129,15 +131,23 @@ class Client:
         # Other servers of the protocol use `root` for other things.
         return {str(row["id"]): str(row["root"] if row.get("owned_by") == "alignloop" else row["id"]) for row in rows}
 
+    async def contexts(self) -> dict[str, int]:
+        """Name that the service answers to -> greatest number of tokens of prompt and answer; without those that are
+        not told."""
+        rows = (await self._request("GET", "/v1/models", None))["data"]
+        return {str(row["id"]): int(row["max_model_len"]) for row in rows if row.get("max_model_len")}
+
     async def chat(self, model: str, messages: Messages, sampling: Sampling, seed: int | None = None) -> Answer:
         """The answer to a conversation. `seed` is required above temperature 0."""
         body = {"model": model, "messages": _turns(messages)} | sampling.body(seed)
         choice = (await self._request("POST", "/v1/chat/completions", body))["choices"][0]
         return Answer(choice["message"]["content"] or "", choice["finish_reason"], body.get("seed"))
 
-    async def complete(self, model: str, prompt: str, sampling: Sampling, seed: int | None = None) -> Answer:
-        """What follows a text. One text per request: the prompts of one request would share its seed."""
-        body = {"model": model, "prompt": prompt} | sampling.body(seed)
+    async def complete(
+        self, model: str, prompt: str | Sequence[int], sampling: Sampling, seed: int | None = None
+    ) -> Answer:
+        """What follows a text, or token ids. One per request: the prompts of one request would share its seed."""
+        body = {"model": model, "prompt": prompt if isinstance(prompt, str) else list(prompt)} | sampling.body(seed)
         choice = (await self._request("POST", "/v1/completions", body))["choices"][0]
         return Answer(choice["text"], choice["finish_reason"], body.get("seed"))
 
@@ -146,6 +156,75 @@ class Client:
         body = {"model": model, "prompt": list(prompts), "echo": True, "logprobs": 1, "max_tokens": 0}
         choices = (await self._request("POST", "/v1/completions", body))["choices"]
         return [_scored(choice["logprobs"]) for choice in sorted(choices, key=lambda c: c["index"])]
+
+    async def tokenize(self, model: str, texts: Sequence[str], special: bool = True) -> list[list[int]]:
+        """Token ids of texts, as the model reads them; `special` adds what its tokenizer puts around a text."""
+        body = {"model": model, "prompt": list(texts), "add_special_tokens": special}
+        try:
+            rows: list[list[int]] = (await self._request("POST", "/tokenize", body))["tokens"]
+            return rows
+        except Refused as refused:
+            if refused.status not in (400, 422):
+                raise
+        # A plain vLLM server takes one text at a time.
+        answers = [
+            await self._request("POST", "/tokenize", body | {"prompt": text}) for text in texts
+        ]  # one after another: `each` gives the concurrency
+        return [list(answer["tokens"]) for answer in answers]
+
+    async def tokenizer_prefix(self, model: str) -> tuple[int | None, str]:
+        """Id and text of the token that a text without context follows: the tokenizer's first, else its last one.
+
+        None where the service does not say.
+        """
+        answer = await self._request("POST", "/tokenize", {"model": model, "prompt": "", "add_special_tokens": True})
+        if "prefix_token_id" in answer:
+            return answer["prefix_token_id"], str(answer["prefix_text"])
+        tokens = answer["tokens"]  # of a plain vLLM server: only a tokenizer that puts it there shows it
+        return (int(tokens[0]), "") if tokens else (None, "")
+
+    async def render(self, model: str, messages: Messages, generation: bool) -> str:
+        """A conversation as the checkpoint's template writes it, open for an answer or for more of its last turn."""
+        fields = {"add_generation_prompt": generation, "continue_final_message": not generation}
+        body = {"model": model, "messages": _turns(messages)} | fields
+        return str((await self._request("POST", "/tokenize", body))["text"])
+
+    async def continuations(self, model: str, prompts: Sequence[Sequence[int]], starts: Sequence[int]) -> list[Scored]:
+        """Log-probabilities of token ids, of each prompt from its start on, in one request.
+
+        Raises:
+            Refused: also where the engine gives no log-probabilities (status 200).
+        """
+        body = {"model": model, "prompt": [list(ids) for ids in prompts], "prompt_logprobs": 0}
+        choices = await self._request("POST", "/v1/completions", body | ONE_TOKEN)
+        rows = sorted(choices["choices"], key=lambda choice: choice["index"])
+        if len(rows) != len(prompts) or any(not row.get("prompt_logprobs") for row in rows):
+            raise Refused(200, NO_LOGPROBS)
+        return [
+            _continuation(row["prompt_logprobs"], ids, start)
+            for row, ids, start in zip(rows, prompts, starts, strict=True)
+        ]
+
+    async def next_tokens(
+        self, model: str, prompts: Sequence[Sequence[int]], candidates: Sequence[int]
+    ) -> list[tuple[dict[int, float], int]]:
+        """Log-probabilities of these ids as the next token of each prompt, and the likeliest id, in one request.
+
+        Only the next token is computed, and what prompts share comes from the engine's prefix cache.
+        """
+        body = {
+            "model": model, "prompt": [list(ids) for ids in prompts], "logprobs": len(candidates),
+            "logprob_token_ids": list(candidates), "return_tokens_as_token_ids": True,
+        }  # fmt: skip
+        choices = (await self._request("POST", "/v1/completions", body | ONE_TOKEN))["choices"]
+        rows = [choice["logprobs"] for choice in sorted(choices, key=lambda choice: choice["index"])]
+        results = []
+        for row in rows:
+            values = {_token_id(name): float(value) for name, value in row["top_logprobs"][0].items()}
+            if not set(candidates) <= set(values):
+                raise Refused(200, NO_LOGPROBS)
+            results.append((values, _token_id(row["tokens"][0])))
+        return results
 
     async def rewards(self, model: str, conversations: Sequence[Messages]) -> list[float | None]:
         """Reward of each conversation's last answer, in one request; None where the service reports an error for it."""
@@ -231,7 +310,7 @@ async def in_batches(
         try:
             return list(await measure(batch))
         except Refused as refused:
-            if refused.status == 400 and len(batch) > 1:
+            if len(batch) > 1:
                 return [(await whole([value]))[0] for value in batch]
             return [refused] * len(batch)
 
@@ -257,6 +336,16 @@ def _scored(logprobs: Mapping[str, Any]) -> Scored:
     for value, top in zip(values, logprobs["top_logprobs"], strict=True):
         greedy.append(None if value is None else value >= max(top.values()))
     return Scored(values, greedy)
+
+
+def _continuation(logprobs: Sequence[Mapping[str, Any] | None], ids: Sequence[int], start: int) -> Scored:
+    """By id and rank: two tokens may look alike, and values may tie."""
+    entries = [(logprobs[position] or {})[str(ids[position])] for position in range(start, len(ids))]
+    return Scored([float(entry["logprob"]) for entry in entries], [entry["rank"] == 1 for entry in entries])
+
+
+def _token_id(name: str) -> int:
+    return int(name.removeprefix("token_id:"))
 
 
 async def _problem(response: aiohttp.ClientResponse) -> tuple[int, str, float | None]:

@@ -90,7 +90,7 @@ def by_metric(run: Run, metrics: Mapping[str, str], xlabel: str) -> str | None:
 
 def pareto(run: Run) -> str | None:
     """Reward, and true utility, against the tax: loss on held-out text."""
-    cost = "tax.heldout.loss"
+    cost = "tax.heldout_tokens.loss"
     panels = [("reward.prompts.reward", "mean reward (reward model)"), ("preference.prompts.utility", "true utility")]
     measured = [
         (m, words)

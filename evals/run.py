@@ -107,13 +107,18 @@ class RawText:
 
     async def _measure(self, checkpoint: str) -> list[Item]:
         setting, client = self._setting, self._client
-        world, suites, items = setting.world, setting.suites, []
+        world, suites = setting.world, setting.suites
+        items: list[Item] = []
         if "tax" in suites:
             # The world's own held-out text is longer than the measurement needs; a user's file is used whole.
             own = world is None or setting.files.get("heldout") != world / "heldout.jsonl"
             limits = {} if own else {"heldout": HELDOUT_DOCUMENTS}
             async with self._lm_eval:
-                items += await tax.measure(client, checkpoint, setting.files, limits)
+                folder = setting.config.home / "checkpoints" / checkpoint
+                sources = {name: str(path) for name, path in setting.files.items()}
+                options = tax.Choices(limits=limits, seed=setting.config.seed)
+                home = setting.config.home
+                items += (await tax.measure_tasks(client, checkpoint, folder, sources, (), options, home)).items
         if "truth" in suites and world:
             choices = truth.world_choices(read_rows(world, "items-misconceptions.jsonl"))
             items += await truth.choose(client, checkpoint, "misconceptions_choices", choices)

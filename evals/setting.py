@@ -14,8 +14,8 @@ from evals.judges import toxicity as toxicity_judge
 from evals.judges import truth as truth_judge
 from evals.results import prompt_hash
 from evals.suites import truth
-from evals.tasks.files import kind_of
-from evals.tasks.files import read as read_data
+from evals.tasks.build import spec_of
+from evals.tasks.files import read_task, split_name
 from training.artifacts.comparisons import Comparison
 from training.artifacts.errors import UserError
 from training.artifacts.layouts import comparisons
@@ -108,7 +108,7 @@ def prepare(config: Config) -> Setting:
     if world and "tax" in suites and not own:
         files = {f"cloze:{name}": world / f"items-{name}.jsonl" for name in ("skills", "facts", "misconceptions")}
         files["heldout"] = world / "heldout.jsonl"
-    data = {name: _describe(name, path) for name, path in files.items()}
+    data = {name: _describe(name, path, config.home) for name, path in files.items()}
     if world:
         data["world"] = json.loads((world / "world.json").read_text()) | {"path": str(world)}
     if truthfulqa:
@@ -168,9 +168,9 @@ def _named_files(entries: Sequence[str]) -> dict[str, Path]:
     return files
 
 
-def _describe(name: str, path: Path) -> dict[str, Any]:
-    rows, skipped = read_data(kind_of(name.split(":")[0]), path)
-    return {"path": str(path), "sha256": open_source(str(path)).sha256(), "rows": len(rows), "skipped": dict(skipped)}
+def _describe(name: str, path: Path, home: Path) -> dict[str, Any]:
+    kind, task = split_name(name)
+    return dict(read_task(spec_of(task, kind, str(path), home).kind, str(path)).summary)
 
 
 def _newest_world(home: Path) -> Path | None:

@@ -55,8 +55,8 @@ ROWS: dict[str, tuple[tuple[str, str], ...]] = {
         ("skills, cloze over the whole vocabulary", "tax.skills.accuracy"),
         ("facts, cloze", "tax.facts.accuracy"),
         ("misconceptions, cloze in the almanac's register", "tax.misconceptions.accuracy"),
-        ("loss on held-out text, nats per token", "tax.heldout.loss"),
-        ("loss on held-out text, bits per byte", "tax.heldout_bytes.bits_per_byte"),
+        ("loss on held-out text, nats per token", "tax.heldout_tokens.loss"),
+        ("loss on held-out text, bits per byte", "tax.heldout.bits_per_byte"),
     ),
 }
 REWARD_COLUMNS = (

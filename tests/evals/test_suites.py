@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from functools import cache
 from pathlib import Path
@@ -14,7 +13,7 @@ from evals.client import Answer, Refused
 from evals.lm import split_trailing_space
 from evals.results import summarise
 from evals.suites import honesty, preference, truth
-from evals.tasks.files import kind_of, read
+from evals.tasks.files import read
 from training.artifacts.errors import UserError
 from training.miniature import World
 
@@ -97,7 +96,7 @@ def test_unusable_rows_are_counted_with_their_reasons(tmp_path: Path) -> None:
         good + '{"context_options": ["a b", "a c"], "continuation": "d", "gold": 5}\nnot json\n{"gold": 1}\n'
     )
     rows, skipped = read("winogrande", path)
-    assert [row["gold"] for row in rows] == [0]
+    assert [row["answer"] for row in rows] == ["1"]
     assert dict(skipped) == {
         "the gold label names no choice": 1,
         "not valid JSON": 1,
@@ -108,48 +107,3 @@ def test_unusable_rows_are_counted_with_their_reasons(tmp_path: Path) -> None:
         read("winogrande", path)
     with pytest.raises(UserError, match="does not exist"):
         read("winogrande", tmp_path / "none.jsonl")
-
-
-@pytest.mark.parametrize(
-    ("kind", "row", "asked"),
-    [
-        ("cloze", {"prompt": "one fox , two", "answer": "foxes"}, [("one fox , two", " foxes")]),
-        (
-            "winogrande",
-            {"context_options": ["a saw b so a", "a saw b so b"], "continuation": "ran.", "gold": 1},
-            [("a saw b so a", " ran."), ("a saw b so b", " ran.")],
-        ),
-        (
-            "choices",
-            {"query": "Question: who?", "choices": ["me", "you"], "gold": 0},
-            [("Question: who?", " me"), ("Question: who?", " you")],
-        ),
-        (
-            "hellaswag",
-            {
-                "activity_label": "Running",
-                "ctx_a": "A man runs.",
-                "ctx_b": "he",
-                "endings": ["stops.", "flies. [title] x"],
-                "label": 0,
-            },
-            [("Running: A man runs. He", " stops."), ("Running: A man runs. He", " flies.. x")],
-        ),
-        ("heldout", {"text": "the fox runs ."}, [("the fox runs .",)]),
-    ],
-)
-def test_tasks_ask_what_they_should(kind: str, row: dict[str, Any], asked: list[Any], tmp_path: Path) -> None:
-    from lm_eval.tasks import TaskManager
-
-    from evals.tasks.files import FOLDER
-
-    path = tmp_path / "file.jsonl"
-    path.write_text(json.dumps(row) + "\n")
-    manager = TaskManager(include_path=str(FOLDER), include_defaults=False, metadata={"path": str(path), "limit": None})
-    task = manager.load([kind])["tasks"][kind]
-    task.build_all_requests(limit=None, rank=0, world_size=1)
-    assert [instance.args for instance in task.instances] == asked
-
-
-def test_any_other_name_is_multiple_choice() -> None:
-    assert (kind_of("hellaswag"), kind_of("arc_easy")) == ("hellaswag", "choices")
