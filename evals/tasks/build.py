@@ -103,7 +103,10 @@ def build(spec: Spec, shots: Sequence[int], home: Path) -> list[Built]:
     """
     config = _config(spec, home)
     evaluated, pool = _splits(config)
-    rows = read_task(spec.kind, spec.source, evaluated, pool) if spec.source is not None else None
+    rows = None
+    if spec.source is not None:
+        columns = set(columns_that(config)) & columns_of(spec.source) if spec.kind == "hub" else set()
+        rows = read_task(spec.kind, spec.source, evaluated, pool, columns)
     if rows is not None and rows.kind != spec.kind:  # the file is less than the benchmark
         config, evaluated, pool = _own_config(rows.kind), "test", None
     fixed = config.get("num_fewshot") == 0 and bool(spec.task)
@@ -188,6 +191,7 @@ def _adapted_splits(config: Mapping[str, Any], splits: Mapping[str, Any], evalua
 
 def _from_rows(cls: Any, config: Mapping[str, Any], splits: Mapping[str, Sequence[Row]], spec: Spec) -> Any:
     import datasets
+    from jinja2 import TemplateError
 
     local = datasets.DatasetDict({split: dataset(rows, spec.name) for split, rows in splits.items()})
 
@@ -196,7 +200,7 @@ def _from_rows(cls: Any, config: Mapping[str, Any], splits: Mapping[str, Sequenc
 
     try:
         return type(cls.__name__, (cls,), {"download": download})(config=dict(config))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, TemplateError) as error:
         wanted_columns = ", ".join(columns_that(config)) or "those of the hub's copy"
         raise UserError(
             f"{spec.source} does not fit lm-eval's task {spec.task or spec.kind} ({type(error).__name__}: {error}): it "

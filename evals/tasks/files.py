@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,13 @@ def read(kind: str, path: str | Path) -> tuple[list[Row], Counter[str]]:
     return loaded.records, loaded.skipped
 
 
-def read_task(kind: str, source: str, evaluated: str | None = None, few_shot: str | None = None) -> Rows:
+def read_task(
+    kind: str,
+    source: str,
+    evaluated: str | None = None,
+    few_shot: str | None = None,
+    filled_columns: Collection[str] = (),
+) -> Rows:
     """Rows of a task's file or folder.
 
     Args:
@@ -80,6 +86,7 @@ def read_task(kind: str, source: str, evaluated: str | None = None, few_shot: st
         source: as `open_source` takes it; of a folder with several splits, the evaluated one and that for few-shot
             examples are read.
         evaluated, few_shot: names of these splits in lm-eval's task.
+        filled_columns: of the hub's layout, columns that every row needs: without, lm-eval would ask about "None".
 
     Raises:
         UserError: the source is missing or holds no usable row.
@@ -87,7 +94,7 @@ def read_task(kind: str, source: str, evaluated: str | None = None, few_shot: st
     opened = _opened(source, evaluated)
     note = None
     try:
-        loaded = _load(kind, opened.name)
+        loaded = _load(kind, opened.name, filled_columns)
     except UserError as error:
         reason = _lost_choices(kind, opened.name)
         if reason is None:
@@ -97,7 +104,7 @@ def read_task(kind: str, source: str, evaluated: str | None = None, few_shot: st
         note = "multiple choice of our own: query, a space, choice"
     training: list[Row] = []
     if few_shot and few_shot in opened.splits and few_shot != opened.split:
-        training = _load(kind, f"{source}@{few_shot}").records
+        training = _load(kind, f"{source}@{few_shot}", filled_columns).records
     ids = [str(row.get("id", number)) for number, row in enumerate(loaded.records)]
     if len(set(ids)) < len(ids):
         ids = [str(number) for number in range(len(loaded.records))]
@@ -145,12 +152,15 @@ def _lost_choices(kind: str, source: str) -> str | None:
     return None
 
 
-def _load(kind: str, source: str) -> Loaded[Row]:
+def _load(kind: str, source: str, filled_columns: Collection[str] = ()) -> Loaded[Row]:
     known = official(kind)
     check = known.columns if known else OURS.get(kind, _as_it_is)
 
     def parse(row: TrackedRow) -> Row:
         try:
+            for column in filled_columns:
+                if row[column] is None:
+                    raise KeyError(column)
             return {"id": str(row.get("id", row.number))} | check(row)
         except KeyError as error:
             raise Skip("no_column", f"no column {error}") from None

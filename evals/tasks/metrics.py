@@ -125,12 +125,12 @@ def bootstrap(
     if value is None or len(values) < 2:
         return Estimate(value, None, None, len(values) if value is not None else 0, missing)
     rng = random.Random(0)
-    drawn = []
+    resampled = []
     with progress.bar(f"interval of {score}", RESAMPLES) as bar:
         for _ in range(RESAMPLES):
             sample = figure(aggregate, rng.choices(values, k=len(values)), score)
-            drawn += [] if sample is None else [sample]
+            resampled += [] if sample is None else [sample]
             bar.advance()
-    drawn.sort()
-    low, high = (drawn[round(share * (len(drawn) - 1))] for share in (ALPHA / 2, 1 - ALPHA / 2))
+    resampled.sort()
+    low, high = (resampled[round(share * (len(resampled) - 1))] for share in (ALPHA / 2, 1 - ALPHA / 2))
     return Estimate(value, min(low, value), max(high, value), len(values), missing)
