@@ -105,7 +105,7 @@ def build(spec: Spec, shots: Sequence[int], home: Path) -> list[Built]:
     evaluated, pool = _splits(config)
     rows = None
     if spec.source is not None:
-        columns = set(columns_that(config)) & columns_of(spec.source) if spec.kind == "hub" else set()
+        columns = set(columns_read(config)) & columns_of(spec.source) if spec.kind == "hub" else set()
         rows = read_task(spec.kind, spec.source, evaluated, pool, columns)
     if rows is not None and rows.kind != spec.kind:  # the file is less than the benchmark
         config, evaluated, pool = _own_config(rows.kind), "test", None
@@ -201,10 +201,10 @@ def _from_rows(cls: Any, config: Mapping[str, Any], splits: Mapping[str, Sequenc
     try:
         return type(cls.__name__, (cls,), {"download": download})(config=dict(config))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, TemplateError) as error:
-        wanted_columns = ", ".join(columns_that(config)) or "those of the hub's copy"
+        columns = ", ".join(columns_read({**config, "class": cls})) or "of the hub"
         raise UserError(
             f"{spec.source} does not fit lm-eval's task {spec.task or spec.kind} ({type(error).__name__}: {error}): it "
-            f"needs the columns {wanted_columns}"
+            f"needs the columns {columns}"
         ) from None
 
 
@@ -219,11 +219,11 @@ def _from_hub(cls: Any, config: Mapping[str, Any], spec: Spec) -> Any:
         raise UserError(
             f"{spec.task} needs the data set {path}{part}, split {split}, which the hub does not give "
             f"({type(error).__name__}): write it to a file and give --data {spec.task}=FILE with the columns "
-            f"{', '.join(columns_that(config)) or 'of the hub'}"
+            f"{', '.join(columns_read({**config, 'class': cls})) or 'of the hub'}"
         ) from None
 
 
-def columns_that(config: Mapping[str, Any]) -> list[str]:
+def columns_read(config: Mapping[str, Any]) -> list[str]:
     """Columns that a task reads, as far as its templates and functions name them."""
     from jinja2 import Environment, TemplateError, meta
 
@@ -238,7 +238,7 @@ def columns_that(config: Mapping[str, Any]) -> list[str]:
                 names_read |= dict.fromkeys(sorted(meta.find_undeclared_variables(Environment().parse(part))))
             except TemplateError:
                 continue
-        elif part is not None and not isinstance(part, list | dict):
+        elif callable(part) and getattr(part, "__module__", "") != "lm_eval.api.task":
             names_read |= dict.fromkeys(re.findall(r"""doc(?:\[|\.get\()["'](\w+)["']""", inspect.getsource(part)))
     return list(names_read)
 
