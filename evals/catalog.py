@@ -9,7 +9,7 @@ from __future__ import annotations
 from evals.bench import Bench
 from evals.sources import Sources
 from evals.suite import Measurement, Suite
-from evals.suites import reward
+from evals.suites import reward, tax
 from evals.world import honesty, preference
 from evals.world import reward as world_reward
 from evals.world import tax as world_tax
@@ -47,6 +47,6 @@ SUITES: tuple[Suite, ...] = (
     world_truth.SUITE,
     honesty.SUITE,
     world_toxicity.SUITE,
-    world_tax.SUITE,
+    joined(tax.SUITE, world_tax.SUITE),
     joined(reward.SUITE, world_reward.SUITE),
 )
