@@ -8,10 +8,12 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
 
+from evals.cache import Cache
 from training.artifacts import progress
 from training.artifacts.conversations import text_of
 from training.artifacts.errors import UserError
@@ -19,7 +21,7 @@ from training.artifacts.errors import UserError
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 ATTEMPTS = 6
 PATIENCE_SECONDS = 120.0  # with a model that is not ready: longer than an engine takes to start again
-FAILURES = 20  # requests in a row without an answer, after which more are pointless
+FAILURES = 20  # requests in a row without an answer, after which no more are sent
 BATCH = 16  # texts in one request
 Messages = Sequence[Mapping[str, str]]
 Input = TypeVar("Input")
@@ -64,10 +66,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How texts are generated; temperature 0 is greedy. The seed is not part of it: each answer has its own.
-
-    top_p is sent always: left out, the service would fill in the checkpoint's own default.
-    """
+    """How texts are generated; temperature 0 is greedy. The seed is not part of it: each answer has its own."""
 
     temperature: float = 0.0
     max_tokens: int = 64
@@ -84,21 +83,39 @@ class Sampling:
         return fields | ({"stop": list(self.stop)} if self.stop else {})
 
 
+# Sent with every generation, for a server fills in a model's own defaults where a field is left out. At temperature 0
+# a repetition penalty changes answers too.
+NEUTRAL: dict[str, Any] = {
+    "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
+}  # fmt: skip
+
+
 @dataclass
 class Client:
-    """A session with one service. Use as `async with Client(url) as client`.
+    """A session with one server. Use as `async with Client(url) as client`.
 
     Attributes:
-        url: root of the service, without `/v1`.
+        url: root of the server, without `/v1`.
         key: bearer key of scope `eval`; $ALIGNLOOP_KEY when None; none is sent when neither is there.
         concurrency: requests in flight at once.
+        answers: folder with the answers of earlier runs, one file per model; None keeps nothing.
+        identity: what an answer depends on beside model and request, such as filters in the way.
+        neutral: whether the server takes all of `NEUTRAL`; found out by the first refusal.
+        gone: why nothing more is asked, None while the server answers.
+        sent: requests sent.
     """
 
     url: str
     key: str | None = None
     concurrency: int = 48
+    answers: Path | None = None
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    neutral: bool = True
+    gone: str | None = None
+    sent: int = 0
     _session: aiohttp.ClientSession | None = field(default=None, repr=False)
-    _unanswered: int = field(default=0, repr=False)
+    _caches: dict[str, Cache] = field(default_factory=dict, repr=False)
+    _failed_in_a_row: int = field(default=0, repr=False)
 
     async def __aenter__(self) -> Client:
         key = self.key or os.environ.get("ALIGNLOOP_KEY")
@@ -111,73 +128,148 @@ class Client:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session:
-            await self._session.close()
+        assert self._session is not None
+        await self._session.close()
+        for cache in self._caches.values():
+            cache.__exit__(None, None, None)
+
+    @property
+    def cached(self) -> int:
+        """Answers that came from the cache."""
+        return sum(cache.hits for cache in self._caches.values())
 
     async def models(self) -> dict[str, str]:
-        """Name that the service answers to -> immutable checkpoint id; an alias stands for another name.
-
-        Raises:
-            UserError: the service cannot be reached.
-        """
+        """Name -> checkpoint id of everything that is served: immutable ids and aliases."""
         try:
             rows = (await self._request("GET", "/v1/models", None))["data"]
+            return {row["id"]: row.get("root") or row["id"] for row in rows}
         except Refused as refused:
+            raise UserError(f"{self.url} does not answer ({refused.reason}): start `python -m service serve`") from None
+        except (KeyError, TypeError, AttributeError):
             raise UserError(
-                f"{self.url} does not answer ({refused.reason}): start the service, or give --url"
+                f"{self.url} lists no models at /v1/models: give --url of an OpenAI-compatible server"
             ) from None
-        # Other servers of the protocol use `root` for other things.
-        return {str(row["id"]): str(row["root"] if row.get("owned_by") == "alignloop" else row["id"]) for row in rows}
 
-    async def chat(self, model: str, messages: Messages, sampling: Sampling, seed: int | None = None) -> Answer:
-        """The answer to a conversation. `seed` is required above temperature 0."""
-        body = {"model": model, "messages": _turns(messages)} | sampling.body(seed)
-        choice = (await self._request("POST", "/v1/chat/completions", body))["choices"][0]
-        return Answer(choice["message"]["content"] or "", choice["finish_reason"], body.get("seed"))
+    async def generate(
+        self, model: str, prompt: Messages | str, sampling: Sampling, seed: int | None = None, samples: int = 1
+    ) -> list[Answer | Refused]:
+        """Answers to a conversation, or continuations of a text, shape (samples,).
 
-    async def complete(self, model: str, prompt: str, sampling: Sampling, seed: int | None = None) -> Answer:
-        """What follows a text. One text per request: the prompts of one request would share its seed."""
-        body = {"model": model, "prompt": prompt} | sampling.body(seed)
-        choice = (await self._request("POST", "/v1/completions", body))["choices"][0]
-        return Answer(choice["text"], choice["finish_reason"], body.get("seed"))
+        Args:
+            seed: required above temperature 0. Of several samples, number i gets `seed` + i, as vLLM counts them.
+            samples: from one request, so that the prompt is computed once. A choice without a text, such as one that a
+                filter withheld, is `Refused` in its place.
+
+        Raises:
+            Refused: the whole request failed.
+        """
+        body: dict[str, Any] = {"prompt": prompt} if isinstance(prompt, str) else {"messages": _turns(prompt)}
+        body |= sampling.body(seed) | ({"n": samples} if samples > 1 else {})
+        path = "/v1/completions" if isinstance(prompt, str) else "/v1/chat/completions"
+
+        async def ask() -> list[Any]:
+            answer = await self._generation(path, {"model": model} | body)
+            choices = sorted(answer["choices"], key=lambda choice: choice.get("index", 0))
+            return [[_text(choice), choice.get("finish_reason")] for choice in choices]
+
+        rows = await self._remembered(model, path, body, ask)
+        answers = [_answer(text, reason, None if seed is None or "seed" not in body else seed + i)
+                   for i, (text, reason) in enumerate(rows)]  # fmt: skip
+        return answers + [Refused(200, "the server sent fewer answers than requested")] * (samples - len(answers))
 
     async def logprobs(self, model: str, prompts: Sequence[str] | Sequence[Sequence[int]]) -> list[Scored]:
-        """Log-probabilities of texts (or lists of token ids), one `Scored` each, in one request."""
-        body = {"model": model, "prompt": list(prompts), "echo": True, "logprobs": 1, "max_tokens": 0}
-        choices = (await self._request("POST", "/v1/completions", body))["choices"]
-        return [_scored(choice["logprobs"]) for choice in sorted(choices, key=lambda c: c["index"])]
+        """Log-probabilities of texts (or lists of token ids), one `Scored` each; those not known yet in one request."""
+        cache = self._cache(model)
+        keys = [cache.key("echo", list(p) if not isinstance(p, str) else p) if cache else b"" for p in prompts]
+        rows: list[Any] = [cache.get(key) if cache else None for key in keys]
+        unknown = [i for i, row in enumerate(rows) if row is None]
+        if unknown:
+            asked = [prompts[i] for i in unknown]
+            body = {"model": model, "prompt": asked, "echo": True, "logprobs": 1, "max_tokens": 0}
+            choices = (await self._request("POST", "/v1/completions", body))["choices"]
+            if len(choices) != len(asked):
+                raise Refused(200, "the server scored another number of texts than requested")
+            for i, choice in zip(unknown, sorted(choices, key=lambda c: c["index"]), strict=True):
+                rows[i] = _scored(choice.get("logprobs"))
+                if cache:
+                    cache.put(keys[i], rows[i])
+        return [Scored(*row) for row in rows]
 
     async def rewards(self, model: str, conversations: Sequence[Messages]) -> list[float | None]:
         """Reward of each conversation's last answer, in one request; None where the service reports an error for it."""
-        body = {"model": model, "conversations": [_turns(messages) for messages in conversations]}
-        scores: list[float | None] = [None] * len(conversations)
-        for row in (await self._request("POST", "/score", body))["data"]:
-            if row.get("error") is None and row.get("score") is not None:
-                scores[int(row["index"])] = float(row["score"])
-        return scores
+        turns = [_turns(messages) for messages in conversations]
+
+        async def ask() -> list[float | None]:
+            scores: list[float | None] = [None] * len(turns)
+            for row in (await self._request("POST", "/score", {"model": model, "conversations": turns}))["data"]:
+                if row.get("error") is None and row.get("score") is not None:
+                    scores[int(row["index"])] = float(row["score"])
+            return scores
+
+        return list(await self._remembered(model, "/score", turns, ask))
+
+    async def _remembered(self, model: str, kind: str, body: Any, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """The answer to a request from the cache, otherwise asked and kept."""
+        cache = self._cache(model)
+        if cache is None:
+            return await ask()
+        key = cache.key(kind, body)
+        answer = cache.get(key)
+        if answer is None:
+            answer = await ask()
+            cache.put(key, answer)
+        return answer
+
+    def _cache(self, model: str) -> Cache | None:
+        if self.answers is None:
+            return None
+        if model not in self._caches:
+            path = self.answers / f"{model.replace('/', '_')}.sqlite"
+            self._caches[model] = Cache(path, {"model": model, **self.identity})
+        return self._caches[model]
+
+    async def _generation(self, path: str, body: Mapping[str, Any]) -> Any:
+        """A request with the neutral fields, and without them for a server that does not know them."""
+        if self.neutral:
+            try:
+                return await self._request("POST", path, {**NEUTRAL, **body})
+            except Refused as refused:
+                if refused.status not in (400, 422) or not any(name in refused.reason for name in NEUTRAL):
+                    raise
+                self.neutral = False
+        return await self._request("POST", path, body)
 
     async def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         """One request with retries. Raises `Refused`, or `UserError` where every further request would fail alike."""
         assert self._session is not None, "use the client inside `async with`"
         began = time.monotonic()
         for attempt in itertools.count():
+            if self.gone:
+                raise Refused(0, self.gone)
+            self.sent += 1
             try:
                 async with self._session.request(method, self.url + path, json=body) as response:
                     if response.status == 200:
                         content = await response.json()
-                        self._unanswered = 0
+                        self._failed_in_a_row = 0
                         return content
                     status, reason, wait = await _problem(response)
             except (aiohttp.NonHttpUrlClientError, aiohttp.InvalidURL):
                 raise UserError(f"{self.url!r} is not an address: give --url as http://HOST:PORT") from None
             except aiohttp.ContentTypeError:
-                raise UserError(f"{self.url} is not an AlignLoop service: it answers {path} without JSON") from None
+                raise UserError(
+                    f"{self.url} is not an OpenAI-compatible server: it answers {path} without JSON"
+                ) from None
+            except ValueError:
+                status, reason, wait = 0, "an answer that is not valid JSON", None
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
                 status, reason, wait = 0, f"no answer ({type(error).__name__})", None
             if status in (401, 403):
                 raise UserError(
                     f"{self.url} refused the key ({reason}): give one of scope eval by --key or $ALIGNLOOP_KEY"
                 )
+            if status == 404:  # no other request for this model will fare better
+                break
             if status and status not in RETRIED:
                 raise Refused(status, reason)
             starting = status == 503 and time.monotonic() - began < PATIENCE_SECONDS
@@ -185,9 +277,9 @@ class Client:
                 break
             pause = wait if wait is not None else min(8.0, 0.25 * 2 ** min(attempt, 5))
             await asyncio.sleep(max(pause, 1.0) if attempt >= ATTEMPTS else pause)
-        self._unanswered += 1
-        if self._unanswered >= FAILURES:
-            raise UserError(f"{self.url} failed {FAILURES} requests in a row ({reason}): see its log, then run again")
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= FAILURES and self.gone is None:
+            self.gone = f"not asked any more after {FAILURES} failures in a row ({reason})"
         raise Refused(status, reason)
 
 
@@ -224,14 +316,14 @@ async def in_batches(
     label: str,
     concurrency: int = 48,
 ) -> list[Output | Refused]:
-    """Measure several inputs per request. If one of a batch is refused, the others are requested again alone."""
+    """Measure several inputs per request. Those of a request that failed are requested again alone."""
     batches = [inputs[i : i + BATCH] for i in range(0, len(inputs), BATCH)]
 
     async def whole(batch: Sequence[Input]) -> list[Output | Refused]:
         try:
             return list(await measure(batch))
         except Refused as refused:
-            if refused.status == 400 and len(batch) > 1:
+            if len(batch) > 1:
                 return [(await whole([value]))[0] for value in batch]
             return [refused] * len(batch)
 
@@ -251,12 +343,28 @@ def _turns(messages: Messages) -> list[dict[str, str]]:
     ]
 
 
-def _scored(logprobs: Mapping[str, Any]) -> Scored:
+def _text(choice: Mapping[str, Any]) -> str | None:
+    """The text of a choice; None where there is none, such as behind a filter or beside a tool call."""
+    text = choice["message"].get("content") if "message" in choice else choice.get("text")
+    return text if isinstance(text, str) and choice.get("finish_reason") != "content_filter" else None
+
+
+def _answer(text: str | None, reason: str | None, seed: int | None) -> Answer | Refused:
+    """A choice as it was kept; without a text its measurement is missing."""
+    if text is None:
+        return Refused(200, "no text came back" + (f" ({reason})" if reason else ""))
+    return Answer(text, reason, seed)
+
+
+def _scored(logprobs: Mapping[str, Any] | None) -> list[Any]:
+    """Values and greedy flags of an echoed text. Raises `UserError` for a server without log-probabilities."""
+    if not logprobs or not logprobs.get("token_logprobs"):
+        raise UserError("the server gives no log-probabilities of a prompt (echo): suites by likelihood need vLLM")
     values: list[float | None] = list(logprobs["token_logprobs"])
     greedy: list[bool | None] = []
     for value, top in zip(values, logprobs["top_logprobs"], strict=True):
         greedy.append(None if value is None else value >= max(top.values()))
-    return Scored(values, greedy)
+    return [values, greedy]
 
 
 async def _problem(response: aiohttp.ClientResponse) -> tuple[int, str, float | None]:

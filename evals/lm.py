@@ -80,7 +80,10 @@ class ServedModel(LM):
             until = settings.get("until") or []
             stop = tuple([until] if isinstance(until, str) else until)
             sampling = Sampling(max_tokens=int(settings.get("max_gen_toks", 64)), stop=stop)
-            return (await self.client.complete(self.checkpoint, context, sampling)).text
+            (answer,) = await self.client.generate(self.checkpoint, context, sampling)
+            if isinstance(answer, Refused):
+                raise answer
+            return answer.text
 
         results = self._run(each(requests, one, "generating", self.client.concurrency))
         answers = []

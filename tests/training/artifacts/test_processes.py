@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from training.artifacts import processes
 from training.artifacts.errors import UserError
-from training.runtime import processes
 
 pytestmark = pytest.mark.unit
 
@@ -57,7 +57,7 @@ def test_stop_kills_a_child_that_ignores_sigint(tmp_path: Path) -> None:
 def test_a_child_dies_with_a_killed_parent(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
-        "from training.runtime import processes\nimport time\n"
+        "from training.artifacts import processes\nimport time\n"
         "child = processes.start(['http.server', '--bind', '127.0.0.1', '0'], capture=True)\n"
         "print(child.pid, flush=True)\ntime.sleep(60)\n"
     )

@@ -7,13 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from training.artifacts import machine
 from training.artifacts.errors import UserError
 
+# Exit statuses of `python -m evals.run` that are a verdict: PASS, FAIL, INCONCLUSIVE.
+DECIDED = (0, 1, 3)
 GRACE = 30.0  # seconds between SIGINT and SIGKILL: enough to write a stage's state or to stop an engine
 _PR_SET_PDEATHSIG = 1
 
@@ -56,8 +58,11 @@ def start(
             stream.close()
 
 
-def finish(process: subprocess.Popen[str], name: str, log: Path | None = None) -> str:
+def finish(process: subprocess.Popen[str], name: str, log: Path | None = None, accepted: Collection[int] = (0,)) -> str:
     """Wait for a child and return what it wrote to a captured standard output.
+
+    Args:
+        accepted: exit statuses that are no failure.
 
     Raises:
         UserError: it failed; the message names the log, or points to the output above.
@@ -67,7 +72,7 @@ def finish(process: subprocess.Popen[str], name: str, log: Path | None = None) -
     except BaseException:
         stop(process)
         raise
-    if process.returncode != 0:
+    if process.returncode not in accepted:
         where = f"see {log}" if log else "see the message above"
         raise UserError(f"{name} ended with status {process.returncode}: {where}")
     return output or ""
