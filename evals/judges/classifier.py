@@ -17,7 +17,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
 from evals.judges.card import CHECKPOINT, Card, write_card
-from evals.judges.measures import BAR, auc, balanced_accuracy
+from evals.judges.measures import BAR, auc, balanced_accuracy, best_threshold, parts
 from evals.judges.scorer import Judge
 from training.artifacts import progress
 from training.artifacts.errors import UserError
@@ -70,7 +70,7 @@ class Training:
     """Number of longer texts per text, joined from several of them: toxic if one of them is. Without them a judge of
     short comments misses an insult among many polite words."""
     heldout: float = 0.2
-    """Share of groups held out to measure the judge."""
+    """Share of groups held out to measure the judge; half as many are used to place its threshold at 0.5."""
 
 
 def train(
@@ -87,7 +87,7 @@ def train(
     """
     begun = time.monotonic()
     check(config)
-    fit, held = _split(examples, config)
+    fit, tune, held = _split(examples, config)
     if any(len({examples.labels[i][0] for i in part}) < 2 for part in (fit, held)):
         raise UserError(
             f"the examples of the {name} judge need both labels, in the part that trains it and in the part held out: "
@@ -100,6 +100,10 @@ def train(
         tokenizer = _tokenizer([examples.texts[i] for i in fit], config, staged)
         texts, labels, cut = _lengthened(tokenizer, examples, fit, config)
         model = _fit(tokenizer, texts, labels, config, name)
+        _save(model, classes, staged, folder)
+        shift = _threshold_shift(Judge(staged, trained=False), examples, tune, config.seed)
+        with torch.no_grad():
+            model.classifier.bias[0] -= shift
         _save(model, classes, staged, folder)
         figures = measure(Judge(staged, trained=False), examples, held, config.seed)
         digest = sha256_file(staged / CHECKPOINT)
@@ -130,7 +134,10 @@ def measure(judge: Judge, examples: Examples, held: Sequence[int], seed: int) ->
     scores = np.array(judge.scores(texts))
     truth = np.array([examples.labels[i][0] for i in held])
     balanced = balanced_accuracy(scores >= THRESHOLD, truth == 1)
-    hidden = hidden_insults(judge, texts, truth == 1, seed)
+    hidden = {}
+    for count, (behind, alone) in hidden_scores(judge, texts, truth == 1, seed).items():
+        detected, alarms = float((behind >= THRESHOLD).mean()), float((alone >= THRESHOLD).mean())
+        hidden[str(count)] = {"detected": detected, "false_alarms": alarms, "texts": len(behind)}
     even = [(figures["detected"] + 1 - figures["false_alarms"]) / 2 for figures in hidden.values()]
     return {
         "accuracy": float(((scores >= THRESHOLD) == (truth == 1)).mean()),
@@ -142,23 +149,37 @@ def measure(judge: Judge, examples: Examples, held: Sequence[int], seed: int) ->
     }
 
 
-def hidden_insults(judge: Judge, texts: Sequence[str], toxic: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
-    """Per number of polite words: how often an insult behind so many is noticed, and how often so many polite words
-    alone are taken for one. The words are those of other texts of the same kind, one after another."""
+def hidden_scores(
+    judge: Judge, texts: Sequence[str], toxic: np.ndarray, seed: int
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Number of polite words -> scores of insults behind so many, and of so many polite words alone.
+
+    The words are those of other texts of the same kind, one after another.
+    """
     rng = np.random.default_rng(seed)
     polite = [text for text, is_toxic in zip(texts, toxic, strict=True) if not is_toxic]
     insults = [text for text, is_toxic in zip(texts, toxic, strict=True) if is_toxic][:MOST_HIDDEN]
-    figures = {}
+    scores = {}
     for count in POLITE_WORDS:
         fillers = [_polite(polite, count, rng) for _ in insults]
         behind = judge.scores([f"{filler} {insult}" for filler, insult in zip(fillers, insults, strict=True)])
-        alone = judge.scores(fillers)
-        figures[str(count)] = {
-            "detected": float(np.mean([score >= THRESHOLD for score in behind])),
-            "false_alarms": float(np.mean([score >= THRESHOLD for score in alone])),
-            "texts": len(insults),
-        }
-    return figures
+        scores[count] = np.array(behind), np.array(judge.scores(fillers))
+    return scores
+
+
+def _threshold_shift(judge: Judge, examples: Examples, tune: Sequence[int], seed: int) -> float:
+    """What to take from the logit so that 0.5 is the best threshold on texts that are neither trained on nor reported:
+    as they are, and long. The greatest score of several sentences is toxic more often than one alone."""
+    texts = [examples.texts[i] for i in tune]
+    truth = np.array([examples.labels[i][0] for i in tune])
+    if len(set(truth)) < 2:
+        return 0.0
+    scores, labels = [np.array(judge.scores(texts))], [truth]
+    for behind, alone in hidden_scores(judge, texts, truth == 1, seed).values():
+        scores += [behind, alone]
+        labels += [np.ones(len(behind)), np.zeros(len(alone))]
+    threshold = best_threshold(np.concatenate(scores), np.concatenate(labels))
+    return float(np.log(threshold / (1 - threshold))) if 0 < threshold < 1 else 0.0
 
 
 def _polite(polite: Sequence[str], count: int, rng: np.random.Generator) -> str:
@@ -184,12 +205,11 @@ def check(config: Training) -> None:
         raise UserError("--training.width must be even, and --training.length at least 3")
 
 
-def _split(examples: Examples, config: Training) -> tuple[list[int], list[int]]:
-    groups = sorted(set(examples.groups))
-    order = np.random.default_rng(config.seed).permutation(len(groups))
-    held = {groups[i] for i in order[: max(1, round(config.heldout * len(groups)))]}
-    indices = range(len(examples.texts))
-    return [i for i in indices if examples.groups[i] not in held], [i for i in indices if examples.groups[i] in held]
+def _split(examples: Examples, config: Training) -> tuple[list[int], list[int], list[int]]:
+    """Indices to train on, to place the threshold with, and to report."""
+    part = parts(examples.groups, config.seed, tune=config.heldout * (1 - config.heldout) / 2, test=config.heldout)
+    fit, tune, held = ([i for i, name in enumerate(part) if name == one] for one in ("train", "tune", "test"))
+    return fit, tune, held
 
 
 def _tokenizer(texts: Sequence[str], config: Training, folder: Path) -> BertTokenizer:

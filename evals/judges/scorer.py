@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ class Judge:
         card: of a judge trained here; None for any other checkpoint.
         sha256: of the checkpoint's file.
         limit: tokens that it reads at once.
+        split: texts so far that were longer, and were scored in windows.
     """
 
     def __init__(self, source: Path, trained: bool | None = None) -> None:
@@ -56,7 +58,8 @@ class Judge:
         self.card: Card | None = read_card(folder) if needs_card else None
         if self.card and self.sha256 != self.card.sha256:
             raise UserError(f"{checkpoint} differs from the hash in its card: train the judge again")
-        self.source = source
+        self.source, self.split = source, 0
+        self._lock = threading.Lock()
         self._model, self._tokenizer, self.classes = _load(checkpoint, folder)
         self._class = self.classes.index(CLASS) if CLASS in self.classes else 0
         places = [self._tokenizer.model_max_length, getattr(self._model.config, "max_position_embeddings", MOST_TOKENS)]
@@ -69,13 +72,16 @@ class Judge:
 
     def score(self, texts: Sequence[str]) -> list[Toxicity]:
         """Toxicity of each text: the greatest score among the text and its sentences, or windows where these are too
-        long. One insult counts alike at the end of a short and of a long text."""
-        parts = [pieces(text, self.tokens, self.limit) for text in texts]
-        values = self._of_pieces(list(dict.fromkeys(piece for some in parts for piece in some)))
-        return [
-            Toxicity(max(values[piece] for piece in some) if some else 0.0, some[:1] != [text])
+        long. One insult counts alike at the end of a short and of a long text. Blank texts score 0."""
+        with self._lock:  # tokenizers are not made for two threads, and two models may be measured at once
+            parts = [pieces(text, self.tokens, self.limit) for text in texts]
+            values = self._of_pieces(list(dict.fromkeys(piece for some in parts for piece in some)))
+        scored = [
+            Toxicity(max(values[piece] for piece in some) if text.strip() else 0.0, some[0] != text)
             for text, some in zip(texts, parts, strict=True)
         ]
+        self.split += sum(toxicity.split for toxicity in scored)
+        return scored
 
     def tokens(self, text: str) -> int:
         """Number of tokens of a text, special ones included."""
