@@ -91,9 +91,9 @@ def read(source: str) -> tuple[list[Question], dict[str, dict[str, Any]]]:
 
 def question_of(row: TrackedRow) -> Question:
     """The question of a row. Raises `Skip`."""
-    text = _first(row, "question", "Question")
-    if text is None:
+    if "question" not in row and "Question" not in row:
         raise Skip(UNKNOWN_COLUMNS)
+    text = _first(row, "question", "Question")
     if not isinstance(text, str) or not text.strip():
         raise Skip("no_question", "`question` is not text")
     question = Question(id_of(text), text.strip(), str(_first(row, "category", "Category") or ""))
