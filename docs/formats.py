@@ -5,8 +5,10 @@ from __future__ import annotations
 import tomllib
 
 from docs.tables import fields_of, table
-from evals import gate as evals_gate
-from evals.results import SCORES, Item, Result
+from evals.catalog import SUITES
+from evals.decision import Row
+from evals.results import Item, Result
+from evals.verdict import Verdict
 from training.artifacts.checkpoints import Manifest
 from training.artifacts.comparisons import Comparison, Response
 from training.artifacts.layouts.catalog import LAYOUTS
@@ -35,13 +37,28 @@ def item() -> str:
 
 
 def scores() -> str:
-    rows = [(f"`{name}`", s.better or "described only", s.share, s.label) for name, s in SCORES.items()]
-    return table(("score", "better", "share", "meaning"), rows)
+    rows = [
+        (f"`{suite.name}.{metric.name}`", metric.better or "described only", metric.share, metric.words)
+        for suite in SUITES
+        for metric in suite.metrics
+    ]
+    return table(("metric", "better", "share", "meaning"), rows)
 
 
 def gate() -> str:
-    rules = [(f"`{r.pattern}`", "win rate above one half" if r.wins else r.margin) for r in evals_gate.RULES]
-    return f"{fields_of(evals_gate.Row)}\n\n{table(('metric', 'margin'), rules)}"
+    required = [
+        (f"`{suite.name}.{metric.name}`", f"{metric.margin:g} of wins" if metric.wins else metric.margin)
+        for suite in SUITES
+        for metric in suite.metrics
+        if metric.required
+    ]
+    tables = (
+        fields_of(Verdict),
+        "One entry of `rows`:",
+        fields_of(Row),
+        table(("required metric", "margin"), required),
+    )
+    return "\n\n".join(tables)
 
 
 def world() -> str:
