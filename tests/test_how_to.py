@@ -151,7 +151,7 @@ def test_a_data_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_choices_file_as_the_page_describes_it(tmp_path: Path) -> None:
-    from evals.tasks.files import read_task
+    from evals.tasks.files import kind_of, read
 
     page = (ROOT / "docs/how-to/suite.md").read_text()
     columns = re.search(r"rows of `(\w+)`, `(\w+)` and `(\w+)`", page)
