@@ -7,7 +7,10 @@ import tomllib
 from docs.tables import fields_of, table
 from evals.catalog import SUITES
 from evals.decision import Row
+from evals.report.csv_file import COLUMNS
+from evals.report.summary import Summary
 from evals.results import Item, Result
+from evals.suite import Metric
 from evals.verdict import Verdict
 from training.artifacts.checkpoints import Manifest
 from training.artifacts.comparisons import Comparison, Response
@@ -36,29 +39,31 @@ def item() -> str:
     return fields_of(Item)
 
 
-def scores() -> str:
+def declared_metrics() -> str:
+    """Every metric that a suite declares; tasks that bring their metrics along, such as lm-eval's, add theirs."""
     rows = [
-        (f"`{suite.name}.{metric.name}`", metric.better or "described only", metric.share, metric.words)
+        (
+            suite.name, f"`{metric.name}`", metric.words, metric.better or "described only",
+            "%" if metric.share else "", "" if metric.margin is None else f"{metric.margin:g}",
+            "yes" if metric.required else "", "win rate" if metric.wins else "mean",
+        )
         for suite in SUITES
         for metric in suite.metrics
-    ]
-    return table(("metric", "better", "share", "meaning"), rows)
+    ]  # fmt: skip
+    header = ("suite", "metric", "meaning", "better", "unit", "margin", "required", "compared by")
+    return f"{table(header, rows)}\n\nTheir fields:\n\n{fields_of(Metric)}"
+
+
+def summary() -> str:
+    return fields_of(Summary)
+
+
+def csv_columns() -> str:
+    return ", ".join(f"`{name}`" for name in COLUMNS)
 
 
 def gate() -> str:
-    required = [
-        (f"`{suite.name}.{metric.name}`", f"{metric.margin:g} of wins" if metric.wins else metric.margin)
-        for suite in SUITES
-        for metric in suite.metrics
-        if metric.required
-    ]
-    tables = (
-        fields_of(Verdict),
-        "One entry of `rows`:",
-        fields_of(Row),
-        table(("required metric", "margin"), required),
-    )
-    return "\n\n".join(tables)
+    return f"{fields_of(Verdict)}\n\nOne of `rows`:\n\n{fields_of(Row)}"
 
 
 def world() -> str:

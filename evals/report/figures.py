@@ -16,7 +16,6 @@ from evals.report.svg import Picture, colours_of
 from evals.report.variants import comparisons
 from evals.statistics import Estimate
 from evals.suite import Metric
-from evals.table import wins_against
 
 INTERVALS = "Lines are 95 % intervals over items."
 
@@ -68,9 +67,7 @@ def _wins(contents: Contents, style: Style, title: str, metrics: list[tuple[str,
     for key, metric in metrics:
         for place, base in enumerate(contents.baselines):
             others = [name for name in contents.policies if name not in contents.baselines[: place + 1]]
-            rates = {
-                name: wins_against(contents.items[name], contents.items[base], key) for name in others if name != base
-            }
+            rates = {name: contents.win_rate(name, base, key) for name in others if name != base}
             measured = {name: rate for name, rate in rates.items() if rate is not None}
             if measured:
                 groups.append(Group(f"{metric.words}: preferred to {contents.labels[base]}", measured))

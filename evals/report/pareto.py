@@ -10,7 +10,6 @@ from evals.report.charts import Point
 from evals.report.contents import Contents
 from evals.results import estimate_of
 from evals.statistics import Estimate
-from evals.table import wins_against
 
 SUITE, REWARD = "tax", "reward.prompts.reward"
 POINT = 0.01  # unit of a metric without a margin
@@ -83,4 +82,4 @@ def _gain(contents: Contents, system: str, baseline: str, wins: str | None) -> E
         return contents.results[system].metrics.get(REWARD)
     if system == baseline:
         return Estimate(0.5, None, None, 0)
-    return wins_against(contents.items[system], contents.items[baseline], wins)
+    return contents.win_rate(system, baseline, wins)

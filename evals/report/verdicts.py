@@ -186,11 +186,11 @@ def _row(row: Mapping[str, Any], metric: Metric | None) -> Row:
 def _missing(row: Mapping[str, Any], side: str) -> str:
     """Items of one side that were not measured, by reason where the gate tells it, and items that it has alone."""
     counts, alone = row.get(f"missing_{side}"), _count(row.get(f"only_{side}"))
-    reasons = (
-        ", ".join(f"{_count(n)} × {reason}" for reason, n in counts.items()) if isinstance(counts, Mapping) else ""
-    )
-    total = "" if isinstance(counts, Mapping) or not _count(counts) else str(_count(counts))
-    parts = [f"{side}: {reasons or total}"] if reasons or total else []
+    if isinstance(counts, Mapping):
+        words = ", ".join(f"{_count(count)} × {reason}" for reason, count in counts.items())
+    else:
+        words = str(_count(counts) or "")
+    parts = [f"{side}: {words}"] if words else []
     return "; ".join([*parts, f"{alone} on the {side} alone"] if alone else parts)
 
 
