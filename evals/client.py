@@ -23,6 +23,8 @@ ATTEMPTS = 6
 PATIENCE_SECONDS = 120.0  # with a model that is not ready: longer than an engine takes to start again
 FAILURES = 20  # requests in a row without an answer, after which no more are sent
 BATCH = 16  # texts in one request
+ONE_TOKEN = {"max_tokens": 1, "temperature": 0.0, "top_p": 1.0}  # log-probabilities of prompts need a token after them
+NO_LOGPROBS = "the engine gives no log-probabilities"
 Messages = Sequence[Mapping[str, str]]
 Input = TypeVar("Input")
 Output = TypeVar("Output")
@@ -151,9 +153,14 @@ class Client:
             ) from None
 
     async def generate(
-        self, model: str, prompt: Messages | str, sampling: Sampling, seed: int | None = None, samples: int = 1
+        self,
+        model: str,
+        prompt: Messages | Sequence[int] | str,
+        sampling: Sampling,
+        seed: int | None = None,
+        samples: int = 1,
     ) -> list[Answer | Refused]:
-        """Answers to a conversation, or continuations of a text, shape (samples,).
+        """Answers to a conversation, or continuations of a text or of token ids, shape (samples,).
 
         Args:
             seed: required above temperature 0. Of several samples, number i gets `seed` + i, as vLLM counts them.
@@ -163,9 +170,8 @@ class Client:
         Raises:
             Refused: the whole request failed.
         """
-        body: dict[str, Any] = {"prompt": prompt} if isinstance(prompt, str) else {"messages": _turns(prompt)}
+        path, body = _prompt_body(prompt)
         body |= sampling.body(seed) | ({"n": samples} if samples > 1 else {})
-        path = "/v1/completions" if isinstance(prompt, str) else "/v1/chat/completions"
 
         async def ask() -> list[Any]:
             answer = await self._generation(path, {"model": model} | body)
@@ -177,23 +183,100 @@ class Client:
                    for i, (text, reason) in enumerate(rows)]  # fmt: skip
         return answers + [Refused(200, "the server sent fewer answers than requested")] * (samples - len(answers))
 
+    async def contexts(self) -> dict[str, int]:
+        """Name that the service answers to -> greatest number of tokens of prompt and answer, where it is told."""
+        rows = (await self._request("GET", "/v1/models", None))["data"]
+        return {str(row["id"]): int(row["max_model_len"]) for row in rows if row.get("max_model_len")}
+
     async def logprobs(self, model: str, prompts: Sequence[str] | Sequence[Sequence[int]]) -> list[Scored]:
         """Log-probabilities of texts (or lists of token ids), one `Scored` each; those not known yet in one request."""
-        cache = self._cache(model)
-        keys = [cache.key("echo", list(p) if not isinstance(p, str) else p) if cache else b"" for p in prompts]
-        rows: list[Any] = [cache.get(key) if cache else None for key in keys]
-        unknown = [i for i, row in enumerate(rows) if row is None]
-        if unknown:
-            asked = [prompts[i] for i in unknown]
-            body = {"model": model, "prompt": asked, "echo": True, "logprobs": 1, "max_tokens": 0}
+
+        async def ask(unknown: Sequence[Any]) -> list[Any]:
+            body = {"model": model, "prompt": list(unknown), "echo": True, "logprobs": 1, "max_tokens": 0}
             choices = (await self._request("POST", "/v1/completions", body))["choices"]
-            if len(choices) != len(asked):
-                raise Refused(200, "the server scored another number of texts than requested")
-            for i, choice in zip(unknown, sorted(choices, key=lambda c: c["index"]), strict=True):
-                rows[i] = _scored(choice.get("logprobs"))
-                if cache:
-                    cache.put(keys[i], rows[i])
-        return [Scored(*row) for row in rows]
+            return [_scored(choice.get("logprobs")) for choice in sorted(choices, key=lambda c: c["index"])]
+
+        return [Scored(*row) for row in await self._remembered_each(model, "echo", list(prompts), ask)]
+
+    async def tokenize(self, model: str, texts: Sequence[str], special: bool = True) -> list[list[int]]:
+        """Token ids of texts, as the model reads them; `special` adds what its tokenizer puts around a text."""
+        body = {"model": model, "prompt": list(texts), "add_special_tokens": special}
+        try:
+            rows: list[list[int]] = (await self._request("POST", "/tokenize", body))["tokens"]
+            return rows
+        except Refused as refused:
+            if refused.status not in (400, 422):
+                raise
+        # A plain vLLM server takes one text at a time.
+        answers = [
+            await self._request("POST", "/tokenize", body | {"prompt": text}) for text in texts
+        ]  # one after another: `each` gives the concurrency
+        return [list(answer["tokens"]) for answer in answers]
+
+    async def tokenizer_prefix(self, model: str) -> tuple[int | None, str]:
+        """Id and text of the token that a text without context follows: the tokenizer's first, else its last one.
+
+        None where the service does not say.
+        """
+        answer = await self._request("POST", "/tokenize", {"model": model, "prompt": "", "add_special_tokens": True})
+        if "prefix_token_id" in answer:
+            return answer["prefix_token_id"], str(answer["prefix_text"])
+        tokens = answer["tokens"]  # of a plain vLLM server: only a tokenizer that puts it there shows it
+        return (int(tokens[0]), "") if tokens else (None, "")
+
+    async def render(self, model: str, messages: Messages, generation: bool) -> str:
+        """A conversation as the checkpoint's template writes it, open for an answer or for more of its last turn."""
+        fields = {"add_generation_prompt": generation, "continue_final_message": not generation}
+        body = {"model": model, "messages": _turns(messages)} | fields
+        return str((await self._request("POST", "/tokenize", body))["text"])
+
+    async def continuations(self, model: str, prompts: Sequence[Sequence[int]], starts: Sequence[int]) -> list[Scored]:
+        """Log-probabilities of token ids, of each prompt from its start on; those not known yet in one request.
+
+        Raises:
+            Refused: also where the engine gives no log-probabilities (status 200).
+        """
+
+        async def ask(unknown: Sequence[Any]) -> list[Any]:
+            body = {"model": model, "prompt": [ids for ids, _ in unknown], "prompt_logprobs": 0}
+            choices = await self._request("POST", "/v1/completions", body | ONE_TOKEN)
+            rows = sorted(choices["choices"], key=lambda choice: choice["index"])
+            if len(rows) != len(unknown) or any(not row.get("prompt_logprobs") for row in rows):
+                raise Refused(200, NO_LOGPROBS)
+            return [
+                _continuation(row["prompt_logprobs"], ids, start)
+                for row, (ids, start) in zip(rows, unknown, strict=True)
+            ]
+
+        wanted = [[list(ids), start] for ids, start in zip(prompts, starts, strict=True)]
+        return [Scored(*row) for row in await self._remembered_each(model, "continuations", wanted, ask)]
+
+    async def next_tokens(
+        self, model: str, prompts: Sequence[Sequence[int]], candidates: Sequence[int]
+    ) -> list[tuple[dict[int, float], int]]:
+        """Log-probabilities of these ids as the next token of each prompt, and the likeliest id, in one request.
+
+        Only the next token is computed, and what prompts share comes from the engine's prefix cache.
+        """
+
+        async def ask(unknown: Sequence[Any]) -> list[Any]:
+            body = {
+                "model": model, "prompt": [ids for ids, _ in unknown], "logprobs": len(candidates),
+                "logprob_token_ids": list(candidates), "return_tokens_as_token_ids": True,
+            }  # fmt: skip
+            choices = (await self._request("POST", "/v1/completions", body | ONE_TOKEN))["choices"]
+            rows = [choice["logprobs"] for choice in sorted(choices, key=lambda choice: choice["index"])]
+            results: list[Any] = []
+            for row in rows:
+                values = {_token_id(name): float(value) for name, value in row["top_logprobs"][0].items()}
+                if not set(candidates) <= set(values):
+                    raise Refused(200, NO_LOGPROBS)
+                results.append([sorted(values.items()), _token_id(row["tokens"][0])])
+            return results
+
+        wanted = [[list(ids), list(candidates)] for ids in prompts]
+        rows = await self._remembered_each(model, "next", wanted, ask)
+        return [({int(token): value for token, value in values}, int(likeliest)) for values, likeliest in rows]
 
     async def rewards(self, model: str, conversations: Sequence[Messages]) -> list[float | None]:
         """Reward of each conversation's last answer, in one request; None where the service reports an error for it."""
@@ -219,6 +302,24 @@ class Client:
             answer = await ask()
             cache.put(key, answer)
         return answer
+
+    async def _remembered_each(
+        self, model: str, kind: str, wanted: Sequence[Any], ask: Callable[[Sequence[Any]], Awaitable[list[Any]]]
+    ) -> list[Any]:
+        """Answers to several requests of a kind: those not known yet are asked together and kept one by one."""
+        cache = self._cache(model)
+        keys = [cache.key(kind, request) for request in wanted] if cache else []
+        rows: list[Any] = [cache.get(key) for key in keys] if cache else [None] * len(wanted)
+        unknown = [place for place, row in enumerate(rows) if row is None]
+        if unknown:
+            answers = await ask([wanted[place] for place in unknown])
+            if len(answers) != len(unknown):
+                raise Refused(200, "the server answered another number of prompts than requested")
+            for place, answer in zip(unknown, answers, strict=True):
+                rows[place] = answer
+                if cache:
+                    cache.put(keys[place], answer)
+        return rows
 
     def _cache(self, model: str) -> Cache | None:
         if self.answers is None:
@@ -343,6 +444,17 @@ def _turns(messages: Messages) -> list[dict[str, str]]:
     ]
 
 
+def _prompt_body(prompt: Messages | Sequence[int] | str) -> tuple[str, dict[str, Any]]:
+    """Route and prompt of a generation: a text or token ids to continue, or a conversation to answer."""
+    if isinstance(prompt, str):
+        return "/v1/completions", {"prompt": prompt}
+    ids = [part for part in prompt if isinstance(part, int)]
+    if ids:
+        return "/v1/completions", {"prompt": ids}
+    turns = [part for part in prompt if not isinstance(part, int)]
+    return "/v1/chat/completions", {"messages": _turns(turns)}
+
+
 def _text(choice: Mapping[str, Any]) -> str | None:
     """The text of a choice; None where there is none, such as behind a filter or beside a tool call."""
     text = choice["message"].get("content") if "message" in choice else choice.get("text")
@@ -365,6 +477,16 @@ def _scored(logprobs: Mapping[str, Any] | None) -> list[Any]:
     for value, top in zip(values, logprobs["top_logprobs"], strict=True):
         greedy.append(None if value is None else value >= max(top.values()))
     return [values, greedy]
+
+
+def _continuation(logprobs: Sequence[Mapping[str, Any] | None], ids: Sequence[int], start: int) -> list[Any]:
+    """By id and rank: two tokens may look alike, and values may tie."""
+    entries = [(logprobs[position] or {})[str(ids[position])] for position in range(start, len(ids))]
+    return [[float(entry["logprob"]) for entry in entries], [entry["rank"] == 1 for entry in entries]]
+
+
+def _token_id(name: str) -> int:
+    return int(name.removeprefix("token_id:"))
 
 
 async def _problem(response: aiohttp.ClientResponse) -> tuple[int, str, float | None]:

@@ -23,6 +23,7 @@ from evals.catalog import SUITES
 from evals.client import Client
 from evals.console import wide_console
 from evals.options import Config
+from evals.policy import read_policy
 from evals.results import Item, Result, declare, prompt_hash, summarise
 from evals.seeds import RULE
 from evals.serving import server_of
@@ -60,7 +61,7 @@ def main(config: Config) -> int:
         return 0
     with server_of(config) as url:
         asyncio.run(evaluate(setting, url, console))
-    outcome = decide.decide_run(setting.out, config.policy) if config.gate and config.baseline else None
+    outcome = decide.decide_run(setting.out, config.policy, console) if config.gate and config.baseline else None
     report.build(setting.out, console)
     unmeasured = _unmeasured(setting.out)
     for line in unmeasured:
@@ -82,7 +83,7 @@ def prepare(config: Config) -> Setting:
     sources = sources_of(config)
     suites = chosen(config.suite, sources)
     if config.policy is not None:
-        decide.read_policy(config.policy)
+        read_policy(config.policy)
     out = config.out or config.home / "reports" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     return Setting(config, out, sources, suites)
 

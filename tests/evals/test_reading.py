@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evals.suites.judged import read_rows
 
 from evals import setting
 from evals.judges import toxicity
 from evals.judges import truth as truth_judge
 from evals.suites import truth
-from evals.tasks.files import read
+from evals.suites.judged import read_rows
+from evals.tasks.files import read, read_task
 from training.artifacts.errors import UserError
 
 pytestmark = pytest.mark.unit
@@ -103,48 +103,6 @@ def test_another_file_is_no_truthfulqa(tmp_path: Path) -> None:
         truth.truthfulqa(tmp_path / "none.jsonl")
 
 
-def test_winogrande_as_its_authors_publish_it(tmp_path: Path) -> None:
-    published = {
-        "qID": "3",
-        "sentence": "Sarah was better than Maria so _ got the easier cases.",
-        "option1": "Sarah",
-        "option2": "Maria",
-        "answer": "2",
-    }
-    rows, skipped = read("winogrande", write(tmp_path / "a.jsonl", [published, published | {"answer": ""}]))
-    assert rows == [
-        {
-            "context_options": ["Sarah was better than Maria so Sarah", "Sarah was better than Maria so Maria"],
-            "continuation": "got the easier cases.",
-            "gold": 1,
-            "id": "0",
-        }
-    ]
-    assert skipped == {"the gold label names no choice": 1}
-    assert read("winogrande", write(tmp_path / "b.jsonl", [published, published | {"sentence": "No gap."}]))[1] == {
-        "the sentence does not have one gap with words behind it": 1
-    }
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"question": "Which?", "choices": {"text": ["this", "that"], "label": ["A", "B"]}, "answerKey": "B"},
-        {"question": "Which?", "choices": {"text": ["this", "that"], "label": ["1", "2"]}, "answerKey": "2"},
-        {
-            "question": {"stem": "Which?", "choices": [{"text": "this", "label": "A"}, {"text": "that", "label": "B"}]},
-            "answerKey": "B",
-        },
-        {"question_stem": "Which?", "choices": {"text": ["this", "that"], "label": ["A", "B"]}, "answerKey": "B"},
-    ],
-    ids=["ARC on the hub", "ARC with numbers", "ARC's own file", "OpenBookQA"],
-)
-def test_arc_as_its_authors_publish_it(tmp_path: Path, row: dict[str, Any]) -> None:
-    rows, skipped = read("choices", write(tmp_path / "a.jsonl", [row | {"id": "Q7"}, row | {"answerKey": "E"}]))
-    assert rows == [{"query": "Question: Which?\nAnswer:", "choices": ["this", "that"], "gold": 1, "id": "Q7"}]
-    assert skipped == {"the gold label names no choice": 1}
-
-
 def test_every_format_is_read_and_lines_end_with_lf_alone(tmp_path: Path) -> None:
     row = {"query": "Which one?", "choices": ["this\u2028", "that"], "gold": 1}
     expected = [{"query": "Which one?", "choices": ["this\u2028", "that"], "gold": 1, "id": "0"}]
@@ -205,6 +163,54 @@ def test_labelled_answers(tmp_path: Path) -> None:
     assert examples.texts == ["Q: Is it? A: Yes,\u2028it is.", "Q: Is it? A: No."]
     assert (examples.labels, examples.groups) == ([[1], [0]], ["Is it?", "Is it?"])
     assert skipped == {"no question, answer and label": 2, "not valid JSON": 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "reason"),
+    [
+        ("winogrande", {"sentence": "No gap.", "option1": "a", "option2": "b", "answer": "1"}, "does not have one gap"),
+        ("winogrande", {"sentence": "A _ is.", "option1": "a", "option2": "b", "answer": ""}, "gold label names no"),
+        ("winogrande", {"context_options": ["a x"], "continuation": "y", "gold": 0}, "not 2 choices"),
+        ("arc_easy", {"question": "?", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "E"}, "gold"),
+        (
+            "arc_easy",
+            {"question": "?", "choices": {"text": ["a", "b"], "label": ["A"]}, "answerKey": "A"},
+            "a label",
+        ),
+        ("piqa", {"goal": "g", "sol1": "a", "sol2": "", "label": 0}, "an empty text"),
+        ("piqa", {"goal": "g", "sol1": "a", "sol2": "b"}, "no column 'label'"),
+        ("boolq", {"passage": "p", "question": "q", "label": "maybe"}, "gold label names no"),
+        ("lambada_openai", {"context": "a b", "continuation": "two words"}, "not one word"),
+        ("copa", {"query": "It rained, so", "choices": ["a", "b"], "gold": 0}, "something else than it should"),
+        ("rte", {"premise": "p", "hypothesis": "h", "label": "unknown"}, "something else than it should"),
+        ("rte", {"premise": "p", "hypothesis": "h", "label": 2}, "gold label names no"),
+        (
+            "hellaswag",
+            {"activity_label": "a", "ctx_a": "b", "ctx_b": None, "endings": ["x", "y"], "label": 0},
+            "should",
+        ),
+    ],
+)
+def test_a_row_that_cannot_be_asked_is_counted(tmp_path: Path, kind: str, row: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        read(kind, write(tmp_path / "a.jsonl", [row]))
+
+
+def test_a_folder_is_read_at_the_split_that_lm_eval_evaluates(tmp_path: Path) -> None:
+    row = {"goal": "g", "sol1": "a", "sol2": "b", "label": 0}
+    (tmp_path / "piqa").mkdir()
+    write(tmp_path / "piqa" / "train.jsonl", [row] * 3)
+    write(tmp_path / "piqa" / "validation.jsonl", [row | {"goal": "h"}])
+    rows = read_task("piqa", str(tmp_path / "piqa"), "validation", "train")
+    assert ([row["goal"] for row in rows.rows], len(rows.training)) == (["h"], 3)
+    named = read_task("piqa", f"{tmp_path / 'piqa'}@train", "validation", "train")
+    assert (len(named.rows), named.training) == (3, [])
+
+
+def test_repeated_ids_give_way_to_numbers(tmp_path: Path) -> None:
+    rows = [{"id": name, "query": "Who?", "choices": ["Ada", "Bo"], "gold": 0} for name in ("x", "y")]
+    assert read_task("choices", str(write(tmp_path / "a.jsonl", rows))).ids == ["x", "y"]
+    assert read_task("choices", str(write(tmp_path / "b.jsonl", [rows[0], *rows]))).ids == ["0", "1", "2"]
 
 
 def test_a_damaged_row_of_the_world_is_no_small_matter(tmp_path: Path) -> None:
