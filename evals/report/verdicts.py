@@ -157,7 +157,7 @@ def _verdict(name: str, verdict: Mapping[str, Any], metric: Callable[[str], Metr
         rows=tuple(_row(row, metric(str(row.get("metric")))) for row in rows),
         not_gated=tuple(_not_gated(row) for row in verdict.get("ungated") or verdict.get("not_gated") or ()),
         notes=tuple(str(note) for note in verdict.get("notes") or ()),
-        reason=str(verdict.get("reason") or ""),
+        reason=str(verdict.get("refused") or verdict.get("reason") or ""),
     )
 
 
