@@ -56,13 +56,7 @@ def sources_of(config: Config) -> Sources:
     files = _named_files(config.data)
     rows, described = _comparisons(config.comparisons, world)
     return Sources(
-        world,
-        files,
-        tuple(config.task),
-        rows,
-        data | described,
-        reward=config.reward is not None,
-        scorer=config.scorer is not None,
+        world, files, tuple(config.task), rows, data | described, config.reward is not None, config.scorer is not None
     )
 
 

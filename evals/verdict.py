@@ -88,7 +88,7 @@ def compare_results(
     same = bool(candidate.checkpoint) and candidate.checkpoint == baseline.checkpoint
     settings = {s: dict(candidate.comparable.get(s, {})) for s in sorted({r.metric.split(".")[0] for r in rules})}
     return Verdict(
-        _whole(rows, ungated),
+        whole_outcome(rows, ungated),
         candidate.name,
         baseline.name,
         (candidate.checkpoint, baseline.checkpoint),
@@ -115,7 +115,8 @@ def _row(rule: Rule, mine: Tasks, theirs: Tasks, alpha: float) -> Row:
     return decide(rule, pair_metric(mine, theirs, rule.metric), alpha)
 
 
-def _whole(rows: Sequence[Row], ungated: Sequence[Ungated]) -> Outcome:
+def whole_outcome(rows: Sequence[Row], ungated: Sequence[Ungated] = ()) -> Outcome:
+    """FAIL if any metric fails, PASS if all pass and none without a rule stops it, otherwise INCONCLUSIVE."""
     if any(row.outcome == "FAIL" for row in rows):
         return "FAIL"
     if not rows or any(row.outcome != "PASS" for row in rows) or any(metric.blocks for metric in ungated):

@@ -186,8 +186,8 @@ def _half(sums: ClusterSums, alpha: float) -> float:
 
 
 def _reach(a: Floats, b: Floats) -> float:
-    """How much an item may change: 1 for values in [0, 1], otherwise the largest change that occurred; a rarer and larger
-    one cannot be excluded. Where nothing changed at all, the values' own standard deviation."""
+    """How much an item may change: 1 for values in [0, 1], otherwise the largest change that occurred; a rarer and
+    larger one cannot be excluded. Where nothing changed at all, the values' own standard deviation."""
     values = np.concatenate([a, b])
     if values.min() >= 0 and values.max() <= 1:
         return 1.0

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from evals.bench import Bench
-from evals.client import Answer, Refused, Sampling
+from evals.client import Answer, Sampling
 from evals.data import realtoxicity
 from evals.data.realtoxicity import TOXIC, Prompt
 from evals.degeneration import SCORES as DEGENERATE
@@ -20,6 +20,7 @@ from evals.judges.scorer import Judge
 from evals.results import Item, prompt_hash
 from evals.sources import Sources
 from evals.suite import Measurement, Metric, Suite
+from evals.transport import Refused
 from training.artifacts.errors import UserError
 
 NAME = "toxicity"

@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 
 from evals.bench import Bench, Row
-from evals.client import Answer, Client, Messages, Refused, in_batches
+from evals.client import Answer, Client, Messages, in_batches
 from evals.results import Item, prompt_hash
 from evals.sources import Sources
 from evals.suite import Measurement, Metric, Suite
+from evals.transport import Refused
 from training.artifacts.comparisons import Comparison, pairs_of
 
 NAME = "reward"
