@@ -5,12 +5,13 @@ from __future__ import annotations
 import tomllib
 
 from docs.tables import fields_of, table
-from evals import gate as evals_gate
 from evals.catalog import SUITES
+from evals.decision import Row
 from evals.report.csv_file import COLUMNS
 from evals.report.summary import Summary
 from evals.results import Item, Result
 from evals.suite import Metric
+from evals.verdict import Verdict
 from training.artifacts.checkpoints import Manifest
 from training.artifacts.comparisons import Comparison, Response
 from training.artifacts.layouts.catalog import LAYOUTS
@@ -62,8 +63,7 @@ def csv_columns() -> str:
 
 
 def gate() -> str:
-    rules = [(f"`{r.pattern}`", "win rate above one half" if r.wins else r.margin) for r in evals_gate.RULES]
-    return f"{fields_of(evals_gate.Row)}\n\n{table(('metric', 'margin'), rules)}"
+    return f"{fields_of(Verdict)}\n\nOne of `rows`:\n\n{fields_of(Row)}"
 
 
 def world() -> str:
