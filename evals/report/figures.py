@@ -22,11 +22,12 @@ INTERVALS = "Lines are 95 % intervals over items."
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with its title and what a reader needs to read it."""
+    """A picture with its title and what a reader needs to read it; one of the many that few look for is folded."""
 
     title: str
     picture: Picture
     note: str
+    folded: bool = False
 
 
 def figures(contents: Contents) -> list[Figure]:
@@ -88,7 +89,8 @@ def _sliced(contents: Contents, style: Style) -> Iterator[Figure]:
             title = f"By {tag.replace('_', ' ')}: {metric.words}"
             share = metric.share or metric.wins
             picture = charts.dots(groups, style, share, 0.5 if metric.wins else None)
-            yield Figure(title, picture, f"{wins}{'% of items' if share else 'mean'}. {INTERVALS}{more}")
+            note = f"{wins}{'% of items' if share else 'mean'}. {INTERVALS}{more}{_doubt(contents, [(key, metric)])}"
+            yield Figure(title, picture, note, folded=not metric.wins)
 
 
 def _variants(contents: Contents, style: Style) -> Iterator[Figure]:
