@@ -15,7 +15,6 @@ from evals.suites.judged import read_rows
 
 from evals import setting
 from evals.judges import toxicity
-from evals.judges import truth as truth_judge
 from evals.suites import truth
 from evals.tasks.files import read
 from training.artifacts.errors import UserError
@@ -189,22 +188,6 @@ def test_comments_of_a_table_keep_their_lines(tmp_path: Path) -> None:
         ("three", 0),
     ]
     assert skipped == {"`text` is not text": 1}
-
-
-def test_labelled_answers(tmp_path: Path) -> None:
-    rows = [
-        {"prompt": "Q: Is it?\nA: Yes,\u2028it is.\nTrue:", "completion": " yes"},
-        {"prompt": "Q: Is it?\nA: No.\nTrue:", "completion": " no"},
-        {"prompt": "no answer", "completion": " yes"},
-        {"prompt": "Q: Is it?\nA: No.\nTrue:", "completion": 1},
-        "broken",
-    ]
-    path = tmp_path / "a.jsonl"
-    path.write_text("".join((r if isinstance(r, str) else json.dumps(r, ensure_ascii=False)) + "\n" for r in rows))
-    examples, skipped = truth_judge.read(path)
-    assert examples.texts == ["Q: Is it? A: Yes,\u2028it is.", "Q: Is it? A: No."]
-    assert (examples.labels, examples.groups) == ([[1], [0]], ["Is it?", "Is it?"])
-    assert skipped == {"no question, answer and label": 2, "not valid JSON": 1}
 
 
 def test_a_damaged_row_of_the_world_is_no_small_matter(tmp_path: Path) -> None:
