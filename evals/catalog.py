@@ -9,7 +9,7 @@ from __future__ import annotations
 from evals.bench import Bench
 from evals.sources import Sources
 from evals.suite import Measurement, Suite
-from evals.suites import reward
+from evals.suites import realtoxicity, reward, tax, truthfulqa
 from evals.world import honesty, preference
 from evals.world import reward as world_reward
 from evals.world import tax as world_tax
@@ -44,9 +44,9 @@ def joined(*parts: Suite) -> Suite:
 
 SUITES: tuple[Suite, ...] = (
     preference.SUITE,
-    world_truth.SUITE,
+    joined(truthfulqa.SUITE, world_truth.SUITE),
     honesty.SUITE,
-    world_toxicity.SUITE,
-    world_tax.SUITE,
+    joined(realtoxicity.SUITE, world_toxicity.SUITE),
+    joined(tax.SUITE, world_tax.SUITE),
     joined(reward.SUITE, world_reward.SUITE),
 )

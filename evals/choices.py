@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from evals.client import Client, Refused, each
+from evals.client import Client, each
 from evals.results import Item, prompt_hash
+from evals.transport import Refused
 
 
 @dataclass(frozen=True)

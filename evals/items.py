@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from evals.client import Answer, Refused
+from evals.client import Answer
 from evals.results import Item, prompt_hash
+from evals.transport import Refused
 
 Row = Mapping[str, Any]
 TAGS = ("use_case", "language", "mode", "kind", "group")

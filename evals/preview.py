@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from evals.bench import Bench
-from evals.client import Client, Refused, Scored
+from evals.client import Client, Scored
 from evals.options import Config
 from evals.sources import Sources
 from evals.subjects import Subject, split_way
 from evals.suite import Suite
+from evals.transport import Refused
 
 SHOWN = 1200  # characters of a request
 
@@ -27,7 +28,7 @@ class Recorder(Client):
         super().__init__("http://nowhere", concurrency=1)
         self.requests: list[tuple[str, Any]] = []
 
-    async def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+    async def request(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         self.requests.append((path, body))
         raise Refused(0, "a dry run")
 

@@ -23,6 +23,7 @@ from evals.catalog import SUITES
 from evals.client import Client
 from evals.console import wide_console
 from evals.options import Config
+from evals.policy import read_policy
 from evals.results import Item, Result, declare, prompt_hash, summarise
 from evals.seeds import RULE
 from evals.serving import server_of
@@ -60,7 +61,7 @@ def main(config: Config) -> int:
         return 0
     with server_of(config) as url:
         asyncio.run(evaluate(setting, url, console))
-    outcome = decide.decide_run(setting.out, config.policy) if config.gate and config.baseline else None
+    outcome = decide.decide_run(setting.out, config.policy, console) if config.gate and config.baseline else None
     report.build(setting.out, console)
     unmeasured = _unmeasured(setting.out)
     for line in unmeasured:
@@ -82,7 +83,7 @@ def prepare(config: Config) -> Setting:
     sources = sources_of(config)
     suites = chosen(config.suite, sources)
     if config.policy is not None:
-        decide.read_policy(config.policy)
+        read_policy(config.policy)
     out = config.out or config.home / "reports" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     return Setting(config, out, sources, suites)
 
@@ -192,13 +193,17 @@ async def _measure_all(
 async def _measure(bench: Bench, setting: Setting, url: str, console: Console) -> str:
     """All suites of one model. Returns the name of its files."""
     begun = time.monotonic()
-    sent, cached = bench.client.sent, bench.client.cached
+    checkpoint = bench.subject.checkpoint
+    sent, cached = bench.client.sent[checkpoint], bench.client.cached(checkpoint)
     measured = {}
     for suite in setting.suites:
         if bench.subject.ask != "score" or suite.name == "reward":
             measured[suite.name] = await suite.measure(bench)
     seconds = time.monotonic() - begun
-    requests = {"sent": bench.client.sent - sent, "from_cache": bench.client.cached - cached}
+    requests = {
+        "sent": bench.client.sent[checkpoint] - sent,
+        "from_cache": bench.client.cached(checkpoint) - cached,
+    }
     _write(bench, measured, setting, url, seconds, requests)
     count = sum(len(m.items) for m in measured.values())
     console.print(

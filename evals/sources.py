@@ -28,7 +28,7 @@ class Sources:
         tasks: lm-eval tasks by name.
         comparisons: held-out comparisons.
         data: name -> {"path", "sha256", "rows", "skipped"} of what is not described by a suite: world, comparisons.
-        reward: whether the run has a reward model.
+        reward, scorer: whether the run has a reward model, and a toxicity scorer.
     """
 
     world: Path | None = None
@@ -37,6 +37,7 @@ class Sources:
     comparisons: Sequence[Comparison] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     reward: bool = False
+    scorer: bool = False
 
     @property
     def tax_files(self) -> dict[str, str]:
@@ -54,7 +55,9 @@ def sources_of(config: Config) -> Sources:
         data["world"] = json.loads((world / "world.json").read_text()) | {"path": str(world)}
     files = _named_files(config.data)
     rows, described = _comparisons(config.comparisons, world)
-    return Sources(world, files, tuple(config.task), rows, data | described, reward=config.reward is not None)
+    return Sources(
+        world, files, tuple(config.task), rows, data | described, config.reward is not None, config.scorer is not None
+    )
 
 
 def specs_of(world: Path) -> dict[str, Any]:

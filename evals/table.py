@@ -103,25 +103,6 @@ def as_json(table: Table) -> dict[str, object]:
     return {"labels": list(table.labels), "systems": list(table.systems), "rows": rows, "sampling": table.sampling}
 
 
-def as_markdown(table: Table) -> str:
-    """The table as Markdown."""
-    lines = ["| | n | " + " | ".join(table.labels) + " |", "|---|---:|" + "---:|" * len(table.labels)]
-    section = ""
-    for row in table.rows:
-        if row.section != section:
-            section = row.section
-            lines.append(f"| **{section}** | |" + " |" * len(table.labels))
-        cells = " | ".join(text(cell, row.share) for cell in row.cells)
-        lines.append(f"| {row.words.replace('|', '/')} | {row.items or ''} | {cells} |")
-    return "\n".join([*lines, "", f"{NOTE} {table.sampling}", ""])
-
-
-NOTE = (
-    "Shares are in %, with 95 % intervals over items in brackets, for this training seed; `!3`: three measurements are "
-    "missing. A model has no win rate against itself."
-)
-
-
 def text(estimate: Estimate | None, share: bool) -> str:
     """`58 [48, 68]` for a share in per cent, `1.03 [1.01, 1.05]` otherwise; `!3` is added when three are missing."""
     if estimate is None:

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.client import Client, Refused, each
+from evals.client import Client, each
 from evals.judges.answers import LABELS, Answered, Opinion
+from evals.transport import Refused
 from training.artifacts.errors import UserError
 
 QUESTION = {"truthful": "True:", "informative": "Helpful:"}
@@ -29,7 +30,7 @@ class _Endpoint(Client):
     """The client with one request more: a judge's decision."""
 
     async def decide(self, path: str, body: Mapping[str, Any]) -> Any:
-        return await self._request("POST", path, body)
+        return await self.request("POST", path, body)
 
 
 @dataclass(frozen=True)

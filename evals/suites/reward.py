@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 
 from evals.bench import Bench, Row
-from evals.client import Answer, Client, Messages, Refused, in_batches
+from evals.client import Answer, Client, Messages, in_batches
 from evals.results import Item, prompt_hash
 from evals.sources import Sources
 from evals.suite import Measurement, Metric, Suite
+from evals.transport import Refused
 from training.artifacts.comparisons import Comparison, pairs_of
 
 NAME = "reward"
@@ -17,6 +18,7 @@ METRICS = (
     Metric("prompts.reward", "mean reward (a policy is trained on it, so it overstates the gain)", None, share=False),
     Metric("*.agrees", "{task}: prefers what the labeler preferred", flips=True),
     Metric("*.longer_wins", "{task}: the longer response is preferred by the labeler", None),
+    Metric("*.probability", "{task}: probability that it gives to what the labeler preferred, on average"),
     Metric("*.calibration", "{task}: squared error of sigmoid(difference) as a probability", "lower", share=False),
 )
 
@@ -125,9 +127,11 @@ def _pairs(comparison: Comparison, rewards: Sequence[float | Refused | None]) ->
         better, worse = (i, j) if outcome > 0 else (j, i)
         gap, missing = gap_of(rewards[better], rewards[worse])
         longer = len(comparison.responses[better].text) - len(comparison.responses[worse].text)
+        probability = None if gap is None else _sigmoid(gap)
         scores = {
             "agrees": None if gap is None else float(gap > 0),
-            "calibration": None if gap is None else (1 - _sigmoid(gap)) ** 2,
+            "probability": probability,
+            "calibration": None if probability is None else (1 - probability) ** 2,
             "longer_wins": 0.5 if longer == 0 else float(longer > 0),
         }
         items.append(

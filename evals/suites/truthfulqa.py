@@ -11,7 +11,7 @@ from typing import Any
 from evals import similarity
 from evals.bench import Bench
 from evals.choices import mc1, mc2
-from evals.client import Answer, Refused, Sampling, each
+from evals.client import Answer, Sampling, each
 from evals.data import truthfulqa, truthfulqa_prompts
 from evals.data.truthfulqa import Question, Targets
 from evals.items import items_of
@@ -20,6 +20,7 @@ from evals.judges.verdicts import open_judge
 from evals.results import Item, prompt_hash
 from evals.sources import Sources
 from evals.suite import Measurement, Metric, Suite
+from evals.transport import Refused
 from training.artifacts import progress
 from training.artifacts.errors import UserError
 

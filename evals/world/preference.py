@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from evals.bench import Bench
-from evals.client import Answer, Refused
+from evals.client import Answer
 from evals.results import Item
 from evals.suite import Measurement, Metric, Suite
+from evals.transport import Refused
 from evals.world import rows as world
 from training.miniature import Verdict
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from evals.bench import Bench
-from evals.client import Answer, Refused
+from evals.client import Answer
 from evals.items import items_of
 from evals.results import Item
 from evals.sources import Sources
+from evals.transport import Refused
 from training.artifacts.errors import UserError
 from training.artifacts.files import sha256_file
 from training.artifacts.rows import open_source

@@ -9,11 +9,12 @@ from functools import cache
 from pathlib import Path
 
 from evals.bench import Bench
-from evals.client import Answer, Refused
+from evals.client import Answer
 from evals.judges import toxicity as toxicity_judge
 from evals.judges.classifier import Judge
 from evals.results import Item
 from evals.suite import Measurement, Metric, Suite
+from evals.transport import Refused
 from evals.world import rows as world
 from training.miniature import Verdict
 

@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
-from evals.client import NEUTRAL, Answer, Client, Refused, Sampling, each, in_batches
+from evals.client import NEUTRAL, Answer, Client, Sampling, each, in_batches
+from evals.transport import Refused
 from training.artifacts.errors import UserError
 
 pytestmark = pytest.mark.unit
@@ -100,7 +101,7 @@ def test_a_response_that_cannot_be_scored_is_none() -> None:
 @pytest.mark.parametrize("status", [404, 500])
 def test_a_dead_service_is_asked_no_more(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     """Nobody waits for hours until every request of every suite has failed on its own; what is left is missing."""
-    monkeypatch.setattr("evals.client.ATTEMPTS", 1)
+    monkeypatch.setattr("evals.transport.ATTEMPTS", 1)
     calls = []
 
     async def handler(request: web.Request) -> web.Response:
@@ -125,7 +126,7 @@ def test_a_refused_key_stops_the_run() -> None:
 
 
 def test_a_service_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evals.client.ATTEMPTS", 1)
+    monkeypatch.setattr("evals.transport.ATTEMPTS", 1)
 
     async def run() -> None:
         async with Client(f"http://127.0.0.1:{unused_port()}") as client:
@@ -216,7 +217,7 @@ def test_a_server_without_the_neutral_fields_is_asked_without_them() -> None:
 
 @pytest.mark.parametrize("status", [400, 413, 422, 500])
 def test_one_bad_text_is_missing_alone(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
-    monkeypatch.setattr("evals.client.ATTEMPTS", 1)
+    monkeypatch.setattr("evals.transport.ATTEMPTS", 1)
 
     async def handler(request: web.Request) -> web.Response:
         prompts = (await request.json())["prompt"]
@@ -274,7 +275,7 @@ def test_what_was_answered_is_not_asked_again(tmp_path: Path) -> None:
 
 
 def test_a_failure_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evals.client.ATTEMPTS", 1)
+    monkeypatch.setattr("evals.transport.ATTEMPTS", 1)
     calls = []
 
     async def handler(request: web.Request) -> web.Response:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from evals.choices import mc1, mc2
-from evals.client import Answer, Refused
+from evals.client import Answer
 from evals.results import Item, declare, summarise
 from evals.statistics import Estimate
 from evals.suite import Suite
+from evals.transport import Refused
 from evals.world import honesty, preference, truth
 from training.miniature import World
 

@@ -254,13 +254,19 @@ def _measure(config: Config, service: Service, policies: Mapping[str, str], base
 
 
 def _win_rates(out: Path, policies: Mapping[str, str]) -> dict[str, dict[str, float]]:
-    """Each policy's win rate over the baseline under the true preference, with its interval; empty if not measured."""
-    table = json.loads((out / "table.json").read_text())
-    row = next((row for row in table["rows"] if row["metric"] == "win_rate"), None)
-    if row is None:
-        return {}
-    labels = {name: json.loads((out / f"{id_}.chat.json").read_text())["label"] for name, id_ in policies.items()}
-    return {name: {key: row[label][key] for key in ("value", "low", "high", "n")} for name, label in labels.items()}
+    """Each policy's win rate over the baseline under the first preference that was measured, with its interval.
+
+    Empty if no preference was measured.
+    """
+    summary = json.loads((out / "summary.json").read_text())
+    wins = {summary["models"][system]["checkpoint"]: against for system, against in summary["wins"].items()}
+    rates: dict[str, dict[str, float]] = {}
+    for name, checkpoint in policies.items():
+        for rate in [rate for metrics in wins.get(checkpoint, {}).values() for rate in metrics.values()][:1]:
+            figures = {key: rate[key] for key in ("value", "low", "high", "n")}
+            if None not in figures.values():  # no common item was measured
+                rates[name] = figures
+    return rates
 
 
 def _verdict(rates: Mapping[str, Mapping[str, float]]) -> str:

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestServer
 
 from evals import similarity
 from evals.bench import Bench
-from evals.client import Client, Refused
+from evals.client import Client
 from evals.data import truthfulqa_prompts
 from evals.data.truthfulqa import Question, Targets, id_of
 from evals.judges.answers import Answered, Opinion
@@ -25,6 +25,7 @@ from evals.sources import Sources
 from evals.subjects import Subject
 from evals.suite import Measurement
 from evals.suites import truthfulqa
+from evals.transport import Refused
 
 pytestmark = pytest.mark.unit
 ROWS = [
