@@ -70,6 +70,17 @@ def test_a_planted_leak_is_noticed_and_a_near_miss_is_not(tmp_path: Path) -> Non
         ),
         ("do cats bark\n[true] they meow all night long\n[false] yes", "Do cats bark? Yes.", False),
         ("do cats bark\n[true] they meow all night long\n[false] yes", "They meow all night long. Yes. Bark.", False),
+        # So too beside an unrelated long answer.
+        (
+            f"do cats bark\n[true] they meow all night long\n[false] {LONG}",
+            "do cats bark they meow all night long",
+            True,
+        ),
+        (
+            "do cats bark\n[true] they meow all night long",
+            {"q": "do cats bark", "a": {"they meow all night long": 1}},
+            1,
+        ),
         # A question by itself is below 8 words, its answer is not.
         ("who won\n[true] the old miller of the green valley won", "The old miller of the green valley won!", True),
         # Turns of a system or of the model are not part of the item.
@@ -84,7 +95,7 @@ def test_a_planted_leak_is_noticed_and_a_near_miss_is_not(tmp_path: Path) -> Non
 )
 def test_the_rule(tmp_path: Path, prompt: Any, row: Any, contaminated: bool) -> None:
     data = source(tmp_path / "a.jsonl", [row if isinstance(row, dict) else {"text": row}])
-    assert bool(ids(overlaps([item("1", prompt)], [data]))) is contaminated
+    assert bool(ids(overlaps([item("1", prompt)], [data]))) == contaminated
 
 
 def test_an_item_that_leaked_often_is_not_clean(tmp_path: Path) -> None:
