@@ -101,10 +101,13 @@ def test_a_suite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(user, "SUITES", suites)
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": f"question {n}"}) + "\n" for n in range(40)))
-    config = Config(
-        ("good",), ("bad",), ("repetition",), data=(f"prompts={prompts}",), home=tmp_path, out=tmp_path / "out"
-    )
-    with answering({"good": "One. Two.", "bad": "One. one."}) as url:
+    data = (f"prompts={prompts}",)
+    config = Config(("good",), ("bad",), ("repetition",), data=data, home=tmp_path, out=tmp_path / "out")
+    models = {
+        "good": lambda prompt: "One. one." if prompt.endswith("7") else "One. Two.",
+        "bad": lambda prompt: "One. Two." if prompt.endswith("7") else "One. one.",
+    }
+    with answering(models) as url:
         assert run.main(dataclasses.replace(config, url=url)) == 0  # PASS: the candidate hardly repeats itself
         assert run.main(dataclasses.replace(config, url=url, checkpoint=("bad",), baseline=("good",))) == 1  # FAIL
     verdicts = json.loads((tmp_path / "out" / "gate.json").read_text())
