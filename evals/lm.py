@@ -13,9 +13,10 @@ from lm_eval.api.model import LM
 from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from evals.client import BATCH, NO_LOGPROBS, Answer, Client, Refused, Sampling, Scored, each, in_batches
+from evals.client import BATCH, NO_LOGPROBS, Answer, Client, Sampling, Scored, each, in_batches
 from evals.seeds import answer_seed
 from evals.tokens import Tokens
+from evals.transport import Refused
 from training.artifacts.errors import UserError
 
 Result = TypeVar("Result")
@@ -145,14 +146,16 @@ class ServedModel(LM):
             sampling = sampling_of(request.args[1])
             task, number = _document(request)
             seed = answer_seed(self.seed, "tax", f"{task} {number}", request.args[0], sample)
-            return await self.client.complete(self.checkpoint, ids, sampling, seed if sampling.temperature else None)
+            seed_sent = seed if sampling.temperature else None
+            (answer,) = await self.client.generate(self.checkpoint, ids, sampling, seed_sent)
+            if isinstance(answer, Refused):
+                raise answer
+            return answer
 
         answers = []
         for request, result in zip(requests, self._run(each(work, one, "texts", self.client.concurrency)), strict=True):
             if isinstance(result, Refused):
                 self._fail(request, result.reason)
-            elif result.finish_reason == "content_filter":
-                self._fail(request, "refused by the filter")
             answers.append("" if isinstance(result, Refused) else result.text)
         return answers
 

@@ -1,6 +1,6 @@
 """What a suite is: one file that declares its metrics in words and measures one model.
 
-Table, gate, report and documents iterate over `evals.suites.SUITES` and know no suite by name. A score that no metric
+Table, gate, report and documents iterate over `evals.catalog.SUITES` and know no suite by name. A score that no metric
 declares is an error, so a suite that forgets to declare one fails at once instead of measuring in silence.
 """
 
@@ -75,7 +75,8 @@ class Measurement:
         metrics: declarations beyond the suite's own, for tasks that bring their metrics along (lm-eval's).
         figures: TASK.SCORE -> estimate of a figure that is not a mean over items, such as corpus BLEU.
         data: name -> what was read: {"path", "sha256", "rows", "skipped"}.
-        judges: name -> what judged, its version or hash, and its own accuracy.
+        judges: name -> what judged, its `version` (a hash), its own accuracy, and whether it is `usable`.
+        settings: what else must agree before two measurements are compared: sampling, prompts, protocol.
     """
 
     items: Sequence[Item]
@@ -83,6 +84,7 @@ class Measurement:
     figures: Mapping[str, Estimate] = field(default_factory=dict)
     data: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     judges: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from evals.client import BATCH, Client, Refused, each
+from evals.client import BATCH, Client, each
+from evals.transport import Refused
 from training.artifacts.errors import UserError
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]

@@ -16,8 +16,9 @@ from fastapi.testclient import TestClient
 
 from docs.reference import ROOT
 from evals import gate, results, setting, table
-from evals.client import Answer, Refused
+from evals.client import Answer
 from evals.results import Result, summarise
+from evals.transport import Refused
 from service import app, auth
 from service.preferences.prompts import import_rows
 from service.settings import Settings

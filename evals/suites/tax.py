@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from evals.client import Client
+from evals.options import Form
 from evals.results import Item, prompt_hash
 from evals.suite import Measurement, Metric, Suite
 from evals.tasks import metrics
 from evals.tasks.build import FEW_SHOT_SEED, Built, quiet
-from evals.tasks.files import split_name
 from evals.tasks.loop import Document, run
 from evals.tasks.plan import build_all, specs
 from training.artifacts.errors import UserError
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from evals.sources import Sources
 
 SUITE_NAME = "tax"
-HELDOUT_DOCUMENTS = 500  # of the world's own held-out text, which is longer than the measurement needs
-WORLD_MARGIN = 0.05  # of its accuracies
-OTHERS = frozenset({"truthfulqa"})  # files of other suites
-Form = Literal["raw", "chat"]
 
 
 @dataclass(frozen=True)
@@ -126,8 +122,6 @@ def _measure_task(built: Built, name: str, model: Any, form: Form, limit: int | 
         estimates = {}  # the weighted mean over documents is the figure
     written = dict.fromkeys((item.task, score) for item in items for score in item.scores)
     declared = metrics.declarations(list(written), task)
-    if built.kind == "cloze":  # a miniature world has some hundred items per task
-        declared = [replace(metric, margin=WORLD_MARGIN) for metric in declared]
     return Measurement(items, declared, {f"{name}.{score}": value for score, value in estimates.items()})
 
 
@@ -206,39 +200,27 @@ def _by_tokens(document: Document, lengths: Sequence[int], right: set[int]) -> f
     return float(max(range(len(means)), key=means.__getitem__) in right)
 
 
-def _files(sources: Sources) -> dict[str, str]:
-    """Named files of this suite, and the world's own."""
-    files = {name: source for name, source in sources.files.items() if split_name(name)[0] not in OTHERS}
-    if sources.world is not None:
-        files |= world_files(sources.world)
-    return files
-
-
-def world_files(world: Path) -> dict[str, str]:
-    """Cloze items and held-out text of a miniature world; the rare part of the text by itself where it is there."""
-    files = {f"cloze:{name}": world / f"items-{name}.jsonl" for name in ("skills", "facts", "misconceptions")}
-    files["heldout"] = world / "heldout.jsonl"
-    if (world / "heldout-tail.jsonl").is_file():
-        files["heldout:heldout_tail"] = world / "heldout-tail.jsonl"
-    return {name: str(path) for name, path in files.items()}
-
-
 def _needs(sources: Sources) -> str | None:
-    if _files(sources) or sources.tasks:
+    if sources.tax_files or sources.tasks:
         return None
-    return "run `python -m training world` or give --world, --data such as hellaswag=FILE, or --task NAME"
+    return "give --data such as hellaswag=FILE, or --task NAME"
 
 
 async def _measure(bench: Bench) -> Measurement:
+    return await measure_files(bench, sources_files=bench.sources.tax_files, tasks=bench.sources.tasks)
+
+
+async def measure_files(
+    bench: Bench, sources_files: Mapping[str, str], tasks: Sequence[str] = (), limits: Mapping[str, int] | None = None
+) -> Measurement:
+    """Tasks of these names and files, as the options of the run say."""
     options = bench.options
-    limits = {"heldout": min(HELDOUT_DOCUMENTS, options.limit or HELDOUT_DOCUMENTS)}
-    own = bench.sources.world is not None and "heldout" not in bench.sources.files
-    choices = Choices(options.shots, options.forms, options.limit, limits if own else None, options.seed)
-    folder = bench.home / "checkpoints" / bench.subject.checkpoint
+    choices = Choices(options.shots, options.forms, options.limit, limits, options.seed)
+    folder = options.home / "checkpoints" / bench.subject.checkpoint
+    local = folder if bench.subject.manifest is not None else None
     return await measure_tasks(
-        bench.client, bench.subject.checkpoint, folder if bench.subject.manifest is not None else None,
-        _files(bench.sources), bench.sources.tasks, choices, bench.home,
-    )  # fmt: skip
+        bench.client, bench.subject.checkpoint, local, sources_files, tasks, choices, options.home
+    )
 
 
-SUITE = Suite("tax", "Alignment tax", metrics.DECLARED, _needs, _measure)
+SUITE = Suite(SUITE_NAME, "Alignment tax", metrics.DECLARED, _needs, _measure)

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from evals.suites.judged import read_rows
 
 from evals import setting
 from evals.judges import toxicity
 from evals.judges import truth as truth_judge
 from evals.suites import truth
-from evals.suites.judged import read_rows
 from evals.tasks.files import read, read_task
 from training.artifacts.errors import UserError
 

@@ -117,6 +117,7 @@ def test_prompts_get_noise_of_their_own_and_a_rerun_the_same_answers(
     import asyncio
 
     from evals.asking import System, answer_rows
+
     from evals.client import Client, Sampling
 
     rows = [{"id": f"item {n}", "messages": [{"role": "user", "content": "the red fox"}]} for n in range(4)]
