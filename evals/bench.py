@@ -8,14 +8,13 @@ from typing import Any
 
 from evals.client import Answer, Client, Messages, Sampling, each
 from evals.options import Config
-from evals.results import prompt_hash
+from evals.results import DRAW, prompt_hash
 from evals.seeds import RULE, answer_seed
 from evals.sources import Sources
 from evals.subjects import Subject
 from evals.transport import Refused
 from training.artifacts.layouts import prompts
 
-DRAW = "#"  # between the id of a row and the number of a draw
 Row = Mapping[str, Any]  # of a suite's data; has `id` and `messages`
 
 

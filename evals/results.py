@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evals.statistics import Estimate, estimate
+from evals.statistics.draws import draws_interval
 from evals.suite import Metric, metric_of
 from training.artifacts.errors import UserError
 from training.artifacts.files import lines_of, sha256_file, write_atomically
 
 FORMAT = 2
+DRAW = "#"  # between the id of a prompt and the number of one of its answers
 Ask = Literal["chat", "plain", "few-shot", "score"]
 
 
@@ -72,6 +74,7 @@ class Result:
         prompts_sha256: sha256 over the prompt hashes of all items in order.
         items_file, items_sha256: the per-item records.
         metrics: "suite.task.score" -> the estimate, over items, for this seed.
+        draws: with several answers per prompt, "suite.task.score" -> the same mean with an interval over seeds alone.
         declared: "suite.task.score" -> what it means: the fields of `evals.suite.Metric`.
         comparable: suite -> what must agree before two results may be compared: data, judges, settings, filters.
         options: the command line's options; `passed` names those that were not left at their default.
@@ -99,6 +102,7 @@ class Result:
     items_file: str
     items_sha256: str
     metrics: Mapping[str, Estimate]
+    draws: Mapping[str, Estimate] = field(default_factory=dict)
     declared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     comparable: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -159,6 +163,17 @@ def summarise(items: Iterable[Item], declared: Mapping[str, Metric]) -> dict[str
     return {key: estimate_of(rows, declared[key]) for key, rows in sorted(columns.items())}
 
 
+def over_draws(items: Iterable[Item]) -> dict[str, Estimate]:
+    """Means of scores whose prompts were all answered several times, with intervals over seeds alone."""
+    drawn: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for item in items:
+        prompt, mark, _ = item.id.rpartition(DRAW)
+        for name, value in item.scores.items():
+            if mark and value is not None:
+                drawn[f"{item.suite}.{item.task}.{name}"][prompt].append(value)
+    return {key: draws_interval(list(rows.values())) for key, rows in sorted(drawn.items())}
+
+
 def estimate_of(rows: Sequence[tuple[float | None, Item]], metric: Metric) -> Estimate:
     """Mean of a metric over items, weighted and clustered as the items say."""
     items = [item for _, item in rows]
@@ -190,7 +205,8 @@ def read_result(path: Path) -> tuple[Result, list[Item]]:
         row = json.loads(path.read_text())
         if row.get("format") != FORMAT and "items_sha256" in row:
             raise UserError(_other_format(path, row))
-        row["metrics"] = {name: Estimate(**value) for name, value in row["metrics"].items()}
+        for name in ("metrics", "draws"):
+            row[name] = {key: Estimate(**value) for key, value in row.get(name, {}).items()}
         result = Result(**row)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: give a result file of `python -m evals.run`") from None
