@@ -12,7 +12,7 @@ from evals import results
 from evals.catalog import SUITES
 from evals.client import Sampling
 from evals.options import Config
-from evals.results import Item, Result, declare, over_draws, prompt_hash, summarise
+from evals.results import Item, Result, declare, prompt_hash, summarise
 from evals.seeds import RULE
 from evals.sources import Sources
 from evals.subjects import Subject
@@ -78,7 +78,6 @@ def write(record: Record, out: Path, url: str, sources: Sources, contamination: 
         items_file=file,
         items_sha256=digest,
         metrics=summarise(items, declared) | figures,
-        draws=over_draws(items) if config.draws > 1 else {},
         declared={key: asdict(metric) for key, metric in declared.items()},
         comparable={name: _comparable(m, config) for name, m in measured.items()},
         options=_options(config),

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,7 +74,6 @@ class Result:
         prompts_sha256: sha256 over the prompt hashes of all items in order.
         items_file, items_sha256: the per-item records.
         metrics: "suite.task.score" -> the estimate, over items, for this seed.
-        draws: with several answers per prompt, "suite.task.score" -> the same mean with an interval over seeds alone.
         declared: "suite.task.score" -> what it means: the fields of `evals.suite.Metric`.
         comparable: suite -> what must agree before two results may be compared: data, judges, settings, filters.
         options: the command line's options; `passed` names those that were not left at their default.
@@ -102,7 +101,6 @@ class Result:
     items_file: str
     items_sha256: str
     metrics: Mapping[str, Estimate]
-    draws: Mapping[str, Estimate] = field(default_factory=dict)
     declared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     comparable: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -155,23 +153,29 @@ def declare(items: Iterable[Item], metrics: Mapping[str, Sequence[Metric]]) -> d
 
 
 def summarise(items: Iterable[Item], declared: Mapping[str, Metric]) -> dict[str, Estimate]:
-    """The mean of every score of every task, with its interval and the number missing."""
+    """The mean of every score of every task, with its interval and the number missing.
+
+    Where prompts were answered several times, also how far the mean moves with the seeds alone.
+    """
     columns: dict[str, list[tuple[float | None, Item]]] = defaultdict(list)
     for item in items:
         for name, value in item.scores.items():
             columns[f"{item.suite}.{item.task}.{name}"].append((value, item))
-    return {key: estimate_of(rows, declared[key]) for key, rows in sorted(columns.items())}
+    return {
+        key: replace(estimate_of(rows, declared[key]), seed_half=_seed_half(rows))
+        for key, rows in sorted(columns.items())
+    }
 
 
-def over_draws(items: Iterable[Item]) -> dict[str, Estimate]:
-    """Means of scores whose prompts were all answered several times, with intervals over seeds alone."""
-    drawn: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for item in items:
+def _seed_half(rows: Sequence[tuple[float | None, Item]]) -> float | None:
+    """Half of the 95 % interval over seeds with the prompts fixed; None without several answers per prompt."""
+    drawn: dict[str, list[float]] = defaultdict(list)
+    for value, item in rows:
         prompt, mark, _ = item.id.rpartition(DRAW)
-        for name, value in item.scores.items():
-            if mark and value is not None:
-                drawn[f"{item.suite}.{item.task}.{name}"][prompt].append(value)
-    return {key: draws_interval(list(rows.values())) for key, rows in sorted(drawn.items())}
+        if mark and value is not None:
+            drawn[prompt].append(value)
+    estimate = draws_interval(list(drawn.values()))
+    return None if estimate.value is None or estimate.high is None else estimate.high - estimate.value
 
 
 def estimate_of(rows: Sequence[tuple[float | None, Item]], metric: Metric) -> Estimate:
@@ -205,8 +209,7 @@ def read_result(path: Path) -> tuple[Result, list[Item]]:
         row = json.loads(path.read_text())
         if row.get("format") != FORMAT and "items_sha256" in row:
             raise UserError(_other_format(path, row))
-        for name in ("metrics", "draws"):
-            row[name] = {key: Estimate(**value) for key, value in row.get(name, {}).items()}
+        row["metrics"] = {name: Estimate(**value) for name, value in row["metrics"].items()}
         result = Result(**row)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: give a result file of `python -m evals.run`") from None

@@ -104,7 +104,8 @@ def as_json(table: Table) -> dict[str, object]:
 
 
 def text(estimate: Estimate | None, share: bool) -> str:
-    """`58 [48, 68]` for a share in per cent, `1.03 [1.01, 1.05]` otherwise; `!3` is added when three are missing."""
+    """`58 [48, 68]` for a share in per cent, `1.03 [1.01, 1.05]` otherwise; `±2` over seeds
+    alone is added where prompts were answered several times, `!3` when three are missing."""
     if estimate is None:
         return ""
     missing = f" !{estimate.missing}" if estimate.missing else ""
@@ -115,9 +116,10 @@ def text(estimate: Estimate | None, share: bool) -> str:
     def number(value: float) -> str:
         return f"{factor * value:.{digits}f}"
 
+    seeds = "" if estimate.seed_half is None else f" ±{number(estimate.seed_half)}"
     if estimate.low is None or estimate.high is None:
-        return f"{number(estimate.value)} [no interval]{missing}"
-    return f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]{missing}"
+        return f"{number(estimate.value)} [no interval]{seeds}{missing}"
+    return f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]{seeds}{missing}"
 
 
 def wins_against(

@@ -25,6 +25,7 @@ class Estimate:
             are in one cluster, or values that are not 0/1 are all equal.
         n: number of measured items.
         missing: number of items whose measurement failed. They are in no mean.
+        seed_half: half of the interval over seeds with the prompts fixed; None where no prompt was answered twice.
     """
 
     value: float | None
@@ -32,6 +33,7 @@ class Estimate:
     high: float | None
     n: int
     missing: int = 0
+    seed_half: float | None = None
 
     def numbers(self) -> tuple[float, float, float]:
         """Value, low and high.
