@@ -66,12 +66,10 @@ def compare(running: Any, checkpoint: Any, file: Path, options: argparse.Namespa
     """Rounds of both, in turn."""
     from lm_eval.models.huggingface import HFLM
 
-    models = {
-        size: HFLM(pretrained=str(checkpoint.path), device="cpu", dtype="float32", batch_size=size)
-        for size in BATCHES[:1]
-    }
+    first = HFLM(pretrained=str(checkpoint.path), device="cpu", dtype="float32", batch_size=BATCHES[0])
+    models = {BATCHES[0]: first}
     for size in BATCHES[1:]:  # one copy of the weights
-        models[size] = HFLM(pretrained=models[1].model, tokenizer=models[1].tokenizer, batch_size=size)
+        models[size] = HFLM(pretrained=first.model, tokenizer=first.tokenizer, batch_size=size)
     key, processes = running.add_key("eval"), running.descendants()
     pairs: list[tuple[Measured, Measured]] = []
     best = None
