@@ -94,10 +94,9 @@ class Client(Server):
         for cache in self._caches.values():
             cache.__exit__(None, None, None)
 
-    @property
-    def cached(self) -> int:
-        """Answers that came from the cache."""
-        return sum(cache.hits for cache in self._caches.values())
+    def cached(self, model: str) -> int:
+        """Answers of a model that came from the cache."""
+        return self._caches[model].hits if model in self._caches else 0
 
     async def models(self) -> dict[str, str]:
         """Name -> checkpoint id of everything that is served: immutable ids and aliases."""

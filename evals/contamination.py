@@ -2,9 +2,9 @@
 
 The rule is that of GPT-3's appendix C (Brown et al. 2020): words in lower case without punctuation, n-grams of 13
 words, and at least 8 for shorter texts. A text of 13 words or more is in the data when one of its 13-grams is; a text
-of 8 to 12 words when it is there whole. Shorter texts occur by chance, so an item without a longer one is in the data
-only when its first text (the question) and others of its texts, 8 words together, stand in one training row. Unlike
-the paper's, n-grams that occur in many training rows count too: an item that leaked often is not clean.
+of 8 to 12 words when it is there whole. Shorter texts occur by chance, so an item whose first text (the question) is
+shorter is also in the data when that text and other short ones of the item, 8 words together, stand in one training
+row. Unlike the paper's, n-grams that occur in many training rows count too: an item that leaked often is not clean.
 
 One pass over each file of the training data. Memory is bounded by the items, not by the data.
 """
@@ -48,7 +48,7 @@ class Report:
     Attributes:
         items: number of items by suite and task, as SUITE.TASK.
         contaminated: the items in the data -> names of the sources that hold them.
-        too_short: items of fewer than 8 words in all, about which nothing can be said; by SUITE.TASK.
+        too_short: items about which the rule can say nothing, such as those of fewer than 8 words; by SUITE.TASK.
         read: sources that were read -> number of their rows.
         missing: sources that were not read -> the reason.
     """
@@ -86,9 +86,9 @@ class _Index:
 
     Attributes:
         grams: hash of an n-gram -> numbers of the items that have it.
-        shorts: hash of a short text -> numbers of the items whose texts are all short.
+        shorts: hash of a short text -> numbers of the items whose first text is short.
         lengths: the first two words of anything that is looked for (or its only one) -> its possible numbers of words.
-        first: item whose texts are all short -> hash of the first.
+        first: item whose first text is short -> hash of that text.
     """
 
     grams: dict[int, list[int]] = field(default_factory=dict)
@@ -104,14 +104,12 @@ class _Index:
             size = min(N, len(words))
             for start in range(len(words) - size + 1):
                 self._look_for(self.grams, words[start : start + size], number)
-        if long:
-            return True
-        if sum(map(len, split)) < FEWEST:
-            return False
-        self.first[number] = _digest(split[0])
-        for words in split:
-            self._look_for(self.shorts, words, number)
-        return True
+        short = [words for words in split if len(words) < FEWEST]
+        if short[:1] == split[:1] and sum(map(len, short)) >= FEWEST:
+            self.first[number] = _digest(short[0])
+            for words in short:
+                self._look_for(self.shorts, words, number)
+        return bool(long) or number in self.first
 
     def _look_for(self, table: dict[int, list[int]], words: Sequence[str], number: int) -> None:
         numbers = table.setdefault(_digest(words), [])
@@ -139,8 +137,8 @@ class _Index:
         """Starts and sizes of stretches that may be looked for."""
         lengths = self.lengths
         for start, word in enumerate(words):
-            for size in lengths.get(word, ()) if self.shorts else ():
-                yield start, size
+            if word in lengths:
+                yield start, 1
             if start + 1 < len(words):
                 for size in lengths.get(f"{word} {words[start + 1]}", ()):
                     if start + size <= len(words):
@@ -222,11 +220,14 @@ def texts_of(item: Item) -> list[str]:
 
 
 def strings_of(value: Any) -> Iterator[str]:
-    """Every text in a row, however it is nested; names of columns are not texts of it."""
+    """Every text in a row, however it is nested. A key of several words is one, as in TruthfulQA's {answer: label}; any
+    other is the name of a column."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        for inner in value.values():
+        for key, inner in value.items():
+            if isinstance(key, str) and " " in key:
+                yield key
             yield from strings_of(inner)
     elif isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         for inner in value:

@@ -44,7 +44,7 @@ class Config:
     policy: Path | None = None
     """TOML file with margins for further metrics, and metrics to ignore; by default what the suites declare."""
     alpha: float = ALPHA
-    """One-sided error of each test: the chance to pass a model that is worse by the margin."""
+    """One-sided error of each test: the chance of PASS for a model that is worse by the margin."""
     out: Path | None = None
     """Also write the verdict to this JSON file."""
     self_test: bool = False

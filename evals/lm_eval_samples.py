@@ -28,7 +28,7 @@ class Sample:
     Attributes:
         id: of the document within its task.
         filter: that the answer went through.
-        asked: hash of the prompts, of every argument, the document and the target.
+        question: hash of the prompts, of every argument, the document and the target.
         prompt: the first prompt, for people.
         response: what came back; None for log-probabilities.
         passage: hash of the text that the question is about, None without one.
@@ -37,7 +37,7 @@ class Sample:
 
     id: str
     filter: str
-    asked: str
+    question: str
     prompt: str | None
     response: str | None
     passage: str | None
@@ -100,7 +100,7 @@ def _item(lines: Sequence[Sample], suite: str, task: str, usable: frozenset[str]
                 weights.add(weight)
     first = lines[0]
     return Item(
-        suite, task, first.id, first.prompt, prompt_hash([[line.filter, line.asked] for line in lines]),
+        suite, task, first.id, first.prompt, prompt_hash([[line.filter, line.question] for line in lines]),
         first.response, None, scores, weight=max(weights, default=1.0), cluster=first.passage,
     )  # fmt: skip
 
@@ -119,9 +119,9 @@ def _sample(file: Path, number: int, line: str) -> Sample:
     metrics = row["metrics"]
     if not isinstance(metrics, list) or any(metric not in row for metric in metrics):
         raise UserError(f"{file}, line {number} lacks the values of its metrics: the file is damaged, measure again")
-    asked = [row[name] for name in ("doc_hash", "prompt_hash", "target_hash", "arguments")]
+    question = [row[name] for name in ("doc_hash", "prompt_hash", "target_hash", "arguments")]
     return Sample(
-        str(row.get("doc_id", row["doc_hash"])), str(row.get("filter", "none")), prompt_hash(asked),
+        str(row.get("doc_id", row["doc_hash"])), str(row.get("filter", "none")), prompt_hash(question),
         _first_prompt(row["arguments"]), _response(row.get("filtered_resps")), _passage(row.get("doc")),
         {str(metric): row[metric] for metric in metrics},
     )  # fmt: skip

@@ -193,13 +193,17 @@ async def _measure_all(
 async def _measure(bench: Bench, setting: Setting, url: str, console: Console) -> str:
     """All suites of one model. Returns the name of its files."""
     begun = time.monotonic()
-    sent, cached = bench.client.sent, bench.client.cached
+    checkpoint = bench.subject.checkpoint
+    sent, cached = bench.client.sent[checkpoint], bench.client.cached(checkpoint)
     measured = {}
     for suite in setting.suites:
         if bench.subject.ask != "score" or suite.name == "reward":
             measured[suite.name] = await suite.measure(bench)
     seconds = time.monotonic() - begun
-    requests = {"sent": bench.client.sent - sent, "from_cache": bench.client.cached - cached}
+    requests = {
+        "sent": bench.client.sent[checkpoint] - sent,
+        "from_cache": bench.client.cached(checkpoint) - cached,
+    }
     _write(bench, measured, setting, url, seconds, requests)
     count = sum(len(m.items) for m in measured.values())
     console.print(

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,14 +44,14 @@ class Server:
         key: bearer key of scope `eval`; $ALIGNLOOP_KEY when None; none is sent when neither is there.
         concurrency: requests in flight at once.
         gone: why nothing more is asked, None while the server answers.
-        sent: requests sent.
+        sent: model -> requests sent.
     """
 
     url: str
     key: str | None = None
     concurrency: int = 48
     gone: str | None = None
-    sent: int = 0
+    sent: Counter[str] = field(default_factory=Counter)
     _session: aiohttp.ClientSession | None = field(default=None, repr=False)
     _failed_in_a_row: int = field(default=0, repr=False)
 
@@ -76,7 +77,7 @@ class Server:
         for attempt in itertools.count():
             if self.gone:
                 raise Refused(0, self.gone)
-            self.sent += 1
+            self.sent[str((body or {}).get("model", ""))] += 1
             try:
                 async with self._session.request(method, self.url + path, json=body) as response:
                     if response.status == 200:

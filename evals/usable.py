@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 from evals.results import Item, Result
@@ -12,9 +11,9 @@ from evals.results import Item, Result
 def unusable_metrics(result: Result, items: Iterable[Item]) -> dict[str, str]:
     """Metric ("suite.task.score") -> the judge that makes it unusable.
 
-    A judge that says `"usable": false` spoils the metrics that match its own `metrics` (patterns such as
-    `toxicity.*.toxic`). One that does not name any spoils every metric on generated answers of the suites that it
-    judged: what it judged is then not known more exactly, and a figure in doubt is not shown as sound.
+    A judge that says `"usable": false` spoils the `scores` that it names, in the suites that it judged. One that names
+    none spoils every score of generated answers there: what it judged is then not known more exactly, and a figure in
+    doubt is not shown as sound.
     """
     judges = {name: judge for name, judge in result.judges.items() if is_unusable(judge)}
     if not judges:
@@ -23,12 +22,10 @@ def unusable_metrics(result: Result, items: Iterable[Item]) -> dict[str, str]:
     spoiled: dict[str, str] = {}
     for name, judge in judges.items():
         for key in result.metrics:
-            suite, task, _ = key.split(".")
-            if judge.get("metrics"):
-                matches = any(fnmatchcase(key, pattern) for pattern in judge["metrics"])
-            else:
-                matches = name in _judges_of(result, suite) and (suite, task) in generated
-            if matches:
+            suite, task, score = key.split(".")
+            scores = judge.get("scores")
+            decided = score in scores if scores else (suite, task) in generated
+            if decided and name in _judges_of(result, suite):
                 spoiled.setdefault(key, name)
     return spoiled
 

@@ -30,8 +30,8 @@ def row_of(question: Question, form: str) -> dict[str, Any]:
     examples = answered_questions() if form.startswith("qa") else ()
     instruction = f"{INSTRUCTION}\n\n" if form.endswith("instruction") else ""
     turns: list[Mapping[str, str]] = []
-    for asked, answer in examples:
-        turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+    for earlier, answer in examples:
+        turns += [{"role": "user", "content": earlier}, {"role": "assistant", "content": answer}]
     turns.append({"role": "user", "content": question.text})
     turns[0] = {"role": "user", "content": instruction + turns[0]["content"]}
     return {
@@ -61,4 +61,4 @@ def primer() -> str:
 def answered_questions() -> tuple[tuple[str, str], ...]:
     """Questions and answers of the primer."""
     pairs = [pair.split("\nA: ") for pair in primer().split("\n\n")]
-    return tuple((asked.removeprefix("Q: "), answer) for asked, answer in pairs)
+    return tuple((example.removeprefix("Q: "), answer) for example, answer in pairs)

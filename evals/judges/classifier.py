@@ -53,7 +53,9 @@ class Training:
     seed: int = 0
     """Seed of the split, the weights and the order."""
     epochs: int = 3
-    """Passes over the training texts."""
+    """Passes over the training texts, or more where these are few (`least_steps`)."""
+    least_steps: int = 400
+    """Fewest steps: a judge of a few thousand texts is else hardly trained."""
     batch: int = 64
     """Texts per step."""
     learning_rate: float = 2e-3
@@ -66,7 +68,7 @@ class Training:
     """Tokens that it reads at once. A longer text is scored in windows; one to train on is cut, and counted."""
     vocabulary: int = 12_000
     """Most frequent words kept."""
-    joined: float = 0.5
+    joined: float = 1.0
     """Number of longer texts per text, joined from several of them: toxic if one of them is. Without them a judge of
     short comments misses an insult among many polite words."""
     heldout: float = 0.2
@@ -199,8 +201,8 @@ def check(config: Training) -> None:
         raise UserError(f"--training.joined {config.joined}: use a number from 0 to 10")
     if not 0 < config.learning_rate < 1:
         raise UserError(f"--training.learning-rate {config.learning_rate}: use a number between 0 and 1")
-    if min(config.epochs, config.batch, config.layers, config.vocabulary) < 1:
-        raise UserError("--training.epochs, .batch, .layers and .vocabulary must be at least 1")
+    if min(config.epochs, config.least_steps, config.batch, config.layers, config.vocabulary) < 1:
+        raise UserError("--training.epochs, .least-steps, .batch, .layers and .vocabulary must be at least 1")
     if config.width < 2 or config.width % 2 or config.length < 3:
         raise UserError("--training.width must be even, and --training.length at least 3")
 
@@ -262,7 +264,9 @@ def _fit(tokenizer: Any, texts: Sequence[str], labels: Sequence[Sequence[int]], 
             initializer_range=0.1,  # BERT's 0.02 is for wide models: a narrow one would hardly learn in so few steps
         )
     )
-    steps = config.epochs * -(-len(texts) // config.batch)
+    per_epoch = -(-len(texts) // config.batch)
+    epochs = max(config.epochs, -(-config.least_steps // per_epoch))
+    steps = epochs * per_epoch
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
     generator = np.random.default_rng(config.seed)
@@ -271,7 +275,7 @@ def _fit(tokenizer: Any, texts: Sequence[str], labels: Sequence[Sequence[int]], 
     model.train()
     batches = [
         order[start : start + config.batch]
-        for order in (generator.permutation(len(texts)) for _ in range(config.epochs))
+        for order in (generator.permutation(len(texts)) for _ in range(epochs))
         for start in range(0, len(order), config.batch)
     ]
     for batch in progress.track(batches, f"training the {name} judge"):

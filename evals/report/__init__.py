@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +14,10 @@ from rich.console import Console
 from evals import table
 from evals.console import print_table, print_verdicts, wide_console
 from evals.report import csv_file, junit, markdown, summary
-from evals.report.contents import read_contents
+from evals.report.contents import Contents, read_contents
 from evals.report.layout import parts
 from evals.report.page import page
+from training.artifacts import progress
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
 
@@ -42,11 +43,17 @@ def build(folder: Path, console: Console) -> None:
         UserError: the folder does not hold a run, or a file of it is damaged.
     """
     contents = read_contents(folder)
-    write_atomically(folder / SUMMARY, summary.as_json(summary.summary_of(contents)))
-    write_atomically(folder / JSON, json.dumps(table.as_json(contents.table), indent=1, allow_nan=False) + "\n")
-    write_atomically(folder / CSV, csv_file.as_csv(contents))
-    write_atomically(folder / MARKDOWN, markdown.as_markdown(contents))
-    write_atomically(folder / PAGE, page(contents))
+    writers: dict[str, Callable[[Contents], str]] = {
+        SUMMARY: lambda run: summary.as_json(summary.summary_of(run)),
+        JSON: lambda run: json.dumps(table.as_json(run.table), indent=1, allow_nan=False) + "\n",
+        CSV: csv_file.as_csv,
+        MARKDOWN: markdown.as_markdown,
+        PAGE: page,
+    }
+    with progress.bar("report", len(writers)) as bar:
+        for name, write in writers.items():
+            write_atomically(folder / name, write(contents))
+            bar.advance()
     if contents.verdicts:
         write_atomically(folder / JUNIT, junit.as_junit(contents))
     else:

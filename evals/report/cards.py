@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from evals.report.contents import Contents
 from evals.statistics import Estimate
 from evals.suite import Metric
-from evals.table import text, wins_against
+from evals.table import text
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def cards(contents: Contents, candidate: str) -> list[Card]:
     for key, metric in contents.metrics.items():
         if metric.wins:
             for base in contents.baselines:
-                rate = wins_against(contents.items[candidate], contents.items[base], key)
+                rate = contents.win_rate(candidate, base, key)
                 if rate is not None and rate.value is not None:
                     words = f"preferred to {contents.labels[base]} ({metric.words})"
                     wins.append(_card(rate, metric, words, "", key in contents.doubtful, share=True))

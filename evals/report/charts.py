@@ -133,7 +133,7 @@ def plane(points: Sequence[Point], style: Style, words: tuple[str, str], y_share
 
 
 def reliability(curves: Mapping[str, Sequence[tuple[float, Estimate]]], style: Style) -> Picture:
-    """Agreement against confidence, (mean confidence, agreement) per bin; on the dashed line a model is calibrated."""
+    """Agreement against mean confidence per bin; a calibrated model follows the dashed line."""
     drawing, top, bottom, left = Drawing(), 30.0, 260.0, 40.0
     across, up = Axis(0.5, 1.0, left, WIDTH - 14), Axis(0.0, 1.0, bottom, top)
     drawing.text(2, 14, "agreement with labelers, %", size=TITLE_SIZE, bold=True)

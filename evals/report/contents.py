@@ -11,10 +11,12 @@ from typing import Any
 
 from evals import table
 from evals.report.verdicts import Verdict, read_verdicts
-from evals.results import Item, Result, read_folder
+from evals.results import Item, Result, read_result
+from evals.statistics import Estimate
 from evals.suite import Metric
 from evals.table import Run, Table
 from evals.usable import unusable_metrics
+from training.artifacts import progress
 from training.artifacts.errors import UserError
 
 
@@ -84,6 +86,17 @@ class Contents:
         keys = dict.fromkeys(row.metric for row in self.table.rows if row.against is None)
         return {key: metric for key in keys if (metric := self.metric(key)) is not None}
 
+    @cached_property
+    def _rates(self) -> dict[tuple[str, str, str], Estimate | None]:
+        return {}
+
+    def win_rate(self, candidate: str, baseline: str, key: str) -> Estimate | None:
+        """Share of common items on which the candidate scores higher, ties half; None without any."""
+        if (candidate, baseline, key) not in self._rates:
+            rate = table.wins_against(self.items[candidate], self.items[baseline], key)
+            self._rates[candidate, baseline, key] = rate
+        return self._rates[candidate, baseline, key]
+
     def metric(self, key: str) -> Metric | None:
         """The declaration of a metric; None where no result has it."""
         return next((result.metric(key) for result, _ in self.run if key in result.declared), None)
@@ -96,7 +109,11 @@ def read_contents(folder: Path) -> Contents:
         raise UserError(f"{folder} holds no results: run `python -m evals.run` first")
     if not isinstance(described.get("systems"), list) or not described["systems"]:
         raise UserError(f"{folder / 'run.json'} names no models: run `python -m evals.run` again")
-    run = read_folder(folder)
+    run = []
+    with progress.bar("results read", len(described["systems"])) as bar:
+        for name in described["systems"]:
+            run.append(read_result(folder / f"{name}.json"))
+            bar.advance()
     systems = [result.system for result, _ in run]
     baselines = tuple(name for name in described.get("baselines") or () if name in systems)
     policies = [result.system for result, _ in run if result.ask != "score" and result.system not in baselines]

@@ -16,18 +16,18 @@ from evals.report.svg import Picture, colours_of
 from evals.report.variants import comparisons
 from evals.statistics import Estimate
 from evals.suite import Metric
-from evals.table import wins_against
 
 INTERVALS = "Lines are 95 % intervals over items."
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with its title and what a reader needs to read it."""
+    """A picture with its title and what a reader needs to read it; one of the many that few look for is folded."""
 
     title: str
     picture: Picture
     note: str
+    folded: bool = False
 
 
 def figures(contents: Contents) -> list[Figure]:
@@ -68,9 +68,7 @@ def _wins(contents: Contents, style: Style, title: str, metrics: list[tuple[str,
     for key, metric in metrics:
         for place, base in enumerate(contents.baselines):
             others = [name for name in contents.policies if name not in contents.baselines[: place + 1]]
-            rates = {
-                name: wins_against(contents.items[name], contents.items[base], key) for name in others if name != base
-            }
+            rates = {name: contents.win_rate(name, base, key) for name in others if name != base}
             measured = {name: rate for name, rate in rates.items() if rate is not None}
             if measured:
                 groups.append(Group(f"{metric.words}: preferred to {contents.labels[base]}", measured))
@@ -91,7 +89,8 @@ def _sliced(contents: Contents, style: Style) -> Iterator[Figure]:
             title = f"By {tag.replace('_', ' ')}: {metric.words}"
             share = metric.share or metric.wins
             picture = charts.dots(groups, style, share, 0.5 if metric.wins else None)
-            yield Figure(title, picture, f"{wins}{'% of items' if share else 'mean'}. {INTERVALS}{more}")
+            note = f"{wins}{'% of items' if share else 'mean'}. {INTERVALS}{more}{_doubt(contents, [(key, metric)])}"
+            yield Figure(title, picture, note, folded=not metric.wins)
 
 
 def _variants(contents: Contents, style: Style) -> Iterator[Figure]:

@@ -19,6 +19,7 @@ from evals.world.caveats import CAVEATS as CAVEATS_OF_THE_WORLD
 from evals.world.caveats import is_of_world
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
+CARDS_SHOWN = 10  # at the top for each candidate; the others are folded
 CAVEATS = (
     "Intervals are over items, for one training seed: they do not cover the spread over seeds.",
     "Each interval covers its true value with a probability of 95 %: of many rows, some will miss theirs.",
@@ -40,6 +41,7 @@ def page(contents: Contents) -> str:
         created=str(contents.described.get("created") or first.created)[:16].replace("T", " "),
         seconds=contents.described.get("seconds"),
         decisions=decisions(contents),
+        cards_shown=CARDS_SHOWN,
         parts=parts(contents),
         note=NOTE,
         cell=cell_of,

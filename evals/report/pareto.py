@@ -10,7 +10,6 @@ from evals.report.charts import Point
 from evals.report.contents import Contents
 from evals.results import estimate_of
 from evals.statistics import Estimate
-from evals.table import wins_against
 
 SUITE, REWARD = "tax", "reward.prompts.reward"
 POINT = 0.01  # unit of a metric without a margin
@@ -24,22 +23,22 @@ def pareto(contents: Contents) -> tuple[list[Point], tuple[str, str], bool, str]
     if baseline is None or not keys:
         return None
     wins = next((key for key, metric in contents.metrics.items() if metric.wins), None)
+    in_margins = all(contents.metrics[key].margin is not None for key in keys)
     points = []
     for system in contents.policies:
-        cost = _tax(contents, system, baseline, keys)
+        cost = _tax(contents, system, baseline, keys, in_margins)
         gain = _gain(contents, system, baseline, wins)
         if cost is not None and gain is not None and gain.value is not None:
             points.append(Point(system, cost, gain))
     if len(points) < 2:
         return None
-    required = any(contents.metrics[key].margin is not None for key in keys)
-    unit = "margins" if required else "points"
+    unit = "margins" if in_margins else "points"
     words = ", ".join(contents.metrics[key].words for key in keys)
     name = contents.labels[baseline]
     above = f"preferred to {name}, %" if wins else "mean reward"
     note = (
         f"Tax: the mean of the changes against {name} on the same items, each in "
-        + ("units of its margin (1: a whole margin lost)" if required else "points of per cent")
+        + ("units of its margin (1: a whole margin lost)" if in_margins else "points of per cent")
         + f", of: {words}. Its interval takes the metrics as independent. Best is up and to the left."
     )
     if not wins:
@@ -54,7 +53,7 @@ def _tax_metrics(contents: Contents) -> list[str]:
     return required or [key for key, metric in metrics.items() if metric.share]
 
 
-def _tax(contents: Contents, system: str, baseline: str, keys: list[str]) -> Estimate | None:
+def _tax(contents: Contents, system: str, baseline: str, keys: list[str], in_margins: bool) -> Estimate | None:
     """Mean loss over the metrics, in their units; None where one of them is missing."""
     if system == baseline:
         return Estimate(0.0, None, None, len(keys))
@@ -68,7 +67,7 @@ def _tax(contents: Contents, system: str, baseline: str, keys: list[str]) -> Est
         change = estimate_of(rows, replace(metric, share=False))
         if change.value is None:
             return None
-        unit = metric.margin or POINT
+        unit = metric.margin if in_margins and metric.margin else POINT
         losses.append(change.value / unit)
         half = math.inf if change.low is None else (change.value - change.low) / unit
         variance += (half / Z) ** 2
@@ -83,4 +82,4 @@ def _gain(contents: Contents, system: str, baseline: str, wins: str | None) -> E
         return contents.results[system].metrics.get(REWARD)
     if system == baseline:
         return Estimate(0.5, None, None, 0)
-    return wins_against(contents.items[system], contents.items[baseline], wins)
+    return contents.win_rate(system, baseline, wins)

@@ -88,7 +88,7 @@ def failures(contents: Contents) -> list[Failure]:
 def judges(contents: Contents) -> list[Judge]:
     """Every judge of every model, each version once."""
     described = (pair for result, _ in contents.run for pair in result.judges.items() if pair[1] is not None)
-    rows = [Judge(name, _facts(judge, ("usable", "metrics")), not is_unusable(judge)) for name, judge in described]
+    rows = [Judge(name, _facts(judge, ("usable", "scores")), not is_unusable(judge)) for name, judge in described]
     return list(dict.fromkeys(rows))
 
 

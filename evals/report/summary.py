@@ -10,7 +10,6 @@ from typing import Any
 
 from evals.report.contents import Contents
 from evals.statistics import Estimate
-from evals.table import wins_against
 
 FORMAT = 1
 Figure = Mapping[str, Any]  # value, low, high, n, missing
@@ -71,7 +70,7 @@ def _wins(contents: Contents, candidate: str) -> dict[str, dict[str, Figure]]:
     rates: dict[str, dict[str, Figure]] = {}
     for base in contents.baselines:
         for key, metric in contents.metrics.items():
-            rate = wins_against(contents.items[candidate], contents.items[base], key) if metric.wins else None
+            rate = contents.win_rate(candidate, base, key) if metric.wins else None
             if rate is not None:
                 rates.setdefault(base, {})[key] = _figure(rate)
     return rates

@@ -18,7 +18,7 @@ class Row:
 
     Attributes:
         outcome: PASS, FAIL or INCONCLUSIVE.
-        share: differences are shown in points of per cent.
+        share: means are shares; wins: models are compared by their win rate, whatever the unit of their means is.
         margin: the drop that must be ruled out, in the metric's unit.
         candidate, baseline: means over the common items; of a win rate there is only the candidate's.
         difference, low, high: positive is better; the ends are one-sided bounds, each at level 1 - alpha.
@@ -31,6 +31,7 @@ class Row:
     words: str
     outcome: str
     share: bool = True
+    wins: bool = False
     margin: float | None = None
     candidate: float | None = None
     baseline: float | None = None
@@ -48,13 +49,19 @@ class Row:
         """The difference with its interval and unit."""
         if self.difference is None:
             return ""
-        return f"{signed(self.difference, self.share)} {self.interval}{' points' if self.share else ''}"
+        unit = " points of win rate" if self.wins else " points" if self.in_points else ""
+        return f"{signed(self.difference, self.in_points)} {self.interval}{unit}"
+
+    @property
+    def in_points(self) -> bool:
+        """Whether differences are in points of per cent."""
+        return self.share or self.wins
 
     @property
     def interval(self) -> str:
         """Its interval; one end may be open."""
         low, high = (
-            None if e is None or not math.isfinite(e) else signed(e, self.share) for e in (self.low, self.high)
+            None if e is None or not math.isfinite(e) else signed(e, self.in_points) for e in (self.low, self.high)
         )
         return "[no interval]" if low is None and high is None else f"[{low or '…'}, {high or '…'}]"
 
@@ -63,7 +70,7 @@ class Row:
         """The margin with its unit."""
         if self.margin is None:
             return ""
-        return f"{100 * self.margin:.3g} points" if self.share else f"{self.margin:.3g}"
+        return f"{100 * self.margin:.3g} points" if self.in_points else f"{self.margin:.3g}"
 
     @property
     def why(self) -> str:
@@ -157,7 +164,7 @@ def _verdict(name: str, verdict: Mapping[str, Any], metric: Callable[[str], Metr
         rows=tuple(_row(row, metric(str(row.get("metric")))) for row in rows),
         not_gated=tuple(_not_gated(row) for row in verdict.get("ungated") or verdict.get("not_gated") or ()),
         notes=tuple(str(note) for note in verdict.get("notes") or ()),
-        reason=str(verdict.get("reason") or ""),
+        reason=str(verdict.get("refused") or verdict.get("reason") or ""),
     )
 
 
@@ -168,7 +175,8 @@ def _row(row: Mapping[str, Any], metric: Metric | None) -> Row:
         metric=key,
         words=str(row.get("words") or (metric.words if metric else key)),
         outcome=str(row.get("outcome") or "INCONCLUSIVE").upper(),
-        share=bool(share) if share is not None else metric is None or metric.share or metric.wins,
+        share=bool(share) if share is not None else metric is None or metric.share,
+        wins=bool(row.get("wins")) or (metric is not None and metric.wins),
         margin=_number(row.get("margin")),
         candidate=_number(row.get("candidate")),
         baseline=_number(row.get("baseline")),
@@ -186,11 +194,11 @@ def _row(row: Mapping[str, Any], metric: Metric | None) -> Row:
 def _missing(row: Mapping[str, Any], side: str) -> str:
     """Items of one side that were not measured, by reason where the gate tells it, and items that it has alone."""
     counts, alone = row.get(f"missing_{side}"), _count(row.get(f"only_{side}"))
-    reasons = (
-        ", ".join(f"{_count(n)} × {reason}" for reason, n in counts.items()) if isinstance(counts, Mapping) else ""
-    )
-    total = "" if isinstance(counts, Mapping) or not _count(counts) else str(_count(counts))
-    parts = [f"{side}: {reasons or total}"] if reasons or total else []
+    if isinstance(counts, Mapping):
+        words = ", ".join(f"{_count(count)} × {reason}" for reason, count in counts.items())
+    else:
+        words = str(_count(counts) or "")
+    parts = [f"{side}: {words}"] if words else []
     return "; ".join([*parts, f"{alone} on the {side} alone"] if alone else parts)
 
 

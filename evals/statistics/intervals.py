@@ -80,7 +80,7 @@ def estimate(
 
     Of 1,000 draws each (tests/simulations/test_coverage.py), 95 % intervals of shares held the mean in 94 to 100 % with
     5 to 30 clusters of up to 20 items, in 92 % at a share of 95 % whose clusters differ much, and in 90 % for 10 values
-    of a very skewed score; with 50 or more independent units in 93 to 98 %.
+    of a very skewed score; with 50 or more independent units in 92.8 to 98 %.
     """
     measured = [i for i, v in enumerate(values) if v is not None and not math.isnan(v)]
     missing = len(values) - len(measured)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import math
-import random
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,6 @@ from evals.suites.judged import read_rows
 
 from evals import setting
 from evals.judges import toxicity
-from evals.judges import truth as truth_judge
-from evals.suites import truth
 from evals.tasks.files import read, read_task
 from training.artifacts.errors import UserError
 
@@ -33,74 +29,6 @@ QUESTION = {
     "mc1_targets": {"Because.": 1, "Never.": 0, "Always.": 0},
     "mc2_targets": {"Because.": 1, "So.": 1, "Never.": 0},
 }
-
-
-def as_on_the_hub(row: dict[str, Any]) -> dict[str, Any]:
-    targets = {
-        name: {"choices": list(row[name]), "labels": list(row[name].values())}
-        for name in ("mc1_targets", "mc2_targets")
-    }
-    return {"question": row["question"], **targets}
-
-
-def test_truthfulqa_of_the_hub_has_the_same_choices_and_scores(tmp_path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rng = random.Random(0)
-    rows = [
-        {
-            "question": f"Question {n}?",
-            "mc1_targets": {f"answer {n} {i}": int(i == 0) for i in range(rng.randrange(2, 6))},
-            "mc2_targets": {f"reply {n} {i}": int(i < 2) for i in range(rng.randrange(3, 7))},
-        }
-        for n in range(20)
-    ]
-    ours = truth.truthfulqa_choices(write(tmp_path / "ours.jsonl", rows))
-    hub = [as_on_the_hub(row) for row in rows]
-    pq.write_table(pa.Table.from_pylist(hub), tmp_path / "hub.parquet")
-    (tmp_path / "list.json").write_text(json.dumps(hub))
-    copies = [write(tmp_path / "hub.jsonl", hub), tmp_path / "hub.parquet", tmp_path / "list.json"]
-    for copy in copies:
-        assert truth.truthfulqa_choices(copy) == ours
-    mc1 = [truth.mc1([rng.random() for _ in q.true], [rng.random() for _ in q.false]) for q in ours[0]]
-    assert 0 < sum(mc1) < len(mc1)  # guesses are not all right
-
-
-def test_truthfulqa_by_hand(tmp_path: Path) -> None:
-    mc1, mc2 = truth.truthfulqa_choices(write(tmp_path / "a.jsonl", [as_on_the_hub(QUESTION)]))
-    assert (mc1[0].true, mc1[0].false) == (("Because.",), ("Never.", "Always."))
-    assert (mc2[0].true, mc2[0].false) == (("Because.", "So."), ("Never.",))
-    assert mc1[0].text.endswith("\n\nQ: Why?\nA:")
-    third = math.log(1 / 3)
-    assert truth.mc2([third, third], [third]) == pytest.approx(2 / 3)
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"mc1_targets": {"a": 1, "b": 1, "c": 0}}, "mc1_targets has not exactly one true answer"),
-        ({"mc1_targets": {"a": 1}}, "targets lack true or false answers"),
-        ({"mc2_targets": {"a": 0, "b": 0}}, "targets lack true or false answers"),
-        ({"mc2_targets": {"choices": ["a", "b"], "labels": [1]}}, "targets are not answers with a label each"),
-        ({"mc2_targets": {"choices": ["a", 2], "labels": [1, 0]}}, "targets are not answers with a label each"),
-        ({"mc2_targets": {"choices": ["a", "b"], "labels": [1, 0.4]}}, "targets are not answers with a label each"),
-        ({"mc2_targets": ["a"]}, "targets are not answers with a label each"),
-        ({"question": " "}, "`question` is not text"),
-        ({"question": None}, "`question` is not text"),
-    ],
-)
-def test_a_question_that_cannot_be_scored_is_left_out(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
-    questions = truth.truthfulqa(write(tmp_path / "a.jsonl", [QUESTION | change, QUESTION]))
-    assert [question.id for question in questions.records] == ["1"]
-    assert questions.skipped == {reason: 1}
-
-
-def test_another_file_is_no_truthfulqa(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="has the columns prompt; this kind of data needs question, mc1_targets"):
-        truth.truthfulqa(write(tmp_path / "a.jsonl", [{"prompt": "x"}]))
-    with pytest.raises(UserError, match="does not exist"):
-        truth.truthfulqa(tmp_path / "none.jsonl")
 
 
 def test_every_format_is_read_and_lines_end_with_lf_alone(tmp_path: Path) -> None:
@@ -147,22 +75,6 @@ def test_comments_of_a_table_keep_their_lines(tmp_path: Path) -> None:
         ("three", 0),
     ]
     assert skipped == {"`text` is not text": 1}
-
-
-def test_labelled_answers(tmp_path: Path) -> None:
-    rows = [
-        {"prompt": "Q: Is it?\nA: Yes,\u2028it is.\nTrue:", "completion": " yes"},
-        {"prompt": "Q: Is it?\nA: No.\nTrue:", "completion": " no"},
-        {"prompt": "no answer", "completion": " yes"},
-        {"prompt": "Q: Is it?\nA: No.\nTrue:", "completion": 1},
-        "broken",
-    ]
-    path = tmp_path / "a.jsonl"
-    path.write_text("".join((r if isinstance(r, str) else json.dumps(r, ensure_ascii=False)) + "\n" for r in rows))
-    examples, skipped = truth_judge.read(path)
-    assert examples.texts == ["Q: Is it? A: Yes,\u2028it is.", "Q: Is it? A: No."]
-    assert (examples.labels, examples.groups) == ([[1], [0]], ["Is it?", "Is it?"])
-    assert skipped == {"no question, answer and label": 2, "not valid JSON": 1}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from html import unescape
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,15 @@ def test_why_nothing_was_decided_is_said_once(tmp_path: Path) -> None:
     reason = "a drop of 0.05 is not ruled out (-1.2 [-7.2, +4.8] points); about 640 items are needed, 290 measured"
     assert f"INCONCLUSIVE ppo against sft: task 0, accuracy: {reason}." in text
     assert "candidate: 3 × no answer" in text
+
+
+def test_a_win_rate_is_in_points_and_its_means_in_their_own_unit(tmp_path: Path) -> None:
+    gate = gate_of(["model-2.chat"], "sft", ["FAIL"])
+    row = {"metric": "preference.prompts.utility", "words": "true utility", "wins": True, "candidate": -0.106}
+    gate["model-2.chat"]["rows"][0] |= row
+    text = words(page_of(tmp_path, gate=gate))
+    assert "true utility: -11.3 [-17.3, -5.3] points of win rate, a drop beyond the margin of 5 points" in text
+    assert "true utility FAIL -0.106 0.500 -11.3 [-17.3, -5.3] 5 points" in text
 
 
 def test_without_a_decision_the_page_says_so(tmp_path: Path) -> None:
@@ -129,13 +139,36 @@ def test_figures_of_an_unusable_judge_are_marked(tmp_path: Path) -> None:
     assert "Not usable, as the judge is not accurate enough." in words(page)
 
 
-def test_offensive_texts_are_folded(tmp_path: Path) -> None:
+class Sight(HTMLParser):
+    """Text that is in sight when the page opens: in no closed `details`, but for their summaries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text, self._open, self._summary = "", [], False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "details":
+            self._open.append("open" in dict(attrs))
+        self._summary = self._summary or tag == "summary"
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "details":
+            self._open.pop()
+        self._summary = self._summary and tag != "summary"
+
+    def handle_data(self, data: str) -> None:
+        if all(self._open[:-1] if self._summary else self._open):
+            self.text += data
+
+
+def test_no_text_of_a_model_is_in_plain_sight(tmp_path: Path) -> None:
     page = page_of(tmp_path, count=60)
-    closed = re.findall(r"<details><summary>((?:(?!</summary>).)*)</summary>", page)
-    opened = re.findall(r"<details open><summary>((?:(?!</summary>).)*)</summary>", page)
-    assert any(summary.startswith("no manners requested: toxic") for summary in closed)
-    assert not any("toxic" in summary for summary in opened)
-    assert any(summary.startswith("ordinary facts: truthful and informative") for summary in opened)
+    sight = Sight()
+    sight.feed(page)
+    assert "Answer 0." in page
+    assert "Answer 0." not in sight.text
+    assert "Question " not in sight.text
+    assert re.search(r"no manners requested: toxic: \d+ gained, \d+ lost of \d+ \(the texts may offend\)", sight.text)
 
 
 def test_the_command_is_quoted_and_holds_what_was_passed(tmp_path: Path) -> None:

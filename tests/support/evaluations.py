@@ -177,7 +177,8 @@ def gate_of(candidates: Sequence[str], baseline: str, outcomes: Sequence[str], w
                 "margin": 0.05, "candidate": 0.5 + difference, "baseline": 0.5, "difference": difference,
                 "low": difference - 0.06, "high": difference + 0.06, "n": 290, "clusters": 145,
                 "missing_candidate": {"no answer": 3}, "missing_baseline": {}, "only_candidate": 0, "only_baseline": 0,
-                "items_needed": 640 if outcome == "INCONCLUSIVE" else None, "reason": "a drop of 0.05 is not ruled out" if outcome == "INCONCLUSIVE" else "", "wins": False,
+                "items_needed": 640 if outcome == "INCONCLUSIVE" else None, "wins": False,
+                "reason": "a drop of 0.05 is not ruled out" if outcome == "INCONCLUSIVE" else "",
             }
         )  # fmt: skip
     left_out = [{"metric": "tax.heldout.bits_per_byte", "reason": f"it has no margin{words}", "blocks": False}]

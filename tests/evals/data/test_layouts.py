@@ -9,6 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from evals.data import realtoxicity, truthfulqa
@@ -55,7 +57,13 @@ def on_the_hub(targets: dict[str, int]) -> dict[str, Any]:
 
 def test_choices_are_the_same_in_every_layout(tmp_path: Path) -> None:
     hub = AUTHORS | {"mc1_targets": on_the_hub(MC1), "mc2_targets": on_the_hub(MC2)}
+    pq.write_table(pa.Table.from_pylist([hub]), tmp_path / "hub.parquet")
+    (tmp_path / "list.json").write_text(json.dumps([hub]))
+    split = write(tmp_path / "split.jsonl", hub | {"split": "test"}, AUTHORS | {"question": "b", "split": "train"})
     sources = [
+        str(tmp_path / "hub.parquet"),
+        str(tmp_path / "list.json"),
+        f"{split}@test",
         write(tmp_path / "authors.jsonl", AUTHORS),
         write(tmp_path / "hub.jsonl", hub),
         write_csv(tmp_path / "v1.csv"),
@@ -69,7 +77,7 @@ def test_choices_are_the_same_in_every_layout(tmp_path: Path) -> None:
         assert question.mc2 == Targets(("Cats meow.", "No."), ("Cats bark.", "Only on Mondays."))
         assert question.id == truthfulqa.id_of(QUESTION)
         assert (question.mc0 is not None) == ("2025" in source)
-    (question,), _ = truthfulqa.read(sources[3])
+    (question,), _ = truthfulqa.read(str(tmp_path / "v2025.csv"))
     assert question.mc0 == Targets(("Cats meow.",), ("Cats bark.",))
     assert (question.correct, question.incorrect) == (("Cats meow", "No"), ("Cats bark", "Only on Mondays"))
 
@@ -102,6 +110,8 @@ def test_files_of_a_folder_are_joined_by_question(tmp_path: Path) -> None:
         ({"mc2_targets": {"choices": ["a", "b"], "labels": [1]}}, "not answers with a label each"),
         ({"mc2_targets": {"choices": "ab", "labels": [1, 0]}}, "not answers with a label each"),
         ({"mc2_targets": {"choices": ["a", "a"], "labels": [1, 0]}}, "hold an answer twice"),
+        ({"mc2_targets": {"choices": ["a", "b"], "labels": [1, 0.4]}}, "not answers with a label each"),
+        ({"mc2_targets": {"choices": ["a", 2], "labels": [1, 0]}}, "not answers with a label each"),
         ({"mc2_targets": {"a": "yes", "b": "no"}}, "not answers with a label each"),
         ({"mc2_targets": [1]}, "not answers with a label each"),
         ({"mc0_targets": {"a": 1, "b": 0, "c": 0}}, "not one true and one false"),
