@@ -15,7 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from docs.reference import ROOT
-from evals import catalog, run, table
+from evals import catalog, record, run, table
 from evals.options import Config
 from service import app, auth
 from service.preferences.prompts import import_rows
@@ -97,7 +97,7 @@ def test_a_suite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert len(files["evals/suites/repetition.py"].splitlines()) <= 34
     added = entries(additions["evals/catalog.py", "SUITES"], {"repetition": module})
     suites = (*catalog.SUITES, *added)
-    for user in (catalog, run, table):
+    for user in (catalog, run, record, table):
         monkeypatch.setattr(user, "SUITES", suites)
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": f"question {n}"}) + "\n" for n in range(40)))
