@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--shots", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each; 1 on a machine with other work")
     options = parser.parse_args()
     for needed in (MODEL, DATA / "icl"):
         if not needed.exists():
@@ -57,15 +58,18 @@ def main() -> None:
         file = home / "hellaswag.jsonl"
         lines = (DATA / "icl/hellaswag_val_1k.jsonl").read_text().splitlines()
         file.write_text("\n".join(lines[: options.rows]) + "\n")
-        with running_service(home, ("--with-engines", checkpoint.id)) as running:
+        threads = {"ALIGNLOOP_ENGINE_THREADS": str(options.threads)}
+        with running_service(home, ("--with-engines", checkpoint.id), environment=threads) as running:
             running.wait_ready()
             compare(running, checkpoint, file, options)
 
 
 def compare(running: Any, checkpoint: Any, file: Path, options: argparse.Namespace) -> None:
     """Rounds of both, in turn."""
+    import torch
     from lm_eval.models.huggingface import HFLM
 
+    torch.set_num_threads(options.threads)
     first = HFLM(pretrained=str(checkpoint.path), device="cpu", dtype="float32", batch_size=BATCHES[0])
     models = {BATCHES[0]: first}
     for size in BATCHES[1:]:  # one copy of the weights
@@ -75,13 +79,13 @@ def compare(running: Any, checkpoint: Any, file: Path, options: argparse.Namespa
     best = None
     for number in range(options.rounds):
         mine = timed(lambda: ours(running, checkpoint, file, key, options.shots), processes)
-        sizes = BATCHES if best is None else (best,)
-        theirs = {size: timed(lambda s=size: lm_eval(models[s], file, options.shots), []) for size in sizes}
+        report(f"round {number + 1}: ours", mine)
+        theirs = {}
+        for size in BATCHES if best is None else (best,):
+            theirs[size] = timed(lambda s=size: lm_eval(models[s], file, options.shots), [])  # type: ignore[misc]
+            report(f"round {number + 1}: lm_eval, batch {size}", theirs[size])
         best = min(theirs, key=lambda size: theirs[size].seconds)
         pairs.append((mine, theirs[best]))
-        report(f"round {number + 1}: ours", mine)
-        for size, measured in theirs.items():
-            report(f"round {number + 1}: lm_eval, batch {size}", measured)
         same = sum(a == b for a, b in zip(mine.correct, theirs[best].correct, strict=True))
         print(f"  same answers: {same} of {len(mine.correct)}", flush=True)
     ratio("tax_vs_lm_eval cpu ratio", [theirs.cpu / mine.cpu for mine, theirs in pairs])
