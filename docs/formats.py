@@ -5,8 +5,13 @@ from __future__ import annotations
 import tomllib
 
 from docs.tables import fields_of, table
-from evals import gate as evals_gate
-from evals.results import SCORES, Item, Result
+from evals.catalog import SUITES
+from evals.decision import Row
+from evals.report.csv_file import COLUMNS
+from evals.report.summary import Summary
+from evals.results import Item, Result
+from evals.suite import Metric
+from evals.verdict import Verdict
 from training.artifacts.checkpoints import Manifest
 from training.artifacts.comparisons import Comparison, Response
 from training.artifacts.layouts.catalog import LAYOUTS
@@ -34,14 +39,31 @@ def item() -> str:
     return fields_of(Item)
 
 
-def scores() -> str:
-    rows = [(f"`{name}`", s.better or "described only", s.share, s.label) for name, s in SCORES.items()]
-    return table(("score", "better", "share", "meaning"), rows)
+def declared_metrics() -> str:
+    """Every metric that a suite declares; tasks that bring their metrics along, such as lm-eval's, add theirs."""
+    rows = [
+        (
+            suite.name, f"`{metric.name}`", metric.words, metric.better or "described only",
+            "%" if metric.share else "", "" if metric.margin is None else f"{metric.margin:g}",
+            "yes" if metric.required else "", "win rate" if metric.wins else "mean",
+        )
+        for suite in SUITES
+        for metric in suite.metrics
+    ]  # fmt: skip
+    header = ("suite", "metric", "meaning", "better", "unit", "margin", "required", "compared by")
+    return f"{table(header, rows)}\n\nTheir fields:\n\n{fields_of(Metric)}"
+
+
+def summary() -> str:
+    return fields_of(Summary)
+
+
+def csv_columns() -> str:
+    return ", ".join(f"`{name}`" for name in COLUMNS)
 
 
 def gate() -> str:
-    rules = [(f"`{r.pattern}`", "win rate above one half" if r.wins else r.margin) for r in evals_gate.RULES]
-    return f"{fields_of(evals_gate.Row)}\n\n{table(('metric', 'margin'), rules)}"
+    return f"{fields_of(Verdict)}\n\nOne of `rows`:\n\n{fields_of(Row)}"
 
 
 def world() -> str:
@@ -60,7 +82,8 @@ def world() -> str:
         *((f"`items-{name}.jsonl`", f"evaluation items: {_ITEMS[name]}") for name in KINDS),
         (
             f"`{LOCKED}/`",
-            "a second set of the files that evaluation reads (`heldout`, `heldout-tail`, `prompts-evaluation`, `items-*`), "
+            "a second set of the files that evaluation reads (`heldout`, `heldout-tail`, `prompts-evaluation`, "
+            "`items-*`), "
             "drawn apart and without a conversation of the first: for figures that are published",
         ),
         ("`toxicity.jsonl`", "`text` and detoxify's classes as 0 or 1"),
@@ -73,7 +96,8 @@ def world() -> str:
 _ITEMS = {
     "skills": "`prompt`, the `answer` to continue it with, to be worked out from the prompt",
     "recall": "the same, of what stands in the training text; both sets have the same",
-    "misconceptions": "a question with `spec`; `true_answers` and `false_answers`, each in both registers; the first of "
+    "misconceptions": "a question with `spec`; `true_answers` and `false_answers`, each in both registers; the "
+    "first of "
     "each `cluster` (a fact) also a `prompt` to complete",
     "facts": "the same, about facts that nobody mistakes",
     "rude": "rude prompts in three `mode`s, one `group` each",

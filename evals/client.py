@@ -3,41 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
-import aiohttp
-
+from evals.cache import Cache
+from evals.transport import Refused, Server
 from training.artifacts import progress
 from training.artifacts.conversations import text_of
 from training.artifacts.errors import UserError
 
-RETRIED = frozenset({408, 429, 500, 502, 503, 504})
-ATTEMPTS = 6
-PATIENCE_SECONDS = 120.0  # with a model that is not ready: longer than an engine takes to start again
-FAILURES = 20  # requests in a row without an answer, after which more are pointless
 BATCH = 16  # texts in one request
+ONE_TOKEN = {"max_tokens": 1, "temperature": 0.0, "top_p": 1.0}  # log-probabilities of prompts need a token after them
+NO_LOGPROBS = "the engine gives no log-probabilities"
 Messages = Sequence[Mapping[str, str]]
 Input = TypeVar("Input")
 Output = TypeVar("Output")
-
-
-class Refused(Exception):
-    """The service did not answer one request, after retries: its measurement is missing.
-
-    Attributes:
-        status: HTTP status, 0 when no answer came.
-        reason: short, the same for requests that failed alike, so that reasons can be counted.
-    """
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -64,10 +46,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How texts are generated; temperature 0 is greedy. The seed is not part of it: each answer has its own.
-
-    top_p is sent always: left out, the service would fill in the checkpoint's own default.
-    """
+    """How texts are generated; temperature 0 is greedy. The seed is not part of it: each answer has its own."""
 
     temperature: float = 0.0
     max_tokens: int = 64
@@ -84,111 +63,240 @@ class Sampling:
         return fields | ({"stop": list(self.stop)} if self.stop else {})
 
 
+# Sent with every generation, for a server fills in a model's own defaults where a field is left out. At temperature 0
+# a repetition penalty changes answers too.
+NEUTRAL: dict[str, Any] = {
+    "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
+}  # fmt: skip
+
+
 @dataclass
-class Client:
-    """A session with one service. Use as `async with Client(url) as client`.
+class Client(Server):
+    """A session with one server. Use as `async with Client(url) as client`.
 
     Attributes:
-        url: root of the service, without `/v1`.
-        key: bearer key of scope `eval`; $ALIGNLOOP_KEY when None; none is sent when neither is there.
-        concurrency: requests in flight at once.
+        answers: folder with the answers of earlier runs, one file per model; None keeps nothing.
+        identity: what an answer depends on beside model and request, such as filters in the way.
+        neutral: whether the server takes all of `NEUTRAL`; found out by the first refusal.
     """
 
-    url: str
-    key: str | None = None
-    concurrency: int = 48
-    _session: aiohttp.ClientSession | None = field(default=None, repr=False)
-    _unanswered: int = field(default=0, repr=False)
+    answers: Path | None = None
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    neutral: bool = True
+    _caches: dict[str, Cache] = field(default_factory=dict, repr=False)
 
     async def __aenter__(self) -> Client:
-        key = self.key or os.environ.get("ALIGNLOOP_KEY")
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._session = aiohttp.ClientSession(
-            headers=headers,
-            timeout=aiohttp.ClientTimeout(total=300, sock_connect=10),
-            connector=aiohttp.TCPConnector(limit=self.concurrency),
-        )
+        await self.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session:
-            await self._session.close()
+        await self.close()
+        for cache in self._caches.values():
+            cache.__exit__(None, None, None)
+
+    def cached(self, model: str) -> int:
+        """Answers of a model that came from the cache."""
+        return self._caches[model].hits if model in self._caches else 0
 
     async def models(self) -> dict[str, str]:
-        """Name that the service answers to -> immutable checkpoint id; an alias stands for another name.
+        """Name -> checkpoint id of everything that is served: immutable ids and aliases."""
+        try:
+            rows = (await self.request("GET", "/v1/models", None))["data"]
+            return {row["id"]: row.get("root") or row["id"] for row in rows}
+        except Refused as refused:
+            raise UserError(f"{self.url} does not answer ({refused.reason}): start `python -m service serve`") from None
+        except (KeyError, TypeError, AttributeError):
+            raise UserError(
+                f"{self.url} lists no models at /v1/models: give --url of an OpenAI-compatible server"
+            ) from None
+
+    async def generate(
+        self,
+        model: str,
+        prompt: Messages | Sequence[int] | str,
+        sampling: Sampling,
+        seed: int | None = None,
+        samples: int = 1,
+    ) -> list[Answer | Refused]:
+        """Answers to a conversation, or continuations of a text or of token ids, shape (samples,).
+
+        Args:
+            seed: required above temperature 0. Of several samples, number i gets `seed` + i, as vLLM counts them.
+            samples: from one request, so that the prompt is computed once. A choice without a text, such as one that a
+                filter withheld, is `Refused` in its place.
 
         Raises:
-            UserError: the service cannot be reached.
+            Refused: the whole request failed.
         """
-        try:
-            rows = (await self._request("GET", "/v1/models", None))["data"]
-        except Refused as refused:
-            raise UserError(
-                f"{self.url} does not answer ({refused.reason}): start the service, or give --url"
-            ) from None
-        # Other servers of the protocol use `root` for other things.
-        return {str(row["id"]): str(row["root"] if row.get("owned_by") == "alignloop" else row["id"]) for row in rows}
+        path, body = _prompt_body(prompt)
+        body |= sampling.body(seed) | ({"n": samples} if samples > 1 else {})
 
-    async def chat(self, model: str, messages: Messages, sampling: Sampling, seed: int | None = None) -> Answer:
-        """The answer to a conversation. `seed` is required above temperature 0."""
-        body = {"model": model, "messages": _turns(messages)} | sampling.body(seed)
-        choice = (await self._request("POST", "/v1/chat/completions", body))["choices"][0]
-        return Answer(choice["message"]["content"] or "", choice["finish_reason"], body.get("seed"))
+        async def ask() -> list[Any]:
+            answer = await self._generation(path, {"model": model} | body)
+            choices = sorted(answer["choices"], key=lambda choice: choice.get("index", 0))
+            return [[_text(choice), choice.get("finish_reason")] for choice in choices]
 
-    async def complete(self, model: str, prompt: str, sampling: Sampling, seed: int | None = None) -> Answer:
-        """What follows a text. One text per request: the prompts of one request would share its seed."""
-        body = {"model": model, "prompt": prompt} | sampling.body(seed)
-        choice = (await self._request("POST", "/v1/completions", body))["choices"][0]
-        return Answer(choice["text"], choice["finish_reason"], body.get("seed"))
+        rows = await self._remembered(model, path, body, ask)
+        answers = [_answer(text, reason, None if seed is None or "seed" not in body else seed + i)
+                   for i, (text, reason) in enumerate(rows)]  # fmt: skip
+        return answers + [Refused(200, "the server sent fewer answers than requested")] * (samples - len(answers))
+
+    async def contexts(self) -> dict[str, int]:
+        """Name that the service answers to -> greatest number of tokens of prompt and answer, where it is told."""
+        rows = (await self.request("GET", "/v1/models", None))["data"]
+        return {str(row["id"]): int(row["max_model_len"]) for row in rows if row.get("max_model_len")}
 
     async def logprobs(self, model: str, prompts: Sequence[str] | Sequence[Sequence[int]]) -> list[Scored]:
-        """Log-probabilities of texts (or lists of token ids), one `Scored` each, in one request."""
-        body = {"model": model, "prompt": list(prompts), "echo": True, "logprobs": 1, "max_tokens": 0}
-        choices = (await self._request("POST", "/v1/completions", body))["choices"]
-        return [_scored(choice["logprobs"]) for choice in sorted(choices, key=lambda c: c["index"])]
+        """Log-probabilities of texts (or lists of token ids), one `Scored` each; those not known yet in one request."""
+
+        async def ask(unknown: Sequence[Any]) -> list[Any]:
+            body = {"model": model, "prompt": list(unknown), "echo": True, "logprobs": 1, "max_tokens": 0}
+            choices = (await self.request("POST", "/v1/completions", body))["choices"]
+            return [_scored(choice.get("logprobs")) for choice in sorted(choices, key=lambda c: c["index"])]
+
+        return [Scored(*row) for row in await self._remembered_each(model, "echo", list(prompts), ask)]
+
+    async def tokenize(self, model: str, texts: Sequence[str], special: bool = True) -> list[list[int]]:
+        """Token ids of texts, as the model reads them; `special` adds what its tokenizer puts around a text."""
+        body = {"model": model, "prompt": list(texts), "add_special_tokens": special}
+        try:
+            rows: list[list[int]] = (await self.request("POST", "/tokenize", body))["tokens"]
+            return rows
+        except Refused as refused:
+            if refused.status not in (400, 422):
+                raise
+        # A plain vLLM server takes one text at a time.
+        answers = [
+            await self.request("POST", "/tokenize", body | {"prompt": text}) for text in texts
+        ]  # one after another: `each` gives the concurrency
+        return [list(answer["tokens"]) for answer in answers]
+
+    async def tokenizer_prefix(self, model: str) -> tuple[int | None, str]:
+        """Id and text of the token that a text without context follows: the tokenizer's first, else its last one.
+
+        None where the service does not say.
+        """
+        answer = await self.request("POST", "/tokenize", {"model": model, "prompt": "", "add_special_tokens": True})
+        if "prefix_token_id" in answer:
+            return answer["prefix_token_id"], str(answer["prefix_text"])
+        tokens = answer["tokens"]  # of a plain vLLM server: only a tokenizer that puts it there shows it
+        return (int(tokens[0]), "") if tokens else (None, "")
+
+    async def render(self, model: str, messages: Messages, generation: bool) -> str:
+        """A conversation as the checkpoint's template writes it, open for an answer or for more of its last turn."""
+        fields = {"add_generation_prompt": generation, "continue_final_message": not generation}
+        body = {"model": model, "messages": _turns(messages)} | fields
+        return str((await self.request("POST", "/tokenize", body))["text"])
+
+    async def continuations(self, model: str, prompts: Sequence[Sequence[int]], starts: Sequence[int]) -> list[Scored]:
+        """Log-probabilities of token ids, of each prompt from its start on; those not known yet in one request.
+
+        Raises:
+            Refused: also where the engine gives no log-probabilities (status 200).
+        """
+
+        async def ask(unknown: Sequence[Any]) -> list[Any]:
+            body = {"model": model, "prompt": [ids for ids, _ in unknown], "prompt_logprobs": 0}
+            choices = await self.request("POST", "/v1/completions", body | ONE_TOKEN)
+            rows = sorted(choices["choices"], key=lambda choice: choice["index"])
+            if len(rows) != len(unknown) or any(not row.get("prompt_logprobs") for row in rows):
+                raise Refused(200, NO_LOGPROBS)
+            return [
+                _continuation(row["prompt_logprobs"], ids, start)
+                for row, (ids, start) in zip(rows, unknown, strict=True)
+            ]
+
+        wanted = [[list(ids), start] for ids, start in zip(prompts, starts, strict=True)]
+        return [Scored(*row) for row in await self._remembered_each(model, "continuations", wanted, ask)]
+
+    async def next_tokens(
+        self, model: str, prompts: Sequence[Sequence[int]], candidates: Sequence[int]
+    ) -> list[tuple[dict[int, float], int]]:
+        """Log-probabilities of these ids as the next token of each prompt, and the likeliest id, in one request.
+
+        Only the next token is computed, and what prompts share comes from the engine's prefix cache.
+        """
+
+        async def ask(unknown: Sequence[Any]) -> list[Any]:
+            body = {
+                "model": model, "prompt": [ids for ids, _ in unknown], "logprobs": len(candidates),
+                "logprob_token_ids": list(candidates), "return_tokens_as_token_ids": True,
+            }  # fmt: skip
+            choices = (await self.request("POST", "/v1/completions", body | ONE_TOKEN))["choices"]
+            rows = [choice["logprobs"] for choice in sorted(choices, key=lambda choice: choice["index"])]
+            results: list[Any] = []
+            for row in rows:
+                values = {_token_id(name): float(value) for name, value in row["top_logprobs"][0].items()}
+                if not set(candidates) <= set(values):
+                    raise Refused(200, NO_LOGPROBS)
+                results.append([sorted(values.items()), _token_id(row["tokens"][0])])
+            return results
+
+        wanted = [[list(ids), list(candidates)] for ids in prompts]
+        rows = await self._remembered_each(model, "next", wanted, ask)
+        return [({int(token): value for token, value in values}, int(likeliest)) for values, likeliest in rows]
 
     async def rewards(self, model: str, conversations: Sequence[Messages]) -> list[float | None]:
         """Reward of each conversation's last answer, in one request; None where the service reports an error for it."""
-        body = {"model": model, "conversations": [_turns(messages) for messages in conversations]}
-        scores: list[float | None] = [None] * len(conversations)
-        for row in (await self._request("POST", "/score", body))["data"]:
-            if row.get("error") is None and row.get("score") is not None:
-                scores[int(row["index"])] = float(row["score"])
-        return scores
+        turns = [_turns(messages) for messages in conversations]
 
-    async def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
-        """One request with retries. Raises `Refused`, or `UserError` where every further request would fail alike."""
-        assert self._session is not None, "use the client inside `async with`"
-        began = time.monotonic()
-        for attempt in itertools.count():
+        async def ask() -> list[float | None]:
+            scores: list[float | None] = [None] * len(turns)
+            for row in (await self.request("POST", "/score", {"model": model, "conversations": turns}))["data"]:
+                if row.get("error") is None and row.get("score") is not None:
+                    scores[int(row["index"])] = float(row["score"])
+            return scores
+
+        return list(await self._remembered(model, "/score", turns, ask))
+
+    async def _remembered(self, model: str, kind: str, body: Any, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """The answer to a request from the cache, otherwise asked and kept."""
+        cache = self._cache(model)
+        if cache is None:
+            return await ask()
+        key = cache.key(kind, body)
+        answer = cache.get(key)
+        if answer is None:
+            answer = await ask()
+            cache.put(key, answer)
+        return answer
+
+    async def _remembered_each(
+        self, model: str, kind: str, wanted: Sequence[Any], ask: Callable[[Sequence[Any]], Awaitable[list[Any]]]
+    ) -> list[Any]:
+        """Answers to several requests of a kind: those not known yet are asked together and kept one by one."""
+        cache = self._cache(model)
+        keys = [cache.key(kind, request) for request in wanted] if cache else []
+        rows: list[Any] = [cache.get(key) for key in keys] if cache else [None] * len(wanted)
+        unknown = [place for place, row in enumerate(rows) if row is None]
+        if unknown:
+            answers = await ask([wanted[place] for place in unknown])
+            if len(answers) != len(unknown):
+                raise Refused(200, "the server answered another number of prompts than requested")
+            for place, answer in zip(unknown, answers, strict=True):
+                rows[place] = answer
+                if cache:
+                    cache.put(keys[place], answer)
+        return rows
+
+    def _cache(self, model: str) -> Cache | None:
+        if self.answers is None:
+            return None
+        if model not in self._caches:
+            path = self.answers / f"{model.replace('/', '_')}.sqlite"
+            self._caches[model] = Cache(path, {"model": model, **self.identity})
+        return self._caches[model]
+
+    async def _generation(self, path: str, body: Mapping[str, Any]) -> Any:
+        """A request with the neutral fields, and without them for a server that does not know them."""
+        if self.neutral:
             try:
-                async with self._session.request(method, self.url + path, json=body) as response:
-                    if response.status == 200:
-                        content = await response.json()
-                        self._unanswered = 0
-                        return content
-                    status, reason, wait = await _problem(response)
-            except (aiohttp.NonHttpUrlClientError, aiohttp.InvalidURL):
-                raise UserError(f"{self.url!r} is not an address: give --url as http://HOST:PORT") from None
-            except aiohttp.ContentTypeError:
-                raise UserError(f"{self.url} is not an AlignLoop service: it answers {path} without JSON") from None
-            except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
-                status, reason, wait = 0, f"no answer ({type(error).__name__})", None
-            if status in (401, 403):
-                raise UserError(
-                    f"{self.url} refused the key ({reason}): give one of scope eval by --key or $ALIGNLOOP_KEY"
-                )
-            if status and status not in RETRIED:
-                raise Refused(status, reason)
-            starting = status == 503 and time.monotonic() - began < PATIENCE_SECONDS
-            if attempt + 1 >= ATTEMPTS and not starting:
-                break
-            pause = wait if wait is not None else min(8.0, 0.25 * 2 ** min(attempt, 5))
-            await asyncio.sleep(max(pause, 1.0) if attempt >= ATTEMPTS else pause)
-        self._unanswered += 1
-        if self._unanswered >= FAILURES:
-            raise UserError(f"{self.url} failed {FAILURES} requests in a row ({reason}): see its log, then run again")
-        raise Refused(status, reason)
+                return await self.request("POST", path, {**NEUTRAL, **body})
+            except Refused as refused:
+                if refused.status not in (400, 422) or not any(name in refused.reason for name in NEUTRAL):
+                    raise
+                self.neutral = False
+        return await self.request("POST", path, body)
 
 
 async def each(
@@ -224,14 +332,14 @@ async def in_batches(
     label: str,
     concurrency: int = 48,
 ) -> list[Output | Refused]:
-    """Measure several inputs per request. If one of a batch is refused, the others are requested again alone."""
+    """Measure several inputs per request. Those of a request that failed are requested again alone."""
     batches = [inputs[i : i + BATCH] for i in range(0, len(inputs), BATCH)]
 
     async def whole(batch: Sequence[Input]) -> list[Output | Refused]:
         try:
             return list(await measure(batch))
         except Refused as refused:
-            if refused.status == 400 and len(batch) > 1:
+            if len(batch) > 1:
                 return [(await whole([value]))[0] for value in batch]
             return [refused] * len(batch)
 
@@ -251,29 +359,46 @@ def _turns(messages: Messages) -> list[dict[str, str]]:
     ]
 
 
-def _scored(logprobs: Mapping[str, Any]) -> Scored:
+def _prompt_body(prompt: Messages | Sequence[int] | str) -> tuple[str, dict[str, Any]]:
+    """Route and prompt of a generation: a text or token ids to continue, or a conversation to answer."""
+    if isinstance(prompt, str):
+        return "/v1/completions", {"prompt": prompt}
+    ids = [part for part in prompt if isinstance(part, int)]
+    if ids:
+        return "/v1/completions", {"prompt": ids}
+    turns = [part for part in prompt if not isinstance(part, int)]
+    return "/v1/chat/completions", {"messages": _turns(turns)}
+
+
+def _text(choice: Mapping[str, Any]) -> str | None:
+    """The text of a choice; None where there is none, such as behind a filter or beside a tool call."""
+    text = choice["message"].get("content") if "message" in choice else choice.get("text")
+    return text if isinstance(text, str) and choice.get("finish_reason") != "content_filter" else None
+
+
+def _answer(text: str | None, reason: str | None, seed: int | None) -> Answer | Refused:
+    """A choice as it was kept; without a text its measurement is missing."""
+    if text is None:
+        return Refused(200, "no text came back" + (f" ({reason})" if reason else ""))
+    return Answer(text, reason, seed)
+
+
+def _scored(logprobs: Mapping[str, Any] | None) -> list[Any]:
+    """Values and greedy flags of an echoed text. Raises `UserError` for a server without log-probabilities."""
+    if not logprobs or not logprobs.get("token_logprobs"):
+        raise UserError("the server gives no log-probabilities of a prompt (echo): suites by likelihood need vLLM")
     values: list[float | None] = list(logprobs["token_logprobs"])
     greedy: list[bool | None] = []
     for value, top in zip(values, logprobs["top_logprobs"], strict=True):
         greedy.append(None if value is None else value >= max(top.values()))
-    return Scored(values, greedy)
+    return [values, greedy]
 
 
-async def _problem(response: aiohttp.ClientResponse) -> tuple[int, str, float | None]:
-    """Status, a short reason without request-specific numbers, and the wait that the service asks for."""
-    try:
-        payload = await response.json(content_type=None)
-        message = str(payload.get("error", payload).get("message", payload)) if isinstance(payload, dict) else ""
-    except (ValueError, AttributeError):
-        message = ""
-    if response.status == 400 and (
-        "context length" in message or "max_model_len" in message or "longer than" in message
-    ):
-        reason = "longer than the model's context"
-    else:
-        reason = f"status {response.status}: {message[:120]}".rstrip(": ")
-    try:
-        wait = min(30.0, float(response.headers["Retry-After"]))
-    except (KeyError, ValueError):
-        wait = None
-    return response.status, reason, wait
+def _continuation(logprobs: Sequence[Mapping[str, Any] | None], ids: Sequence[int], start: int) -> list[Any]:
+    """By id and rank: two tokens may look alike, and values may tie."""
+    entries = [(logprobs[position] or {})[str(ids[position])] for position in range(start, len(ids))]
+    return [[float(entry["logprob"]) for entry in entries], [entry["rank"] == 1 for entry in entries]]
+
+
+def _token_id(name: str) -> int:
+    return int(name.removeprefix("token_id:"))

@@ -1,258 +1,125 @@
-"""Evaluate policies over HTTP: results as JSON, a record of every item, and one page with tables and figures."""
+"""Evaluate models over HTTP: results as JSON, a record of every item, a verdict, one page with tables and figures."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 import tyro
-from rich.console import Console
 
-from evals import gate, report, results
-from evals.asking import System, answer_rows, reward_of, systems_of
-from evals.client import Client
-from evals.results import Item, Result, prompt_hash, summarise
-from evals.seeds import RULE
-from evals.setting import Config, Setting, Suite, prepare, specs_of
-from evals.statistics import Estimate, wilson
-from evals.suites import honesty, preference, reward, tax, toxicity, truth
-from evals.suites.judged import read_rows
-from evals.table import wide_console
-from training.artifacts import progress
+from evals import decide, preview, report, results
+from evals.catalog import SUITES
+from evals.console import wide_console
+from evals.measure import Setting, evaluate
+from evals.options import Config
+from evals.policy import read_policy
+from evals.results import Item
+from evals.serving import server_of
+from evals.sources import Sources, sources_of
+from evals.suite import Suite
 from training.artifacts.errors import UserError, run_command
-from training.artifacts.files import write_atomically
-from training.artifacts.provenance import git_state, package_versions
-from training.miniature import Labeler
 
-SYSTEMS_AT_ONCE = 2  # an engine works on one core on CPU: two keep two cores busy
-HELDOUT_DOCUMENTS = 500
+INCOMPLETE = 3  # exit status where nothing was decided, or a suite measured nothing
 
 
 def main(config: Config) -> int:
-    """Evaluate, write, print the table; 1 when the gate is on and a candidate fails it."""
+    """Evaluate, write, decide, print. Returns the exit status: 0, 1 for FAIL, 3 for INCONCLUSIVE or incomplete."""
     console = wide_console()
+    if config.list:
+        preview.print_list(SUITES, sources_of(config), console)
+        return 0
     setting = prepare(config)
-    asyncio.run(evaluate(setting, console))
-    gated = config.gate and bool(config.baseline)
-    verdicts = _gate(setting.out) if gated else {}
+    if config.dry_run:
+        asyncio.run(preview.print_first_requests(setting.suites, setting.sources, config, console))
+        return 0
+    with server_of(config) as url:
+        asyncio.run(evaluate(setting, url, console))
+    outcome = decide.decide_run(setting.out, config.policy, console) if config.gate and config.baseline else None
     report.build(setting.out, console)
-    for name, rows in verdicts.items():
-        gate.print_rows(rows, f"gate: {name}", console)
-    return 0 if all(gate.passed(rows) for rows in verdicts.values()) else 1
+    unmeasured = _unmeasured(setting.out)
+    for line in unmeasured:
+        console.print(f"[red]not measured:[/] {line}", highlight=False)
+    if outcome is not None and outcome != "PASS":
+        return 1 if outcome == "FAIL" else INCOMPLETE
+    return INCOMPLETE if unmeasured else 0
 
 
-async def evaluate(setting: Setting, console: Console) -> None:
-    """Measure every system and write its files; then what the report needs to know of the run."""
-    config = setting.config
-    begun = time.monotonic()
-    async with Client(config.url.rstrip("/"), config.key, config.concurrency) as client:
-        served = await client.models()
-        store = config.home / "checkpoints"
-        systems = systems_of([*config.baseline, *config.checkpoint], store, served)
-        repeated = [name for name, count in Counter(s.name for s in systems).items() if count > 1]
-        if repeated:
-            raise UserError(f"{repeated[0]} is named twice: name each checkpoint and way of asking once")
-        scorer = reward_of(config.reward, store, served) if config.reward else None
-        for stale in ("run.json", "gate.json"):  # of an earlier run in the same folder
-            (setting.out / stale).unlink(missing_ok=True)
-        at_once, texts = asyncio.Semaphore(SYSTEMS_AT_ONCE), RawText(client, setting)
-        with progress.bar("models measured", len(systems)) as shown:
+def prepare(config: Config) -> Setting:
+    """Check everything that can be checked before the first request.
 
-            async def one(system: System) -> str:
-                async with at_once:
-                    name = await _measure(client, system, scorer, setting, texts, console)
-                shown.advance()
-                return name
-
-            tasks = [asyncio.create_task(one(system)) for system in systems]
-            try:
-                names = list(await asyncio.gather(*tasks))
-            finally:
-                for task in tasks:
-                    task.cancel()
-        if scorer and setting.comparisons:
-            names.append(await _measure_reward(client, scorer, setting))
-    described = {
-        "systems": names,
-        "baselines": [s.name for s in systems[: len(config.baseline)]],
-        "candidates": [s.name for s in systems[len(config.baseline) :]],
-        "seconds": round(time.monotonic() - begun, 1),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": asdict(config) | {"key": None},
-    }
-    write_atomically(setting.out / "run.json", json.dumps(described, indent=1, default=str) + "\n")
+    Raises:
+        UserError: a suite without its data, an unknown one, a missing file, or no usable row.
+    """
+    if not config.checkpoint:
+        raise UserError("nothing to evaluate: name at least one --checkpoint")
+    _check(config)
+    sources = sources_of(config)
+    suites = chosen(config.suite, sources)
+    if config.policy is not None:
+        read_policy(config.policy)
+    out = config.out or config.home / "reports" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    return Setting(config, out, sources, suites)
 
 
-class RawText:
-    """Suites that send raw text: the same for every way of asking a checkpoint, so measured once per checkpoint."""
-
-    def __init__(self, client: Client, setting: Setting) -> None:
-        self._client, self._setting = client, setting
-        self._lm_eval = asyncio.Lock()  # keeps state in its modules
-        self._items: dict[str, asyncio.Task[list[Item]]] = {}
-
-    async def items(self, checkpoint: str) -> list[Item]:
-        """Items of the tax, and of multiple choice on truth."""
-        if checkpoint not in self._items:
-            self._items[checkpoint] = asyncio.create_task(self._measure(checkpoint))
-        return await self._items[checkpoint]
-
-    async def _measure(self, checkpoint: str) -> list[Item]:
-        setting, client = self._setting, self._client
-        world, suites, items = setting.world, setting.suites, []
-        if "tax" in suites:
-            # The world's own held-out text is longer than the measurement needs; a user's file is used whole.
-            own = world is None or setting.files.get("heldout") != world / "heldout.jsonl"
-            limits = {} if own else {"heldout": HELDOUT_DOCUMENTS}
-            async with self._lm_eval:
-                items += await tax.measure(client, checkpoint, setting.files, limits)
-        if "truth" in suites and world:
-            choices = truth.world_choices(read_rows(world, "items-misconceptions.jsonl"))
-            items += await truth.choose(client, checkpoint, "misconceptions_choices", choices)
-        if "truth" in suites and setting.truthfulqa:
-            for task, questions in zip(
-                ("truthfulqa_mc1", "truthfulqa_mc2"), truth.truthfulqa_choices(setting.truthfulqa), strict=True
-            ):
-                choices_items = await truth.choose(client, checkpoint, task, questions)
-                items += truth.only(task.rsplit("_", 1)[1], choices_items)
-        return items
-
-
-async def _measure(
-    client: Client, system: System, scorer: System | None, setting: Setting, texts: RawText, console: Console
-) -> str:
-    """All suites of one policy. Returns the name of its files."""
-    begun = time.monotonic()
-    items: list[Item] = []
-    world, suites = setting.world, setting.suites
-
-    async def on_world(suite: Suite, name: str, label: str) -> tuple[list[Any], list[Any]]:
-        assert world is not None
-        rows = read_rows(world, name)
-        seed = setting.config.seed
-        return rows, await answer_rows(client, system, rows, setting.sampling, seed, suite, label)
-
-    items += await texts.items(system.checkpoint)
-    if "truth" in suites and world:
-        for kind in ("misconceptions", "facts"):
-            rows, answers = await on_world("truth", f"items-{kind}.jsonl", kind)
-            items += truth.generated(kind, rows, answers)
-    if "truth" in suites and setting.truthfulqa and setting.truth_judge is not None:
-        questions = truth.truthfulqa_rows(setting.truthfulqa)
-        sampling = replace(setting.sampling, stop=("\n",))
-        answers = await answer_rows(
-            client, system, questions, sampling, setting.config.seed, "truth", "TruthfulQA", truth.primed
+def _check(config: Config) -> None:
+    """Raise `UserError` for options that make no sense, all of them in one line."""
+    faults = [
+        f"--{name.replace('_', '-')} must be at least {least}"
+        for name, least in (
+            ("limit", 1),
+            ("max_tokens", 1),
+            ("draws", 1),
+            ("samples", 1),
+            ("concurrency", 1),
+            ("seed", 0),
         )
-        items += await asyncio.to_thread(truth.truthfulqa_generated, questions, answers, setting.truth_judge)
-    if "honesty" in suites:
-        for kind in honesty.KINDS:
-            items += honesty.items(kind, *await on_world("honesty", f"items-{kind}.jsonl", kind))
-    if "toxicity" in suites:
-        rude = await on_world("toxicity", "items-rude.jsonl", "rude prompts")
-        items += await asyncio.to_thread(toxicity.items, *rude, setting.judge)  # a model's work: others go on
-    answered: list[Item] = []
-    if {"preference", "reward"} & set(suites) and world:
-        answered = preference.items(*await on_world("preference", "prompts-evaluation.jsonl", "prompts"))
-        items += answered if "preference" in suites else []
-    if scorer and "reward" in suites:
-        items += await reward.mean_reward(client, scorer.checkpoint, answered)
-    seconds = time.monotonic() - begun
-    console.print(f"measured {system.label} ({system.checkpoint}, {system.ask}): {len(items)} items in {seconds:.0f} s")
-    return _write(system, items, setting, seconds, scorer)
+        if (value := getattr(config, name)) is not None and value < least
+    ]
+    if not 0 <= config.temperature <= 2:
+        faults.append("--temperature must be from 0 to 2")
+    if config.draws > 1 and config.temperature == 0:
+        faults.append("--draws above 1 needs a --temperature above 0: greedy answers are all alike")
+    if any(shots < 0 for shots in config.shots):
+        faults.append("--shots must not be negative")
+    if faults:
+        raise UserError("; ".join(faults))
 
 
-async def _measure_reward(client: Client, scorer: System, setting: Setting) -> str:
-    """Accuracy of the reward model by group of labelers, beside what the labelers' noise allows."""
-    begun = time.monotonic()
-    specs = specs_of(setting.world) if setting.world else {}
-    items = await reward.accuracy(client, scorer.checkpoint, setting.comparisons, specs)
-    extra: dict[str, Estimate] = {}
-    for group in sorted({c.labeler_group for c in setting.comparisons if c.labeler_group}):
-        labelers = _labelers(setting.world, group) if setting.world else []
-        bound = reward.bounds([c for c in setting.comparisons if c.labeler_group == group], specs, labelers)
-        if bound:
-            for name, value in (("labelers_agree", bound.agreement), ("best_accuracy", bound.best)):
-                extra[f"reward.labelers_{group}.{name}"] = Estimate(value, *wilson(value, bound.pairs), bound.pairs)
-    return _write(scorer, items, setting, time.monotonic() - begun, scorer, extra)
+def chosen(names: Sequence[str], sources: Sources) -> tuple[Suite, ...]:
+    """The suites of these names, or all that the sources allow. Raises `UserError` for one that cannot run."""
+    known = {suite.name: suite for suite in SUITES}
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise UserError(f"no suite {name!r}: {hint}")
+        lacking = known[name].needs(sources)
+        if lacking:
+            raise UserError(f"suite {name} lacks its data: {lacking}")
+    suites = tuple(s for s in SUITES if (s.name in names if names else s.needs(sources) is None))
+    if not suites:
+        raise UserError("there is nothing to measure: give --data NAME=FILE or --task NAME, or make a world")
+    return suites
 
 
-def _write(
-    system: System,
-    items: list[Item],
-    setting: Setting,
-    seconds: float,
-    scorer: System | None,
-    extra: Mapping[str, Estimate] | None = None,
-) -> str:
-    config = setting.config
-    file = f"{system.name}.items.jsonl"
-    digest = results.write_items(items, setting.out / file)
-    commit, dirty = git_state()
-    manifest = system.manifest
-    judges: dict[str, Any] = {"truth, honesty, preference": "the miniature world's own rules"} if setting.world else {}
-    if setting.judge is not None:
-        judges["toxicity"] = asdict(setting.judge.card)
-    if setting.truth_judge is not None:
-        judges["TruthfulQA answers"] = asdict(setting.truth_judge.card)
-    result = Result(
-        system=system.name,
-        label=system.label,
-        checkpoint=system.checkpoint,
-        ask=system.ask,
-        url=config.url,
-        through_filters=config.through_filters,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        seed=config.seed,
-        sampling=asdict(setting.sampling) | ({"seed": RULE} if config.temperature > 0 else {}),
-        suites=list(setting.suites),
-        data=setting.data,
-        judges=judges,
-        prompts_sha256=prompt_hash("".join(item.prompt_hash for item in items)),
-        items_file=file,
-        items_sha256=digest,
-        metrics=summarise(items) | dict(extra or {}),
-        manifest={}
-        if manifest is None
-        else {
-            "stage": manifest.stage,
-            "parents": list(manifest.parents),
-            "seed": manifest.seed,
-            "weights": dict(manifest.weights),
-            "created": manifest.created,
-        },
-        reward=scorer.checkpoint if scorer else None,
-        packages=package_versions(),
-        git_commit=commit,
-        git_dirty=dirty,
-        seconds=round(seconds, 1),
-    )
-    results.write_result(result, setting.out)
-    return system.name
+def _unmeasured(out: Path) -> list[str]:
+    """Suites of a model in which nothing at all was measured, with the commonest reason."""
+    lines = []
+    for result, items in results.read_folder(out):
+        for suite in result.suites:
+            of_suite = [item for item in items if item.suite == suite]
+            if of_suite and all(item.missing for item in of_suite):
+                lines.append(f"{result.label}, {suite}: none of {len(of_suite)} items ({_commonest(of_suite)})")
+    return lines
 
 
-def _gate(out: Path) -> dict[str, list[gate.Row]]:
-    """Each candidate against the last baseline; also written to gate.json for the report."""
-    run = json.loads((out / "run.json").read_text())
-    _, baseline = results.read_result(out / f"{run['baselines'][-1]}.json")
-    verdicts = {
-        name: gate.compare(results.read_result(out / f"{name}.json")[1], baseline) for name in run["candidates"]
-    }
-    written = {n: {"passed": gate.passed(rows), "rows": [asdict(r) for r in rows]} for n, rows in verdicts.items()}
-    write_atomically(out / "gate.json", json.dumps(written, indent=1) + "\n")
-    return verdicts
-
-
-def _labelers(world: Path, group: str) -> list[Labeler]:
-    rows = [json.loads(line) for line in (world / "labelers.jsonl").open()]
-    return [Labeler(**row) for row in rows if row["group"] == group]
+def _commonest(items: Sequence[Item]) -> str:
+    reasons = [item.missing or "" for item in items]
+    return max(set(reasons), key=reasons.count)
 
 
 def command(arguments: Sequence[str] | None = None) -> int:

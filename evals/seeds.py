@@ -18,8 +18,8 @@ def answer_seed(run_seed: int, suite: str, item: str, prompt_hash: str, sample: 
 
     Args:
         run_seed: of the evaluation; another one draws all answers anew.
-        sample: number of the answer among several to one prompt. Each is a request of its own: for `n` > 1 vLLM counts
-            seeds up from the request's.
+        sample: number of the request among several for one prompt. Of several samples in one request, number i gets
+            this seed + i, as vLLM counts them; among 2^48, two items' stretches hardly ever meet.
     """
     name = json.dumps([run_seed, suite, item, prompt_hash, sample])
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")

@@ -1,110 +1,94 @@
-"""The table of a run, from its result files alone."""
+"""The table of a run, from its result files alone: a section per suite, a row per declared metric."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.table import Table as RichTable
-
-from evals.gate import pair
-from evals.results import SCORES, Item, Result
+from evals.catalog import SUITES
+from evals.pairs import pairs_of
+from evals.results import Item, Result
 from evals.statistics import Estimate, win_rate
+from evals.suite import EVERY_TASK, Metric
 
-PREFERENCE = "preference.prompts.utility"
 Run = Sequence[tuple[Result, list[Item]]]
-
-# Section -> rows of (words, metric). Tasks of the tax that are not named here are added by `_tax_rows`.
-ROWS: dict[str, tuple[tuple[str, str], ...]] = {
-    "Preference (held-out prompts)": (
-        ("follows the instruction", "preference.prompts.follows"),
-        ("correct", "preference.prompts.correct"),
-        ("true utility", PREFERENCE),
-        ("mean reward (what PPO maximised)", "reward.prompts.reward"),
-    ),
-    "Truth": (
-        ("misconceptions: truthful and informative", "truth.misconceptions.truthful_informative"),
-        ("misconceptions: truthful", "truth.misconceptions.truthful"),
-        ("misconceptions: informative", "truth.misconceptions.informative"),
-        ("misconceptions: MC1, raw text", "truth.misconceptions_choices.mc1"),
-        ("misconceptions: MC2, raw text", "truth.misconceptions_choices.mc2"),
-        ("ordinary facts: truthful and informative", "truth.facts.truthful_informative"),
-        ("ordinary facts: wrongly abstained", "truth.facts.wrongly_abstained"),
-        ("TruthfulQA: answers truthful, by a small judge model", "truth.truthfulqa_generated.truthful"),
-        ("TruthfulQA: MC1", "truth.truthfulqa_mc1.mc1"),
-        ("TruthfulQA: MC2", "truth.truthfulqa_mc2.mc2"),
-    ),
-    "Toxicity (rude prompts)": (
-        ("no manners requested: toxic", "toxicity.plain.toxic"),
-        ("no manners requested: finished, on topic", "toxicity.plain.finished_on_topic"),
-        ("asked to be respectful: toxic", "toxicity.respectful.toxic"),
-        ("asked to be respectful: finished, on topic", "toxicity.respectful.finished_on_topic"),
-        ("asked to be offensive: toxic", "toxicity.offensive.toxic"),
-        ("asked to be offensive: finished, on topic", "toxicity.offensive.finished_on_topic"),
-        ("no manners requested: judge model agrees with the world's rules", "toxicity.plain.judge_agrees"),
-    ),
-    "Honesty": (
-        ("unanswerable question: says so", "honesty.unanswerable.honest"),
-        ("incomplete request: asks", "honesty.incomplete.honest"),
-        ("harmful request: declines", "honesty.harmful.honest"),
-        ("uses earlier turns", "honesty.earlier_turns.honest"),
-        ("uses the system prompt", "honesty.system_prompt.honest"),
-    ),
-    "Alignment tax": (
-        ("skills, cloze over the whole vocabulary", "tax.skills.accuracy"),
-        ("facts, cloze", "tax.facts.accuracy"),
-        ("misconceptions, cloze in the almanac's register", "tax.misconceptions.accuracy"),
-        ("loss on held-out text, nats per token", "tax.heldout.loss"),
-        ("loss on held-out text, bits per byte", "tax.heldout_bytes.bits_per_byte"),
-    ),
-}
-REWARD_COLUMNS = (
-    ("accuracy", "agrees"),
-    ("labelers agree", "labelers_agree"),
-    ("length alone", "longer_wins"),
-    ("best that the noise allows", "best_accuracy"),
-    ("agrees with the true preference", "prefers_better"),
-)
+SHARE_DIGITS_FROM = 1000  # items from which shares have a decimal: an interval is then below 3 points
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: an estimate for each system, None where it was not measured; `against` is set for win rates."""
+    """One row: an estimate for each model, None where it was not measured.
+
+    Attributes:
+        section: title of the suite.
+        metric: "suite.task.score", or "suite.task.score.wins".
+        words: for people.
+        cells: in the order of the table's labels.
+        against: file name of the model that win rates are against, None for a mean.
+    """
 
     section: str
-    words: str
     metric: str
+    words: str
     share: bool
     cells: tuple[Estimate | None, ...]
     against: str | None = None
 
+    @property
+    def items(self) -> int:
+        """The most items that a cell rests on."""
+        return max((cell.n for cell in self.cells if cell is not None), default=0)
+
 
 @dataclass(frozen=True)
 class Table:
-    """The systems' labels and rows, the reward model's figures per group of labelers, and how texts were sampled."""
+    """Labels of the models, rows, and how texts were generated."""
 
     labels: tuple[str, ...]
+    systems: tuple[str, ...]
     rows: tuple[Row, ...]
-    reward: tuple[tuple[str, tuple[Estimate | None, ...]], ...]
     sampling: str
 
 
 def make(run: Run, baselines: Sequence[str]) -> Table:
-    """Build the table. Win rates are paired by prompt, ties counting half."""
-    policies = [(result, items) for result, items in run if result.ask != "score"]
-    rows = [_win_row(policies, b, items) for b, items in policies if b.system in baselines]
-    for section, lines in ROWS.items():
-        added = _tax_rows([result for result, _ in policies]) if section == "Alignment tax" else ()
-        rows += [_row(section, words, metric, policies) for words, metric in (*lines, *added)]
-    measured = tuple(row for row in rows if any(cell is not None and cell.n for cell in row.cells))
-    scorers = [result for result, _ in run if result.ask == "score"]
-    return Table(tuple(r.label for r, _ in policies), measured, _reward_rows(scorers), _sampling(policies))
+    """Build the table. Win rates are paired by item, ties counting half."""
+    rows: list[Row] = []
+    for suite in SUITES:
+        keys = _keys(suite.name, [result for result, _ in run])
+        for key in keys:
+            metric = next(result.metric(key) for result, _ in run if key in result.declared)
+            if metric.wins:
+                rows += _win_rows(run, suite.title, key, metric, baselines)
+            cells = tuple(result.metrics.get(key) for result, _ in run)
+            rows.append(Row(suite.title, key, metric.words, metric.share, cells))
+    labels = tuple(result.label for result, _ in run)
+    return Table(labels, tuple(result.system for result, _ in run), tuple(rows), _sampling(run))
+
+
+def _keys(suite: str, results: Sequence[Result]) -> list[str]:
+    """The metrics of a suite that any model has, in the order in which the suite declares them, then by task."""
+    declared = {key for result in results for key in result.declared if key.split(".", 1)[0] == suite}
+    patterns = [metric.name for s in SUITES if s.name == suite for metric in s.metrics]
+
+    def place(key: str) -> tuple[int, str, int]:
+        _, task, score = key.split(".")
+        exact, pattern = f"{task}.{score}", f"{EVERY_TASK}.{score}"
+        if exact in patterns:
+            return patterns.index(exact), "", 0
+        # Tasks that bring their metrics along follow, task by task.
+        return len(patterns), task, patterns.index(pattern) if pattern in patterns else len(patterns)
+
+    return sorted(declared, key=place)
 
 
 def as_json(table: Table) -> dict[str, object]:
-    def cell(e: Estimate | None) -> dict[str, object] | None:
-        return None if e is None else {"value": e.value, "low": e.low, "high": e.high, "n": e.n, "missing": e.missing}
+    """The table as JSON: each cell names its model."""
+
+    def cell(label: str, system: str, e: Estimate | None) -> dict[str, object] | None:
+        if e is None:
+            return None
+        return {"label": label, "system": system, "value": e.value, "low": e.low, "high": e.high, "n": e.n,
+                "missing": e.missing}  # fmt: skip
 
     rows = [
         {
@@ -112,121 +96,69 @@ def as_json(table: Table) -> dict[str, object]:
             "row": r.words,
             "metric": r.metric,
             "against": r.against,
-            **dict(zip(table.labels, map(cell, r.cells), strict=True)),
+            "cells": [cell(*each) for each in zip(table.labels, table.systems, r.cells, strict=True)],
         }
         for r in table.rows
     ]
-    names = [name for name, _ in REWARD_COLUMNS]
-    reward = [{"labelers": group, **dict(zip(names, map(cell, cells), strict=True))} for group, cells in table.reward]
-    return {"systems": list(table.labels), "rows": rows, "reward_model": reward, "sampling": table.sampling}
-
-
-def as_markdown(table: Table) -> str:
-    lines = ["| | " + " | ".join(table.labels) + " |", "|---|" + "---:|" * len(table.labels)]
-    section = ""
-    for row in table.rows:
-        if row.section != section:
-            section = row.section
-            lines.append(f"| **{section}** |" + " |" * len(table.labels))
-        lines.append(f"| {row.words} | " + " | ".join(text(cell, row.share) for cell in row.cells) + " |")
-    if table.reward:
-        names = [name for name, _ in REWARD_COLUMNS]
-        lines += ["", "| Reward model, on labelers | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
-        lines += [f"| {group} | " + " | ".join(text(c, True) for c in cells) + " |" for group, cells in table.reward]
-    note = (
-        "Shares are in %, with 95 % intervals over items in brackets, for this training seed. "
-        "A system has no win rate against itself."
-    )
-    return "\n".join([*lines, "", f"{note} {table.sampling}", ""])
-
-
-def wide_console() -> Console:
-    """A console that is wide enough for tables where no terminal sets the width, as in a log."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
-
-
-def print_table(table: Table, console: Console) -> None:
-    shown = RichTable(title="Results: % [95 % interval over items]", title_justify="left")
-    shown.add_column("")
-    for label in table.labels:
-        shown.add_column(label, justify="right", no_wrap=True)
-    section = ""
-    for row in table.rows:
-        if row.section != section:
-            section = row.section
-            shown.add_section()
-            shown.add_row(f"[bold]{section}[/]")
-        shown.add_row(row.words, *(text(cell, row.share) for cell in row.cells))
-    console.print(shown)
-    if table.reward:
-        shown = RichTable(title="Reward model: % [95 % interval over prompts]", title_justify="left")
-        for column in ("labelers", *(name for name, _ in REWARD_COLUMNS)):
-            shown.add_column(column, justify="right")
-        for group, cells in table.reward:
-            shown.add_row(group, *(text(cell, True) for cell in cells))
-        console.print(shown)
-    console.print(table.sampling, highlight=False)
+    return {"labels": list(table.labels), "systems": list(table.systems), "rows": rows, "sampling": table.sampling}
 
 
 def text(estimate: Estimate | None, share: bool) -> str:
-    """`58 [48, 68]` for a share in per cent, `1.03 [1.01, 1.05]` otherwise; `!3` is added when three are missing."""
+    """`58 [48, 68]` for a share in per cent, `1.03 [1.01, 1.05]` otherwise; `±2` over seeds
+    alone is added where prompts were answered several times, `!3` when three are missing."""
     if estimate is None:
         return ""
     missing = f" !{estimate.missing}" if estimate.missing else ""
     if estimate.value is None:
         return f"missing{missing}"
-    value, low, high = estimate.numbers()
-    if share:
-        return f"{100 * value:.0f} [{100 * low:.0f}, {100 * high:.0f}]{missing}"
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]{missing}"
+    factor, digits = (100, 1 if estimate.n >= SHARE_DIGITS_FROM else 0) if share else (1, 2)
+
+    def number(value: float) -> str:
+        return f"{factor * value:.{digits}f}"
+
+    seeds = "" if estimate.seed_half is None else f" ±{number(estimate.seed_half)}"
+    if estimate.low is None or estimate.high is None:
+        return f"{number(estimate.value)} [no interval]{seeds}{missing}"
+    return f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]{seeds}{missing}"
 
 
-def _sampling(policies: Run) -> str:
-    """How the answers were generated, in a sentence; empty without any policy."""
-    kinds = {(r.sampling["temperature"], r.sampling["max_tokens"], r.seed) for r, _ in policies}
+def wins_against(
+    candidate: Sequence[Item], baseline: Sequence[Item], key: str, tag: tuple[str, str] | None = None
+) -> Estimate | None:
+    """Share of common items on which the candidate scores higher, ties half; None without any.
+
+    Args:
+        key: "suite.task.score".
+        tag: name and value of a tag that items must have.
+    """
+    pairs, unpaired = pairs_of(candidate, baseline, key)
+    pairs = [(a, b) for a, b in pairs if tag is None or a.tags.get(tag[0]) == tag[1]]
+    if not pairs:
+        return None
+    score = key.rsplit(".", 1)[1]
+    rate = win_rate([a.scores[score] or 0.0 for a, _ in pairs], [b.scores[score] or 0.0 for _, b in pairs])
+    return Estimate(rate.value, rate.low, rate.high, rate.n, 0 if tag else unpaired)
+
+
+def _win_rows(run: Run, section: str, key: str, metric: Metric, baselines: Sequence[str]) -> list[Row]:
+    rows = []
+    for base, theirs in run:
+        if base.system in baselines and key in base.declared:
+            cells = tuple(
+                None if result.system == base.system or key not in result.declared else wins_against(items, theirs, key)
+                for result, items in run
+            )
+            words = f"{metric.words}: preferred to {base.label}"
+            rows.append(Row(section, f"{key}.wins", words, True, cells, base.system))
+    return rows
+
+
+def _sampling(run: Run) -> str:
+    """How the answers were generated, in a sentence."""
+    kinds = {(r.sampling["temperature"], r.sampling["max_tokens"], r.seed) for r, _ in run if r.ask != "score"}
     settings = [
         (f"at temperature {t:g}, each with a seed of its own (run {seed})" if t else "greedily")
         + f", with at most {tokens} tokens"
         for t, tokens, seed in sorted(kinds)
     ]
-    return f"Answers were generated {'; '.join(settings)}." if settings else ""
-
-
-def _win_row(policies: Run, baseline: Result, against: list[Item]) -> Row:
-    cells = tuple(None if r.system == baseline.system else wins_against(items, against) for r, items in policies)
-    return Row(
-        "Preference (held-out prompts)", f"preferred to {baseline.label}", "win_rate", True, cells, baseline.system
-    )
-
-
-def wins_against(candidate: Sequence[Item], baseline: Sequence[Item], use_case: str | None = None) -> Estimate | None:
-    """Win rate under the true preference on common prompts, of one use case or all; None without any."""
-    pairs, unpaired = pair(candidate, baseline, PREFERENCE)
-    pairs = [(a, b) for a, b in pairs if use_case is None or a.tags.get("use_case") == use_case]
-    if not pairs:
-        return None
-    rate = win_rate([a.scores["utility"] or 0.0 for a, _ in pairs], [b.scores["utility"] or 0.0 for _, b in pairs])
-    return Estimate(rate.value, rate.low, rate.high, rate.n, 0 if use_case else unpaired)
-
-
-def _tax_rows(run: Sequence[Result]) -> tuple[tuple[str, str], ...]:
-    """The user's own multiple-choice tasks: each accuracy that was measured."""
-    named = {metric for lines in ROWS.values() for _, metric in lines}
-    metrics = sorted({m for result in run for m in result.metrics if m.startswith("tax.") and m not in named})
-    return tuple((f"{m.split('.')[1]}: {SCORES[m.split('.')[2]].label}", m) for m in metrics)
-
-
-def _row(section: str, words: str, metric: str, policies: Run) -> Row:
-    cells = tuple(result.metrics.get(metric) for result, _ in policies)
-    return Row(section, words, metric, SCORES[metric.rsplit(".", 1)[1]].share, cells)
-
-
-def _reward_rows(run: Sequence[Result]) -> tuple[tuple[str, tuple[Estimate | None, ...]], ...]:
-    rows = []
-    for result in run:
-        groups = sorted({m.split(".")[1] for m in result.metrics if m.startswith("reward.labelers_")})
-        for group in groups:
-            cells = tuple(result.metrics.get(f"reward.{group}.{score}") for _, score in REWARD_COLUMNS)
-            rows.append((group.removeprefix("labelers_"), cells))
-    return tuple(rows)
+    return f"Answers were generated {'; '.join(settings)}, where a protocol does not say otherwise." if settings else ""

@@ -27,6 +27,7 @@ from service.routes import (
     score,
     sessions,
     tasks,
+    tokenize,
 )
 from service.settings import Settings
 from service.store.database import Store
@@ -34,6 +35,7 @@ from service.store.database import Store
 ROUTERS = (
     health.router,
     openai.router,
+    tokenize.router,
     models.router,
     score.router,
     sessions.router,

@@ -59,6 +59,34 @@ class Score(BaseModel):
     error: dict[str, Any] | None = None
 
 
+class TokenizeRequest(Body):
+    """Texts, or a conversation, to be turned into token ids."""
+
+    model: str = Field(description="id or alias of a policy")
+    prompt: str | list[str] | None = Field(None, description="one text, or several")
+    add_special_tokens: bool = Field(True, description="with what the tokenizer puts around a text")
+    messages: list[Turn] | None = Field(None, min_length=1, description="a conversation; instead of `prompt`")
+    add_generation_prompt: bool = Field(True, description="end where the answer begins")
+    continue_final_message: bool = Field(False, description="end where the last turn would go on")
+
+
+class TokenizeAnswer(BaseModel):
+    """Token ids.
+
+    Attributes:
+        tokens: of the text or the conversation; of several texts a list of each.
+        text: the rendered conversation.
+        prefix_token_id: the tokenizer's first token, or its last one where it has no first.
+        prefix_text: that token as text.
+    """
+
+    model: str
+    tokens: list[int] | list[list[int]]
+    text: str | None = None
+    prefix_token_id: int | None = None
+    prefix_text: str = ""
+
+
 class ScoreAnswer(BaseModel):
     """Scores in the order of the request. `model` is the immutable checkpoint id."""
 

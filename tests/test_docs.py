@@ -21,7 +21,7 @@ import evals.__main__ as evals_commands
 import service.__main__ as service_commands
 import training.__main__ as training_commands
 from docs import commands, reference
-from evals import gate, report, setting
+from evals import gate, options, report
 from evals.judges import toxicity, truth
 from service import app, auth, metrics
 from service.settings import Settings, variable_of
@@ -34,7 +34,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
 PATH = re.compile(r"[\w.-]+(?:/[\w.-]+)*/?")
-EVALS: dict[str, Any] = {"run": setting.Config, "gate": gate.Config, "report": report.Config}
+EVALS: dict[str, Any] = {"run": options.Config, "gate": gate.Config, "report": report.Config}
 JUDGES: dict[str, Any] = {"toxicity": toxicity.Config, "truth": truth.Config}
 # Named in documents, but made by commands or brought by users.
 NOT_IN_THE_TREE = ("runs/", "HOME/", "path/to", "hub", "policy/", "reward/", "text/", "application/")

@@ -15,12 +15,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from docs.reference import ROOT
-from evals import gate, results, setting, table
-from evals.client import Answer, Refused
-from evals.results import Result, summarise
+from evals import catalog, record, run, table
+from evals.options import Config
 from service import app, auth
 from service.preferences.prompts import import_rows
 from service.settings import Settings
+from tests.support.answering import answering
 from training.artifacts.checkpoints import Checkpoint, resolve
 from training.artifacts.errors import UserError
 from training.artifacts.layouts import columns, demonstrations
@@ -90,39 +90,32 @@ def test_a_stage(tiny_policy: Checkpoint, tmp_path: Path, monkeypatch: pytest.Mo
         module.main(["--models", other.id, "--home", str(tmp_path)])
 
 
-def test_a_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_suite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Thirty lines appear in table, gate and report; a score that is not declared fails loudly."""
     files, additions = examples("suite")
-    added = entries(additions["evals/results.py", "SCORES"], vars(results))
-    monkeypatch.setattr(results, "SCORES", results.SCORES | added)
-    monkeypatch.setattr(gate, "SCORES", results.SCORES)
-    monkeypatch.setattr(table, "SCORES", results.SCORES)
-    monkeypatch.setattr(table, "ROWS", entries(additions["evals/table.py", "ROWS"], vars(table)))
-    monkeypatch.setattr(gate, "RULES", entries(additions["evals/gate.py", "RULES"], vars(gate)))
-    assert entries(additions["evals/setting.py", "ALL"], {}) == ("repetition",)
-    suite = module_of("evals/suites/repetition.py", files["evals/suites/repetition.py"], monkeypatch)
-    ast.parse(additions["evals/run.py", "_measure"])  # inside an async function: it reads, and names what is there
-    assert "on_world" in (ROOT / "evals/run.py").read_text()
-
-    rows = [{"id": n, "messages": [{"role": "user", "content": f"question {n}"}]} for n in range(4)]
-    good = suite.items(
-        rows, [Answer("One. Two.", "stop"), Answer("A. B.", "stop"), Answer("", "stop"), Refused(503, "down")]
-    )
-    bad = suite.items(
-        rows, [Answer("One. one.", "stop"), Answer("A. B. a.", "stop"), Answer("", "stop"), Refused(503, "down")]
-    )
-    metric = summarise(bad)["repetition.prompts.repeats"]
-    assert (metric.value, metric.n, metric.missing) == (2 / 3, 3, 1)
-    verdicts = {row.metric: row for row in gate.compare(good[:3], bad[:3])}
-    assert (verdicts["repetition.prompts.repeats"].candidate, verdicts["repetition.prompts.repeats"].n) == (0.0, 3)
-    shown = table.make([(result(bad), bad)], [])
-    assert [(row.section, row.metric) for row in shown.rows] == [("Repetition", "repetition.prompts.repeats")]
-
-
-def result(items: list[Any]) -> Result:
-    """A result of these items; what nobody reads here is empty."""
-    fields = {f.name: "" for f in dataclasses.fields(Result) if f.default is dataclasses.MISSING}
-    fields |= {"label": "sft", "sampling": {"temperature": 0.0, "max_tokens": 9}, "metrics": summarise(items)}
-    return Result(**fields)
+    module = module_of("evals/suites/repetition.py", files["evals/suites/repetition.py"], monkeypatch)
+    assert len(files["evals/suites/repetition.py"].splitlines()) <= 34
+    added = entries(additions["evals/catalog.py", "SUITES"], {"repetition": module})
+    suites = (*catalog.SUITES, *added)
+    for user in (catalog, run, record, table):
+        monkeypatch.setattr(user, "SUITES", suites)
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": f"question {n}"}) + "\n" for n in range(40)))
+    data = (f"prompts={prompts}",)
+    config = Config(("good",), ("bad",), ("repetition",), data=data, home=tmp_path, out=tmp_path / "out")
+    models = {
+        "good": lambda prompt: "One. one." if prompt.endswith("7") else "One. Two.",
+        "bad": lambda prompt: "One. Two." if prompt.endswith("7") else "One. one.",
+    }
+    with answering(models) as url:
+        assert run.main(dataclasses.replace(config, url=url)) == 0  # PASS: the candidate hardly repeats itself
+        assert run.main(dataclasses.replace(config, url=url, checkpoint=("bad",), baseline=("good",))) == 1  # FAIL
+    verdicts = json.loads((tmp_path / "out" / "gate.json").read_text())
+    assert [row["metric"] for row in verdicts["bad.chat"]["rows"]] == ["repetition.prompts.repeats"]
+    assert "says a sentence twice" in (tmp_path / "out" / "table.md").read_text()
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "Repetition" in page
+    assert "says a sentence twice" in page
 
 
 def test_a_route(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,4 +160,4 @@ def test_a_choices_file_as_the_page_describes_it(tmp_path: Path) -> None:
     file.write_text(json.dumps(dict(zip(columns.groups(), ("Who?", ["Ada", "Bo"], 1), strict=True))) + "\n")
     rows, skipped = read(kind_of("trivia"), file)
     assert (len(rows), dict(skipped)) == (1, {})
-    assert "tax" in setting.ALL
+    assert "tax" in {suite.name for suite in catalog.SUITES}

@@ -1,8 +1,10 @@
-"""The toxicity judge of the miniature world: trained on generated comments, read through detoxify."""
+"""The offline toxicity judge: trained on labelled comments, generated or real, and saved as detoxify saves its own."""
 
 from __future__ import annotations
 
+import html
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,8 +26,9 @@ class Config:
     """Train the toxicity judge on labelled comments."""
 
     data: Path | None = None
-    """File with `text` and detoxify's classes, `toxicity` at least, each as 0 or 1 or as the share of raters that saw
-    it, which counts from 0.5 on; the newest world's when not given."""
+    """File or folder of labelled comments; the newest world's when not given. Either `text` with detoxify's classes,
+    `toxicity` at least, each as 0 or 1 or as the share of raters that saw it, which counts from 0.5 on; or `text` and
+    `is_toxic` (Surge AI); or `tweet` and `class`, 0 hate speech, 1 offensive, 2 neither (Davidson et al. 2017)."""
     home: Path = Path("runs")
     """Folder of everything that commands make."""
     training: Training = field(default_factory=Training)
@@ -60,18 +63,47 @@ def newest_comments(home: Path) -> Path:
 
 def read(source: Path) -> tuple[Examples, Counter[str]]:
     """Labelled comments, and the skipped rows by reason. A class that a row does not name is 0 in it."""
-    loaded = load(str(source), _example, needs=f"`text` and `{CLASSES[0]}`")
+    loaded = load(str(source), _example, needs=f"`text` and `{CLASSES[0]}`, or another layout of labelled comments")
     texts = [text for text, _ in loaded.records]
-    return Examples(texts, [labels for _, labels in loaded.records], texts), loaded.skipped
+    groups = [" ".join(text.lower().split()) for text in texts]
+    return Examples(texts, [labels for _, labels in loaded.records], groups), loaded.skipped
 
 
 def _example(row: Mapping[str, Any]) -> tuple[str, list[int]]:
     """Text and labels of a row. Raises `Skip`."""
+    if "tweet" in row and "class" in row:
+        return _of_tweet(row)
+    if "text" in row and "is_toxic" in row:
+        return _of_flag(row)
     if "text" not in row or CLASSES[0] not in row:
         raise Skip(UNKNOWN_COLUMNS)
     if not isinstance(row["text"], str) or not row["text"].strip():
         raise Skip("no_text", "`text` is not text")
     return row["text"], [_label(row.get(name), required=name == CLASSES[0]) for name in CLASSES]
+
+
+def _of_tweet(row: Mapping[str, Any]) -> tuple[str, list[int]]:
+    """Of Davidson et al.: `class` is the majority of the raters."""
+    if not isinstance(row["tweet"], str) or not row["tweet"].strip():
+        raise Skip("no_text", "`tweet` is not text")
+    label = str(row["class"]).strip()
+    if label not in ("0", "1", "2"):
+        raise Skip("no_label", "`class` is not 0, 1 or 2")
+    # The file keeps HTML's escapes; retweets and addresses say nothing about the words.
+    text = re.sub(r"https?://\S+|@\w+|\bRT\b", " ", html.unescape(row["tweet"]))
+    if not re.search(r"\w", text):
+        raise Skip("no_words", "a tweet without a word")
+    labels = {"toxicity": label != "2", "obscene": label == "1", "identity_attack": label == "0"}
+    return " ".join(text.split()), [int(labels.get(name, False)) for name in CLASSES]
+
+
+def _of_flag(row: Mapping[str, Any]) -> tuple[str, list[int]]:
+    """Of Surge AI: `is_toxic` is Toxic or Not Toxic."""
+    if not isinstance(row["text"], str) or not row["text"].strip():
+        raise Skip("no_text", "`text` is not text")
+    flag = {"toxic": 1, "not toxic": 0}.get(str(row["is_toxic"]).strip().lower())
+    label = _label(row["is_toxic"], required=True) if flag is None else flag
+    return row["text"], [label, *[0] * (len(CLASSES) - 1)]
 
 
 def _label(value: Any, required: bool) -> int:

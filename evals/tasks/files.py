@@ -1,172 +1,211 @@
-"""Local files as lm-eval data sets. A row that cannot be used is skipped and counted with its reason."""
+"""Rows of local files for the tax's tasks. A row that cannot be used is skipped and counted with its reason."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
-
-from training.artifacts.loading import TrackedRow, load
+from evals.tasks.layouts import NotOfficial, filled, index, official, texts
+from training.artifacts.errors import UserError
+from training.artifacts.loading import Loaded, TrackedRow, load
+from training.artifacts.rows import Source, open_source
 from training.artifacts.skips import Skip
 
 Row = dict[str, Any]
 WORD = re.compile(r"[!-~]+|[^\s!-~]")  # outside ASCII a character: many languages put no space between words
 FOLDER = Path(__file__).parent
+GENERIC = {"query", "choices", "gold"}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one source in the columns of their task.
+
+    Attributes:
+        kind: a benchmark of `layouts.OFFICIAL`, one of OURS, or `hub`: the columns are passed on as they are.
+        rows: usable rows.
+        ids: of each row: its own `id` where all differ, otherwise its number in the source.
+        training: rows of the source's split for few-shot examples, empty without one.
+        summary: path, sha256, rows, skipped rows by reason, and where it applies a `note` on whose prompt it is.
+    """
+
+    kind: str
+    rows: list[Row]
+    ids: list[str]
+    training: list[Row]
+    summary: Mapping[str, Any]
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """`cloze:skills` is the task `skills` of kind `cloze`; otherwise the name says both."""
+    kind, separator, task = name.partition(":")
+    return (kind, task) if separator else (name, name)
 
 
 def kind_of(name: str) -> str:
-    """The task file for a name: its own if there is one, otherwise that of any multiple-choice file."""
-    return name if (FOLDER / f"{name}.yaml").is_file() else "choices"
+    """How the rows of a named file are read: as the benchmark of that name, as one of OURS, or as multiple choice."""
+    known = official(name)
+    if known is not None:
+        return known.task
+    return name if name in OURS else "choices"
 
 
-def read(kind: str, path: Path) -> tuple[list[Row], Counter[str]]:
-    """Rows of a source in the columns that the task file of `kind` names, and the skipped rows by reason.
+def columns_of(source: str) -> set[str]:
+    """Columns of the first row that can be read; empty where there is none."""
+    for row in open_source(source).rows():
+        if not isinstance(row, Skip):
+            return set(row)
+    return set()
+
+
+def read(kind: str, path: str | Path) -> tuple[list[Row], Counter[str]]:
+    """Rows of a source in the columns that the task of `kind` reads, each with an `id`, and skipped rows by reason.
 
     Raises:
         UserError: the source is missing or holds no usable row.
     """
-    check = CHECKS[kind]
+    loaded = _load(kind, str(path))
+    return loaded.records, loaded.skipped
+
+
+def read_task(
+    kind: str,
+    source: str,
+    evaluated: str | None = None,
+    few_shot: str | None = None,
+    filled_columns: Collection[str] = (),
+) -> Rows:
+    """Rows of a task's file or folder.
+
+    Args:
+        kind: see `Rows.kind`.
+        source: as `open_source` takes it; of a folder with several splits, the evaluated one and that for few-shot
+            examples are read.
+        evaluated, few_shot: names of these splits in lm-eval's task.
+        filled_columns: of the hub's layout, columns that every row needs: without, lm-eval would ask about "None".
+
+    Raises:
+        UserError: the source is missing or holds no usable row.
+    """
+    opened = _opened(source, evaluated)
+    note = None
+    try:
+        loaded = _load(kind, opened.name, filled_columns)
+    except UserError as error:
+        reason = _lost_choices(kind, opened.name)
+        if reason is None:
+            raise error
+        loaded, kind, note = _load("choices", opened.name), "choices", f"the file holds {reason}: the prompt is ours"
+    if kind == "choices" and note is None:
+        note = "multiple choice of our own: query, a space, choice"
+    training: list[Row] = []
+    if few_shot and few_shot in opened.splits and few_shot != opened.split:
+        training = _load(kind, f"{source}@{few_shot}", filled_columns).records
+    ids = [str(row.get("id", number)) for number, row in enumerate(loaded.records)]
+    if len(set(ids)) < len(ids):
+        ids = [str(number) for number in range(len(loaded.records))]
+    if not _keeps_ids(kind):
+        loaded = Loaded(
+            [{k: v for k, v in row.items() if k != "id"} for row in loaded.records],
+            loaded.sha256, loaded.rows, loaded.skipped, loaded.source,
+        )  # fmt: skip
+        training = [{k: v for k, v in row.items() if k != "id"} for row in training]
+    summary = loaded.summary() | {"rows": len(loaded.records)} | ({"note": note} if note else {})
+    return Rows(kind, loaded.records, ids, training, summary)
+
+
+def _keeps_ids(kind: str) -> bool:
+    """The hub's own rows may need their column `id`; in the others it would stand beside columns that lm-eval knows."""
+    return kind == "hub" or kind in OURS
+
+
+def _opened(source: str, evaluated: str | None) -> Source:
+    """The source at the split that lm-eval evaluates, where it has several and none is named."""
+    try:
+        opened = open_source(source)
+    except UserError:
+        if evaluated is None:
+            raise
+        return open_source(f"{source}@{evaluated}")
+    several = len(opened.splits) > 1 and not source.endswith(f"@{opened.split}")
+    if several and evaluated in opened.splits:
+        return open_source(f"{source}@{evaluated}")
+    return opened
+
+
+def _lost_choices(kind: str, source: str) -> str | None:
+    """What a gauntlet's file holds less than its benchmark, None where it can be asked as the benchmark."""
+    known = official(kind)
+    if known is None or not columns_of(source) >= GENERIC:
+        return None
+    try:
+        row = next(row for row in open_source(source).rows() if not isinstance(row, Skip))
+        known.columns(row)
+    except NotOfficial as reason:
+        return reason.reason
+    except (KeyError, TypeError, ValueError, Skip):
+        return None
+    return None
+
+
+def _load(kind: str, source: str, filled_columns: Collection[str] = ()) -> Loaded[Row]:
+    known = official(kind)
+    check = known.columns if known else OURS.get(kind, _as_it_is)
 
     def parse(row: TrackedRow) -> Row:
         try:
-            return check(row) | {"id": str(row.get("id", row.number))}
+            for column in filled_columns:
+                if row[column] is None:
+                    raise KeyError(column)
+            return {"id": str(row.get("id", row.number))} | check(row)
         except KeyError as error:
             raise Skip("no_column", f"no column {error}") from None
         except (TypeError, ValueError, AttributeError, IndexError):
             raise Skip("malformed_column", "a column holds something else than it should") from None
 
-    loaded = load(str(path), parse, needs=f"the columns of {kind}")
-    return loaded.records, loaded.skipped
+    return load(source, parse, needs=f"the columns of {kind}")
 
 
-def hellaswag(path: str, limit: int | None = None, **_: Any) -> datasets.DatasetDict:
-    return _dataset("hellaswag", path, limit)
+def _as_it_is(row: Mapping[str, Any]) -> Row:
+    return dict(row)
 
 
-def winogrande(path: str, limit: int | None = None, **_: Any) -> datasets.DatasetDict:
-    return _dataset("winogrande", path, limit)
-
-
-def choices(path: str, limit: int | None = None, **_: Any) -> datasets.DatasetDict:
-    return _dataset("choices", path, limit)
-
-
-def cloze(path: str, limit: int | None = None, **_: Any) -> datasets.DatasetDict:
-    return _dataset("cloze", path, limit)
-
-
-def heldout(path: str, limit: int | None = None, **_: Any) -> datasets.DatasetDict:
-    return _dataset("heldout", path, limit)
-
-
-def _dataset(kind: str, path: str, limit: int | None) -> datasets.DatasetDict:
-    rows, _ = read(kind, Path(path))
-    return datasets.DatasetDict({"validation": datasets.Dataset.from_list(rows[:limit])})
-
-
-def _hellaswag(row: Mapping[str, Any]) -> Row:
-    from lm_eval.tasks.hellaswag.utils import preprocess  # the official clean-up
-
-    endings = [preprocess(ending) for ending in row["endings"]]
-    context = row["ctx_a"] + " " + row["ctx_b"].capitalize()
-    query = preprocess(row["activity_label"] + ": " + context)
-    return {"query": query, "choices": _filled(endings), "label": _gold(row["label"], endings)}
-
-
-def _winogrande(row: Mapping[str, Any]) -> Row:
-    """A row with both contexts and what follows, or as its authors publish it: a sentence with a gap, two options."""
-    if "sentence" in row:
-        before, after = _sides_of_gap(row["sentence"])
-        contexts = [(before + option).strip() for option in _filled([row["option1"], row["option2"]])]
-        gold = _gold(int(row["answer"]) - 1 if row["answer"] else -1, contexts)
-        return {"context_options": contexts, "continuation": after, "gold": gold}
-    options = _filled(row["context_options"])
-    _filled([row["continuation"]])
-    return {
-        "context_options": options,
-        "continuation": row["continuation"].strip(),
-        "gold": _gold(row["gold"], options),
-    }
-
-
-def _sides_of_gap(sentence: str) -> tuple[str, str]:
-    sides = sentence.split("_")
-    if len(sides) != 2 or not sides[1].strip():
-        raise Skip("no_gap", "the sentence does not have one gap with words behind it")
-    return sides[0], sides[1].strip()
-
-
-def _choices(row: Mapping[str, Any]) -> Row:
-    """A row with `query`, `choices`, `gold`, or as ARC's and OpenBookQA's authors and the hub publish them."""
-    if "query" in row:
-        options = _filled([str(choice) for choice in row["choices"]])
-        _filled([row["query"]])
-        return {"query": row["query"].rstrip(), "choices": options, "gold": _gold(row["gold"], options)}
-    question = row["question_stem"] if "question_stem" in row else row["question"]
-    listed = question["choices"] if isinstance(question, Mapping) else row["choices"]
-    text = question["stem"] if isinstance(question, Mapping) else question
-    texts, labels = _labelled(listed)
-    _filled([text, *texts])
-    key = str(row["answerKey"])
-    if labels.count(key) != 1:
-        raise Skip("no_choice", "the gold label names no choice")
-    # The prompt of lm-eval's task, which published figures go by.
-    return {"query": f"Question: {text.strip()}\nAnswer:", "choices": texts, "gold": labels.index(key)}
-
-
-def _labelled(choices: Any) -> tuple[list[str], list[str]]:
-    """Texts and labels of choices: a column of each, or a list with one of each."""
-    if isinstance(choices, Mapping):
-        texts, labels = list(choices["text"]), [str(label) for label in choices["label"]]
-    else:
-        texts, labels = [c["text"] for c in choices], [str(c["label"]) for c in choices]
-    if len(texts) != len(labels) or len(texts) < 2:
-        raise Skip("no_choices", "choices are not at least two texts with a label each")
-    return texts, labels
+def _multiple_choice(row: Mapping[str, Any]) -> Row:
+    options = texts([str(choice) for choice in row["choices"]])
+    return {"query": filled(row["query"]).rstrip(), "choices": options, "gold": index(row["gold"], options)}
 
 
 def _cloze(row: Mapping[str, Any]) -> Row:
-    _filled([row["prompt"], row["answer"]])
-    return {"prompt": row["prompt"].rstrip(), "answer": row["answer"].strip()} | {
+    return {"prompt": filled(row["prompt"]).rstrip(), "answer": filled(row["answer"]).strip()} | {
         name: str(row[name]) for name in ("skill", "kind") if name in row
     }
 
 
 def _heldout(row: Mapping[str, Any]) -> Row:
     """A row of text; of plain text, a line."""
-    text = row["line"].strip() if "line" in row else row["text"]
-    _filled([text])
+    text = filled(row["line"].strip() if "line" in row else row["text"])
     if len(WORD.findall(text)) < 2:
         raise Skip("short_text", "fewer than two words")
     return {"text": text}
 
 
-def _filled(texts: Sequence[Any]) -> list[str]:
-    if isinstance(texts, str) or any(not isinstance(text, str) or not text.strip() for text in texts):
-        raise Skip("empty_text", "an empty text")
-    return list(texts)
-
-
-def _gold(value: Any, options: list[str]) -> int:
-    """Index of the right option. With a single option every answer would be right."""
-    if len(options) < 2:
-        raise Skip("no_choices", "fewer than two choices")
-    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
-        raise Skip("no_choice", "the gold label names no choice")
-    index = int(value)
-    if not 0 <= index < len(options):
-        raise Skip("no_choice", "the gold label names no choice")
-    return index
-
-
-CHECKS: dict[str, Callable[[Mapping[str, Any]], Row]] = {
-    "hellaswag": _hellaswag,
-    "winogrande": _winogrande,
-    "choices": _choices,
+OURS: dict[str, Callable[[Mapping[str, Any]], Row]] = {
+    "choices": _multiple_choice,
     "cloze": _cloze,
     "heldout": _heldout,
 }
+
+
+def dataset(rows: Sequence[Row], name: str) -> Any:
+    """Rows as `datasets` holds them. Raises `UserError` where a column mixes types."""
+    import datasets
+    import pyarrow as pa
+
+    try:
+        return datasets.Dataset.from_list(list(rows))
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise UserError(f"{name}: a column holds values of several types ({str(error).splitlines()[0]})") from None

@@ -33,7 +33,7 @@ SAMPLING = {
     "include_stop_str_in_output", "return_token_ids", "return_tokens_as_token_ids", "user",
 }  # fmt: skip
 FIELDS = {
-    "/v1/completions": SAMPLING | {"prompt", "echo", "add_special_tokens"},
+    "/v1/completions": SAMPLING | {"prompt", "echo", "add_special_tokens", "logprob_token_ids"},
     "/v1/chat/completions": SAMPLING
     | {"messages", "max_completion_tokens", "top_logprobs", "add_generation_prompt", "continue_final_message"},
 }

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
-from evals.client import Client, Refused, Sampling, each, in_batches
+from evals.client import NEUTRAL, Answer, Client, Sampling, each, in_batches
+from evals.transport import Refused
 from training.artifacts.errors import UserError
 
 pytestmark = pytest.mark.unit
+ASKED = [{"role": "user", "content": "?"}]
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
-def ask(handler: Handler, use: Callable[[Client], Awaitable[Any]]) -> Any:
+def ask(handler: Handler, use: Callable[[Client], Awaitable[Any]], **options: Any) -> Any:
     """Run a server with one handler for every route, and use a client on it."""
 
     async def run() -> Any:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", handler)
-        async with TestServer(app) as server, Client(str(server.make_url("")).rstrip("/")) as client:
+        async with TestServer(app) as server, Client(str(server.make_url("")).rstrip("/"), **options) as client:
             return await use(client)
 
     return asyncio.run(run())
@@ -44,10 +47,10 @@ def test_a_busy_service_is_asked_again() -> None:
         calls.append(await request.json())
         return chat_answer("yes") if len(calls) == 3 else error(503, "full", **{"Retry-After": "0"})
 
-    answer = ask(handler, lambda c: c.chat("m", [{"role": "user", "content": "?"}], Sampling()))
+    (answer,) = ask(handler, lambda c: c.generate("m", ASKED, Sampling()))
     assert (answer.text, len(calls)) == ("yes", 3)
-    messages = [{"role": "user", "content": "?"}]
-    assert calls[0] == {"model": "m", "messages": messages, "temperature": 0.0, "max_tokens": 64, "top_p": 1.0}
+    greedy = {"temperature": 0.0, "max_tokens": 64, "top_p": 1.0}
+    assert calls[0] == {"model": "m", "messages": ASKED, **greedy, **NEUTRAL}
 
 
 def test_a_refused_prompt_is_missing_with_a_reason_that_can_be_counted() -> None:
@@ -59,7 +62,8 @@ def test_a_refused_prompt_is_missing_with_a_reason_that_can_be_counted() -> None
 
     async def use(client: Client) -> list[Any]:
         async def one(text: str) -> str:
-            return (await client.chat("m", [{"role": "user", "content": text}], Sampling())).text
+            (answer,) = await client.generate("m", [{"role": "user", "content": text}], Sampling())
+            return answer.text
 
         return await each(["a", "long", "b"], one, "")
 
@@ -94,22 +98,23 @@ def test_a_response_that_cannot_be_scored_is_none() -> None:
     assert ask(handler, lambda c: c.rewards("r", [conversation, conversation])) == [None, 0.25]
 
 
-def test_a_dead_service_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for hours until every request of every suite has failed on its own."""
-    monkeypatch.setattr("evals.client.ATTEMPTS", 1)
+@pytest.mark.parametrize("status", [404, 500])
+def test_a_dead_service_is_asked_no_more(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """Nobody waits for hours until every request of every suite has failed on its own; what is left is missing."""
+    monkeypatch.setattr("evals.transport.ATTEMPTS", 1)
     calls = []
 
     async def handler(request: web.Request) -> web.Response:
         calls.append(1)
-        return error(500, "broken")
+        return error(status, "broken")
 
     async def use(client: Client) -> Any:
-        asked = [{"role": "user", "content": "?"}]
-        return await each(range(500), lambda _: client.chat("m", asked, Sampling()), "asking", concurrency=4)
+        return await each(range(500), lambda _: client.generate("m", ASKED, Sampling()), "asking", concurrency=4)
 
-    with pytest.raises(UserError, match="failed 20 requests in a row"):
-        ask(handler, use)
+    answers = ask(handler, use)
     assert len(calls) < 30
+    assert all(isinstance(answer, Refused) for answer in answers)
+    assert "not asked any more after 20 failures in a row" in answers[-1].reason
 
 
 def test_a_refused_key_stops_the_run() -> None:
@@ -117,11 +122,11 @@ def test_a_refused_key_stops_the_run() -> None:
         return error(401, "unknown key")
 
     with pytest.raises(UserError, match=r"unknown key.*scope eval"):
-        ask(handler, lambda c: c.chat("m", [{"role": "user", "content": "?"}], Sampling()))
+        ask(handler, lambda c: c.generate("m", ASKED, Sampling()))
 
 
 def test_a_service_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evals.client.ATTEMPTS", 1)
+    monkeypatch.setattr("evals.transport.ATTEMPTS", 1)
 
     async def run() -> None:
         async with Client(f"http://127.0.0.1:{unused_port()}") as client:
@@ -148,5 +153,146 @@ def test_text_parts_are_sent_as_text() -> None:
         return chat_answer("yes")
 
     parts: Any = [{"role": "user", "content": [{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]}]
-    ask(handler, lambda client: client.chat("m", parts, Sampling()))
+    ask(handler, lambda client: client.generate("m", parts, Sampling()))
     assert sent == [[{"role": "user", "content": "a b"}]]
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"message": {"content": None}, "finish_reason": "content_filter"},
+        {"message": {"content": "withheld"}, "finish_reason": "content_filter"},
+        {"message": {"content": None, "tool_calls": []}, "finish_reason": "tool_calls"},
+        {"message": {}, "finish_reason": "stop"},
+    ],
+)
+def test_no_text_is_no_answer(choice: dict[str, Any]) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response({"choices": [{"index": 0, **choice}]})
+
+    (answer,) = ask(handler, lambda c: c.generate("m", ASKED, Sampling()))
+    assert isinstance(answer, Refused)
+    assert answer.reason == f"no text came back ({choice['finish_reason']})"
+
+
+def test_a_missing_choice_is_missing() -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return chat_answer("only one")
+
+    answers = ask(handler, lambda c: c.generate("m", ASKED, Sampling(temperature=1.0), seed=7, samples=3))
+    assert answers[0] == Answer("only one", "stop", 7)
+    assert [type(answer) for answer in answers[1:]] == [Refused, Refused]
+
+
+def test_several_samples_come_from_one_request_with_seeds_counted_up() -> None:
+    calls = []
+
+    async def handler(request: web.Request) -> web.Response:
+        calls.append(await request.json())
+        texts = ["c", "a", "b"]
+        rows = [{"index": i, "text": t, "finish_reason": "stop"} for i, t in zip((2, 0, 1), texts, strict=True)]
+        return web.json_response({"choices": rows})
+
+    answers = ask(handler, lambda c: c.generate("m", "text", Sampling(temperature=1.0), seed=7, samples=3))
+    assert [(a.text, a.seed) for a in answers] == [("a", 7), ("b", 8), ("c", 9)]
+    assert (len(calls), calls[0]["n"], calls[0]["seed"], calls[0]["prompt"]) == (1, 3, 7, "text")
+
+
+def test_a_server_without_the_neutral_fields_is_asked_without_them() -> None:
+    calls = []
+
+    async def handler(request: web.Request) -> web.Response:
+        body = await request.json()
+        calls.append(body)
+        return error(400, "Unrecognized request argument supplied: top_k") if "top_k" in body else chat_answer("yes")
+
+    async def use(client: Client) -> Any:
+        return [await client.generate("m", ASKED, Sampling()) for _ in range(2)], client.neutral
+
+    answers, neutral = ask(handler, use)
+    assert [answer.text for (answer,) in answers] == ["yes", "yes"]
+    assert ["top_k" in body for body in calls] == [True, False, False]
+    assert not neutral
+
+
+@pytest.mark.parametrize("status", [400, 413, 422, 500])
+def test_one_bad_text_is_missing_alone(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    monkeypatch.setattr("evals.transport.ATTEMPTS", 1)
+
+    async def handler(request: web.Request) -> web.Response:
+        prompts = (await request.json())["prompt"]
+        if "bad" in prompts:
+            return error(status, "no")
+        values = [{"token_logprobs": [None, -1.0], "top_logprobs": [None, {p: -1.0}]} for p in prompts]
+        return web.json_response({"choices": [{"index": i, "logprobs": v} for i, v in enumerate(values)]})
+
+    texts = [*"abcdefgh", "bad", *"ijklmnopqrstuvwx"]
+    scored = ask(handler, lambda c: in_batches(texts, lambda batch: c.logprobs("m", batch), ""))
+    assert [isinstance(value, Refused) for value in scored] == [text == "bad" for text in texts]
+
+
+def test_a_server_without_log_probabilities_is_one_line() -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response({"choices": [{"index": 0, "text": "a", "logprobs": None}]})
+
+    with pytest.raises(UserError, match="no log-probabilities"):
+        ask(handler, lambda c: c.logprobs("m", ["a"]))
+
+
+def test_what_was_answered_is_not_asked_again(tmp_path: Path) -> None:
+    calls = []
+
+    async def handler(request: web.Request) -> web.Response:
+        body = await request.json()
+        calls.append(body)
+        if "conversations" in body:
+            return web.json_response({"data": [{"index": 0, "score": 0.5}]})
+        if "echo" not in body:
+            return chat_answer("yes")
+        values = [{"token_logprobs": [None, -1.0], "top_logprobs": [None, {p: -1.0}]} for p in body["prompt"]]
+        return web.json_response({"choices": [{"index": i, "logprobs": v} for i, v in enumerate(values)]})
+
+    async def use(client: Client) -> Any:
+        answers = await client.generate("m", ASKED, Sampling(temperature=1.0), seed=1)
+        scored = await client.logprobs("m", ["a", "b"])
+        rewards = await client.rewards("r", [ASKED])
+        return answers, scored, rewards
+
+    first = ask(handler, use, answers=tmp_path)
+    asked = len(calls)
+    assert ask(handler, use, answers=tmp_path) == first
+    assert len(calls) == asked == 3
+
+    async def more(client: Client) -> Any:
+        await client.generate("m", ASKED, Sampling(temperature=1.0), seed=2)  # another seed, another answer
+        await client.generate("n", ASKED, Sampling(temperature=1.0), seed=1)  # another model
+        return await client.logprobs("m", ["b", "c"])  # one of two is known
+
+    ask(handler, more, answers=tmp_path)
+    assert [body.get("prompt") for body in calls[asked:]] == [None, None, ["c"]]
+    ask(handler, use, answers=tmp_path, identity={"through_filters": True})
+    assert len(calls) == asked + 6
+
+
+def test_a_failure_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evals.transport.ATTEMPTS", 1)
+    calls = []
+
+    async def handler(request: web.Request) -> web.Response:
+        calls.append(1)
+        return chat_answer("yes") if len(calls) > 1 else error(500, "broken")
+
+    with pytest.raises(Refused):
+        ask(handler, lambda c: c.generate("m", ASKED, Sampling()), answers=tmp_path)
+    (answer,) = ask(handler, lambda c: c.generate("m", ASKED, Sampling()), answers=tmp_path)
+    assert answer.text == "yes"
+
+
+def test_a_damaged_file_of_answers_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "m.sqlite").write_bytes(b"no database" * 100)
+
+    async def handler(request: web.Request) -> web.Response:
+        return chat_answer("yes")
+
+    with pytest.raises(UserError, match=r"m\.sqlite is damaged"):
+        ask(handler, lambda c: c.generate("m", ASKED, Sampling()), answers=tmp_path)

@@ -1,111 +1,134 @@
-"""The gate's verdicts, and that its error rate is what it states."""
+"""The command: verdict first, exit statuses, files in and out."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from evals.gate import compare, load, passed
-from evals.results import Item
+from evals import gate
+from evals.results import Item, Result, write_items, write_result
+from tests.support.lm_eval_runs import write_run
+from tests.support.measured import DECLARED, items
+from training.artifacts.errors import run_command
 
 pytestmark = pytest.mark.unit
+METRIC = "honesty.harmful.honest"
+GOOD = [float(i % 2) for i in range(400)]
 
 
-def items(
-    values: Sequence[float | None], score: str = "accuracy", suite: str = "tax", task: str = "cloze"
-) -> list[Item]:
-    return [Item(suite, task, str(i), f"prompt {i}", f"hash {i}", None, None, {score: v}) for i, v in enumerate(values)]
+def written(folder: Path, name: str, records: list[Item], **fields: object) -> str:
+    """A result file and its items; what the gate does not read is empty."""
+    digest = write_items(records, folder / f"{name}.items.jsonl")
+    metrics = {f"{i.suite}.{i.task}.{s}" for i in records for s in i.scores}
+    values: dict[str, object] = {
+        "declared": {metric: {"words": metric, **DECLARED} for metric in metrics},
+        "comparable": {"honesty": {"limit": None}},
+    }
+    result = Result(
+        system=name, label=str(fields.pop("label", name)), checkpoint=name, ask="chat", url="", through_filters=False,
+        created="", seed=0, sampling={}, suites=["honesty"], data={}, judges={}, prompts_sha256="",
+        items_file=f"{name}.items.jsonl", items_sha256=digest, metrics={},
+        **{**values, **fields},  # type: ignore[arg-type]
+    )  # fmt: skip
+    return str(write_result(result, folder))
 
 
-def share_passed(draw: Callable[[np.random.Generator], tuple[Sequence[float], Sequence[float]]], runs: int) -> float:
-    generator = np.random.default_rng(0)
-    opened = 0
-    for _ in range(runs):
-        candidate, baseline = draw(generator)
-        opened += passed(compare(items(candidate), items(baseline)))
-    return opened / runs
+def status(*arguments: str) -> int:
+    return run_command(lambda: gate.command(arguments))
 
 
-def test_a_candidate_worse_by_exactly_the_margin_passes_at_most_alpha() -> None:
-    def draw(generator: np.random.Generator) -> tuple[Sequence[float], Sequence[float]]:
-        # Over items: 3 % gained, 8 % lost, so the true drop is the margin of 0.05.
-        kind = generator.choice(3, size=200, p=[0.03, 0.08, 0.89])
-        return list((kind != 1).astype(float)), list((kind != 0).astype(float))
-
-    # alpha is 0.025; 400 runs have a standard error of 0.008.
-    assert share_passed(draw, 400) <= 0.025 + 3 * 0.008
-
-
-def test_without_a_margin_swapped_outcomes_pass_at_alpha() -> None:
-    """Two different checkpoints with their outcomes swapped at random within items: no true difference is left."""
-    generator = np.random.default_rng(1)
-    first, second = generator.random(200) < 0.7, generator.random(200) < 0.6
-    opened = worse = 0
-    for _ in range(400):
-        swap = generator.random(200) < 0.5
-        a, b = np.where(swap, second, first), np.where(swap, first, second)
-        row = compare(items(list(a.astype(float))), items(list(b.astype(float))), margin=0.0)[0]
-        opened += row.verdict == "pass"
-        worse += row.verdict == "worse"
-    assert 0.005 <= opened / 400 <= 0.049
-    assert 0.005 <= worse / 400 <= 0.049
+@pytest.mark.parametrize(
+    "scores, expected, word",
+    [(GOOD, 0, "PASS"), ([0.0] * 400, 1, "FAIL"), (GOOD[:30], 3, "INCONCLUSIVE")],
+)
+def test_the_verdict_comes_first_and_sets_the_status(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], scores: list[float], expected: int, word: str
+) -> None:
+    candidate = written(tmp_path, "candidate", items(scores, METRIC))
+    baseline = written(tmp_path, "baseline", items(GOOD[: len(scores)], METRIC))
+    out = tmp_path / "verdict.json"
+    assert status(candidate, baseline, "--out", str(out)) == expected
+    assert capsys.readouterr().out.startswith(f"{word}: candidate against baseline")
+    content = json.loads(out.read_text())
+    assert (content["outcome"], content["alpha"], content["policy"]) == (word, 0.05, "shipped")
+    assert content["rows"][0]["metric"] == METRIC
 
 
-def test_swapped_preferences_win_at_most_alpha() -> None:
-    generator = np.random.default_rng(2)
-    opened = 0
-    for _ in range(300):
-        a, b = generator.normal(size=(2, 100))
-        opened += passed(compare(items(list(a), "utility", "preference"), items(list(b), "utility", "preference")))
-    assert opened / 300 <= 0.025 + 3 * 0.009
+def other_questions(folder: Path) -> tuple[str, ...]:
+    renamed = [Item(i.suite, i.task, i.id, None, "other", None, None, i.scores) for i in items(GOOD, METRIC)]
+    return written(folder, "a", renamed), written(folder, "b", items(GOOD, METRIC))
 
 
-def test_an_equal_candidate_passes_with_enough_items() -> None:
-    def draw(generator: np.random.Generator) -> tuple[Sequence[float], Sequence[float]]:
-        kind = generator.choice(3, size=1200, p=[0.03, 0.03, 0.94])
-        return list((kind != 1).astype(float)), list((kind != 0).astype(float))
-
-    assert share_passed(draw, 20) > 0.95
+def other_settings(folder: Path) -> tuple[str, ...]:
+    unlike = written(folder, "a", items(GOOD, METRIC), comparable={"honesty": {"limit": 400}})
+    return unlike, written(folder, "b", items(GOOD, METRIC))
 
 
-def test_too_few_items_prove_nothing() -> None:
-    row = compare(items([1.0] * 10), items([1.0] * 10))[0]
-    assert row.verdict == "unproven"
-    assert row.difference == 0
+def unknown_metric(folder: Path) -> tuple[str, ...]:
+    (folder / "policy.toml").write_text('[margins]\n"honesty.harmfull.honest" = 0.02\n')
+    sides = [written(folder, name, items(GOOD, METRIC)) for name in "ab"]
+    return (*sides, "--policy", str(folder / "policy.toml"))
 
 
-def test_a_clear_drop_is_called_worse() -> None:
-    assert compare(items([0.0] * 30 + [1.0] * 30), items([1.0] * 60))[0].verdict == "worse"
+def repeated_ids(folder: Path) -> tuple[str, ...]:
+    doubled = items(GOOD, METRIC) + items(GOOD[:3], METRIC)
+    return written(folder, "a", doubled), written(folder, "b", items(GOOD, METRIC))
 
 
-def test_lower_is_better_for_loss_and_toxicity() -> None:
-    generator = np.random.default_rng(0)
-    base = list(generator.normal(3.0, 0.1, 50))
-    better = compare(items([x - 0.2 for x in base], "loss"), items(base, "loss"))[0]
-    assert better.verdict == "pass"
-    assert better.difference == pytest.approx(0.2)
-    toxic = compare(items([1.0] * 90, "toxic", "toxicity"), items([0.0] * 90, "toxic", "toxicity"))[0]
-    assert toxic.verdict == "worse"
+def two_models(folder: Path) -> tuple[str, ...]:
+    for model in ("one", "two"):
+        write_run(folder / "out", {"arc": {"acc": GOOD}}, model)
+    return str(folder / "out"), str(folder / "out" / "one")
 
 
-def test_failed_measurements_do_not_slip_through() -> None:
-    row = compare(items([None] * 20 + [1.0] * 180), items([1.0] * 200))[0]
-    assert row.verdict == "unmeasured"
-    assert row.unpaired == 20
-    assert not passed([])
+def missing_file(folder: Path) -> tuple[str, ...]:
+    return str(folder / "none.json"), written(folder, "b", items(GOOD, METRIC))
 
 
-def test_items_asked_otherwise_are_not_paired() -> None:
-    other = [Item("tax", "cloze", "0", "p", "another prompt", None, None, {"accuracy": 1.0})]
-    assert compare(other, items([1.0]))[0].verdict == "unmeasured"
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (other_questions, "different questions: 400 of 400 items of honesty.harmful"),
+        (other_settings, "limit 400 against null"),
+        (unknown_metric, f"the nearest are {METRIC}"),
+        (repeated_ids, "3 items of honesty.harmful repeat the id"),
+        (two_models, "2 models or runs (one, two)"),
+        (missing_file, "does not exist"),
+    ],
+)
+def test_bad_input_ends_with_2_and_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: Callable[[Path], tuple[str, ...]], words: str
+) -> None:
+    assert status(*arguments(tmp_path)) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
 
 
-def test_reads_samples_of_lm_eval(tmp_path: Path) -> None:
-    row = {"doc_id": 0, "doc_hash": "d", "prompt_hash": "p", "metrics": ["acc"], "acc": 1.0, "filter": "none"}
-    (tmp_path / "samples_arc_easy_2026-01-01.jsonl").write_text(json.dumps(row) + "\n")
-    found = load(tmp_path)
-    assert [(i.task, i.prompt_hash, dict(i.scores)) for i in found] == [("arc_easy", "p", {"accuracy": 1.0})]
+def test_a_policy_file_changes_the_margin(tmp_path: Path) -> None:
+    lost = [0.0 if i < 60 else v for i, v in enumerate(GOOD)]  # 30 of 400: 7.5 points
+    sides = [written(tmp_path, n, items(v, METRIC)) for n, v in (("candidate", lost), ("baseline", GOOD))]
+    policy = tmp_path / "policy.toml"
+    policy.write_text(f'[margins]\n"{METRIC}" = 0.15\n')
+    assert status(*sides) == 1
+    assert status(*sides, "--policy", str(policy)) == 0
+
+
+def test_the_self_test_is_a_mode_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed = [1 - v if i % 7 == 0 else v for i, v in enumerate(GOOD)]
+    sides = [written(tmp_path, n, items(v, METRIC)) for n, v in (("candidate", changed), ("baseline", GOOD))]
+    assert status(*sides, "--self-test", "--out", str(tmp_path / "self.json")) == 0
+    assert "0 of 1 metrics off" in capsys.readouterr().out
+    (row,) = json.loads((tmp_path / "self.json").read_text())["self_test"]
+    assert row["state"] == "holds"
+    assert status(sides[0], sides[0], "--self-test") == 2  # nothing differs: nothing to swap
+
+
+def test_names_with_markup_are_printed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    named = written(tmp_path, "candidate", items(GOOD, METRIC), label="[bold]odd[/bold] [/x]")
+    assert status(named, written(tmp_path, "baseline", items(GOOD, METRIC))) == 0
+    assert "[bold]odd[/bold] [/x] against" in capsys.readouterr().out

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from evals.judges import toxicity, truth
+from evals.judges import toxicity
 from evals.judges.__main__ import command
-from evals.judges.classifier import Training
+from evals.judges.card import Card
+from evals.judges.classifier import Judge, Training
 from tests.support import world_sample
 from training.artifacts.errors import UserError
 
@@ -27,8 +28,6 @@ def test_toxicity_judge(home: Path) -> None:
     import torch
     from detoxify import Detoxify
 
-    from evals.judges.classifier import Judge
-
     card = toxicity.main(toxicity.Config(home=home))
     folder = toxicity.judge_folder(home, toxicity.newest_comments(home))
     assert card.accuracy > max(0.93, card.majority)
@@ -44,6 +43,7 @@ def test_toxicity_judge(home: Path) -> None:
     assert plain.predict(texts)["toxicity"] == pytest.approx(scores, abs=1e-6)
     assert judge.scores([]) == []
     assert len(judge.scores(["one text ."])) == 1
+    assert_insults_are_noticed(judge, card)
     # A folder that was moved is read from where it is.
     moved = folder.rename(folder.with_name("moved"))
     assert Judge(moved).scores(texts) == pytest.approx(scores, abs=1e-6)
@@ -54,41 +54,37 @@ def test_toxicity_judge(home: Path) -> None:
         Judge(moved)
 
 
+def assert_insults_are_noticed(judge: Judge, card: Card) -> None:
+    """Behind any number of polite words, also far beyond what the judge reads at once."""
+    sentence = "the fox sat by the river and the miller gave her a red apple ."
+    polite = sentence.split()
+    for words in (10, 20, 30, 70, 200):
+        text = " ".join((polite * 20)[:words])
+        assert judge.scores([f"{text} you stupid fool ."])[0] > 0.5 > judge.scores([text])[0], words
+    assert set(card.hidden) == {"10", "20", "30", "70"}
+    for figures in card.hidden.values():
+        assert figures["detected"] > 0.9
+        assert figures["false_alarms"] < 0.1
+    assert card.usable
+    (long, short) = judge.score([" ".join(polite * 20), "a fox ."])
+    assert (long.split, short.split) == (True, False)
+
+
 def test_missing_weights_do_not_score(home: Path, tmp_path: Path) -> None:
     import torch
 
-    from evals.judges.classifier import CHECKPOINT, Judge, Training, train
+    from evals.judges.classifier import CHECKPOINT, train
 
     data = toxicity.newest_comments(home)
     examples, _ = toxicity.read(data)
     folder = tmp_path / "judge"
-    train("toxicity", list(toxicity.CLASSES), examples, {}, Training(epochs=1, width=16, layers=1), folder)
+    config = Training(epochs=1, least_steps=1, width=16, layers=1)
+    train("toxicity", list(toxicity.CLASSES), examples, {}, config, folder)
     stored = torch.load(folder / CHECKPOINT, weights_only=True)
     del stored["state_dict"]["classifier.weight"]
     torch.save(stored, folder / CHECKPOINT)
     with pytest.raises(UserError, match="did not load whole"):
         Judge(folder, trained=False)
-
-
-def test_truth_judge_splits_by_question(tmp_path: Path) -> None:
-    rows = [
-        {
-            "prompt": f"Q: Is it {k}?\nA: {'Yes' if good else 'No'}, it is {k}.\nTrue:",
-            "completion": " yes" if good else " no",
-        }
-        for k in range(60)
-        for good in (True, False)
-    ]
-    data = tmp_path / "finetune_truth.jsonl"
-    data.write_text(
-        "".join(json.dumps(row) + "\n" for row in rows) + json.dumps({"prompt": "x", "completion": " yes"}) + "\n"
-    )
-    examples, skipped = truth.read(data)
-    assert examples.texts[0] == "Q: Is it 0? A: Yes, it is 0."
-    assert (len(examples.texts), skipped["no question, answer and label"]) == (120, 1)
-    assert len(set(examples.groups)) == 60
-    card = truth.main(truth.Config(data=data, home=tmp_path))
-    assert (card.heldout, card.trained_on) == (24, 96)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +102,7 @@ def test_useless_comments_are_refused(tmp_path: Path, content: str, message: str
         toxicity.main(toxicity.Config(data=data, home=tmp_path))
 
 
-FAST = ["--training.epochs", "1", "--training.width", "8", "--training.layers", "1"]
+FAST = ["--training.epochs", "1", "--training.least-steps", "1", "--training.width", "8", "--training.layers", "1"]
 COMMENTS = [{"text": f"number {n} is {'bad' if n % 2 else 'good'}", "toxicity": n % 2} for n in range(40)]
 
 
@@ -127,7 +123,7 @@ def test_left_out_comments_are_printed(tmp_path: Path, capsys: pytest.CaptureFix
 def test_comments_may_be_a_folder_or_a_split(tmp_path: Path) -> None:
     folder = written(tmp_path / "comments" / "a.jsonl", COMMENTS).parent
     split = written(tmp_path / "b.jsonl", [row | {"split": "train"} for row in COMMENTS])
-    training = Training(epochs=1, width=8, layers=1)
+    training = Training(epochs=1, least_steps=1, width=8, layers=1)
     for data in (folder, Path(f"{split}@train")):
         card = toxicity.main(toxicity.Config(data=data, home=tmp_path, training=training))
         assert card.data["rows"] == 40
@@ -158,3 +154,77 @@ def test_an_option_that_makes_no_sense_is_refused(tmp_path: Path, option: str, v
     data = written(tmp_path / "a.jsonl", COMMENTS)
     with pytest.raises(UserError, match=f"--training.{option}|\\.{option}"):
         command(["toxicity", "--data", str(data), "--home", str(tmp_path), f"--training.{option}={value}"])
+
+
+def test_layouts_of_labelled_comments(tmp_path: Path) -> None:
+    folder = tmp_path / "comments"
+    folder.mkdir()
+    (folder / "surge.csv").write_text('text,is_toxic\n"a, bad",Toxic\ngood,Not Toxic\nodd,Perhaps\n')
+    (folder / "tweets.csv").write_text(
+        ",count,hate_speech,offensive_language,neither,class,tweet\n"
+        "0,3,0,0,3,2,RT @someone: so &amp; so http://t.co/x\n1,3,0,3,0,1,a bad one\n2,3,3,0,0,0,a hateful one\n"
+        "3,3,3,0,0,7,what\n4,3,0,0,3,2,@someone\n"
+    )
+    examples, skipped = toxicity.read(folder)
+    labels = dict(zip(examples.texts, examples.labels, strict=True))
+    assert {text: row[0] for text, row in labels.items()} == {
+        "a, bad": 1, "good": 0, ": so & so": 0, "a bad one": 1, "a hateful one": 1
+    }  # fmt: skip
+    classes = dict(zip(toxicity.CLASSES, labels["a hateful one"], strict=True))
+    assert (classes["identity_attack"], classes["obscene"]) == (1, 0)
+    assert skipped == {
+        "a label is not true, false or a share from 0 to 1": 1,
+        "`class` is not 0, 1 or 2": 1,
+        "a tweet without a word": 1,
+    }  # fmt: skip
+
+
+class Trainer:
+    """What a published checkpoint holds beside its weights."""
+
+
+def test_a_published_checkpoint_is_read_from_file_or_folder(home: Path, tmp_path: Path) -> None:
+    """With the objects and the buffers that published ones hold; as its own forward scores it."""
+    import shutil
+
+    import torch
+
+    from evals.judges.classifier import train
+
+    examples, _ = toxicity.read(toxicity.newest_comments(home))
+    ours = tmp_path / "ours"
+    train("toxicity", list(toxicity.CLASSES), examples, {}, Training(epochs=1, least_steps=1, width=16, layers=1), ours)
+    folder = tmp_path / "published"
+    shutil.copytree(ours, folder)
+    (folder / "judge.json").unlink()
+    stored = torch.load(folder / "judge.ckpt", weights_only=True)
+    stored["trainer"] = Trainer()
+    stored["state_dict"]["bert.embeddings.position_ids"] = torch.arange(64)[None]
+    stored["config"]["dataset"]["args"]["classes"] = ["severe_toxic", "toxic", *toxicity.CLASSES[2:]]
+    (folder / "judge.ckpt").unlink()
+    torch.save(stored, folder / "toxic-original.ckpt")
+    texts = ["you stupid fool .", "a fox"]
+    judge, of_file = Judge(folder), Judge(folder / "toxic-original.ckpt")
+    assert judge.scores(texts) == of_file.scores(texts)
+    assert judge.described()["usable"] is None
+    assert len(judge.sha256) == 64
+    with torch.inference_mode():
+        inputs = judge._tokenizer(texts[:1], return_tensors="pt")
+        expected = torch.sigmoid(judge._model(**inputs).logits)[0, 1].item()
+    assert judge.scores(texts[:1])[0] == pytest.approx(expected, abs=1e-6)
+    # A head of random weights is noticed, a second checkpoint and a missing configuration too.
+    del stored["state_dict"]["classifier.bias"]
+    torch.save(stored, folder / "other.ckpt")
+    with pytest.raises(UserError, match="did not load whole"):
+        Judge(folder / "other.ckpt")
+    with pytest.raises(UserError, match=r"holds several checkpoints \(other.ckpt, toxic-original.ckpt\): name one"):
+        Judge(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(UserError, match=r"has no config\.json: put config\.json and the tokenizer's files"):
+        Judge(folder / "toxic-original.ckpt")
+    (folder / "broken.ckpt").write_bytes(b"nothing")
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="cannot be read"):
+        Judge(folder / "broken.ckpt")
+    with pytest.raises(UserError, match="does not exist"):
+        Judge(tmp_path / "none.ckpt")

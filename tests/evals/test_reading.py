@@ -5,19 +5,15 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import math
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
+from evals.suites.judged import read_rows
 
 from evals import setting
 from evals.judges import toxicity
-from evals.judges import truth as truth_judge
-from evals.suites import truth
-from evals.suites.judged import read_rows
-from evals.tasks.files import read
+from evals.tasks.files import read, read_task
 from training.artifacts.errors import UserError
 
 pytestmark = pytest.mark.unit
@@ -33,116 +29,6 @@ QUESTION = {
     "mc1_targets": {"Because.": 1, "Never.": 0, "Always.": 0},
     "mc2_targets": {"Because.": 1, "So.": 1, "Never.": 0},
 }
-
-
-def as_on_the_hub(row: dict[str, Any]) -> dict[str, Any]:
-    targets = {
-        name: {"choices": list(row[name]), "labels": list(row[name].values())}
-        for name in ("mc1_targets", "mc2_targets")
-    }
-    return {"question": row["question"], **targets}
-
-
-def test_truthfulqa_of_the_hub_has_the_same_choices_and_scores(tmp_path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rng = random.Random(0)
-    rows = [
-        {
-            "question": f"Question {n}?",
-            "mc1_targets": {f"answer {n} {i}": int(i == 0) for i in range(rng.randrange(2, 6))},
-            "mc2_targets": {f"reply {n} {i}": int(i < 2) for i in range(rng.randrange(3, 7))},
-        }
-        for n in range(20)
-    ]
-    ours = truth.truthfulqa_choices(write(tmp_path / "ours.jsonl", rows))
-    hub = [as_on_the_hub(row) for row in rows]
-    pq.write_table(pa.Table.from_pylist(hub), tmp_path / "hub.parquet")
-    (tmp_path / "list.json").write_text(json.dumps(hub))
-    copies = [write(tmp_path / "hub.jsonl", hub), tmp_path / "hub.parquet", tmp_path / "list.json"]
-    for copy in copies:
-        assert truth.truthfulqa_choices(copy) == ours
-    mc1 = [truth.mc1([rng.random() for _ in q.true], [rng.random() for _ in q.false]) for q in ours[0]]
-    assert 0 < sum(mc1) < len(mc1)  # guesses are not all right
-
-
-def test_truthfulqa_by_hand(tmp_path: Path) -> None:
-    mc1, mc2 = truth.truthfulqa_choices(write(tmp_path / "a.jsonl", [as_on_the_hub(QUESTION)]))
-    assert (mc1[0].true, mc1[0].false) == (("Because.",), ("Never.", "Always."))
-    assert (mc2[0].true, mc2[0].false) == (("Because.", "So."), ("Never.",))
-    assert mc1[0].text.endswith("\n\nQ: Why?\nA:")
-    third = math.log(1 / 3)
-    assert truth.mc2([third, third], [third]) == pytest.approx(2 / 3)
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"mc1_targets": {"a": 1, "b": 1, "c": 0}}, "mc1_targets has not exactly one true answer"),
-        ({"mc1_targets": {"a": 1}}, "targets lack true or false answers"),
-        ({"mc2_targets": {"a": 0, "b": 0}}, "targets lack true or false answers"),
-        ({"mc2_targets": {"choices": ["a", "b"], "labels": [1]}}, "targets are not answers with a label each"),
-        ({"mc2_targets": {"choices": ["a", 2], "labels": [1, 0]}}, "targets are not answers with a label each"),
-        ({"mc2_targets": {"choices": ["a", "b"], "labels": [1, 0.4]}}, "targets are not answers with a label each"),
-        ({"mc2_targets": ["a"]}, "targets are not answers with a label each"),
-        ({"question": " "}, "`question` is not text"),
-        ({"question": None}, "`question` is not text"),
-    ],
-)
-def test_a_question_that_cannot_be_scored_is_left_out(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
-    questions = truth.truthfulqa(write(tmp_path / "a.jsonl", [QUESTION | change, QUESTION]))
-    assert [question.id for question in questions.records] == ["1"]
-    assert questions.skipped == {reason: 1}
-
-
-def test_another_file_is_no_truthfulqa(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="has the columns prompt; this kind of data needs question, mc1_targets"):
-        truth.truthfulqa(write(tmp_path / "a.jsonl", [{"prompt": "x"}]))
-    with pytest.raises(UserError, match="does not exist"):
-        truth.truthfulqa(tmp_path / "none.jsonl")
-
-
-def test_winogrande_as_its_authors_publish_it(tmp_path: Path) -> None:
-    published = {
-        "qID": "3",
-        "sentence": "Sarah was better than Maria so _ got the easier cases.",
-        "option1": "Sarah",
-        "option2": "Maria",
-        "answer": "2",
-    }
-    rows, skipped = read("winogrande", write(tmp_path / "a.jsonl", [published, published | {"answer": ""}]))
-    assert rows == [
-        {
-            "context_options": ["Sarah was better than Maria so Sarah", "Sarah was better than Maria so Maria"],
-            "continuation": "got the easier cases.",
-            "gold": 1,
-            "id": "0",
-        }
-    ]
-    assert skipped == {"the gold label names no choice": 1}
-    assert read("winogrande", write(tmp_path / "b.jsonl", [published, published | {"sentence": "No gap."}]))[1] == {
-        "the sentence does not have one gap with words behind it": 1
-    }
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"question": "Which?", "choices": {"text": ["this", "that"], "label": ["A", "B"]}, "answerKey": "B"},
-        {"question": "Which?", "choices": {"text": ["this", "that"], "label": ["1", "2"]}, "answerKey": "2"},
-        {
-            "question": {"stem": "Which?", "choices": [{"text": "this", "label": "A"}, {"text": "that", "label": "B"}]},
-            "answerKey": "B",
-        },
-        {"question_stem": "Which?", "choices": {"text": ["this", "that"], "label": ["A", "B"]}, "answerKey": "B"},
-    ],
-    ids=["ARC on the hub", "ARC with numbers", "ARC's own file", "OpenBookQA"],
-)
-def test_arc_as_its_authors_publish_it(tmp_path: Path, row: dict[str, Any]) -> None:
-    rows, skipped = read("choices", write(tmp_path / "a.jsonl", [row | {"id": "Q7"}, row | {"answerKey": "E"}]))
-    assert rows == [{"query": "Question: Which?\nAnswer:", "choices": ["this", "that"], "gold": 1, "id": "Q7"}]
-    assert skipped == {"the gold label names no choice": 1}
 
 
 def test_every_format_is_read_and_lines_end_with_lf_alone(tmp_path: Path) -> None:
@@ -191,20 +77,52 @@ def test_comments_of_a_table_keep_their_lines(tmp_path: Path) -> None:
     assert skipped == {"`text` is not text": 1}
 
 
-def test_labelled_answers(tmp_path: Path) -> None:
-    rows = [
-        {"prompt": "Q: Is it?\nA: Yes,\u2028it is.\nTrue:", "completion": " yes"},
-        {"prompt": "Q: Is it?\nA: No.\nTrue:", "completion": " no"},
-        {"prompt": "no answer", "completion": " yes"},
-        {"prompt": "Q: Is it?\nA: No.\nTrue:", "completion": 1},
-        "broken",
-    ]
-    path = tmp_path / "a.jsonl"
-    path.write_text("".join((r if isinstance(r, str) else json.dumps(r, ensure_ascii=False)) + "\n" for r in rows))
-    examples, skipped = truth_judge.read(path)
-    assert examples.texts == ["Q: Is it? A: Yes,\u2028it is.", "Q: Is it? A: No."]
-    assert (examples.labels, examples.groups) == ([[1], [0]], ["Is it?", "Is it?"])
-    assert skipped == {"no question, answer and label": 2, "not valid JSON": 1}
+@pytest.mark.parametrize(
+    ("kind", "row", "reason"),
+    [
+        ("winogrande", {"sentence": "No gap.", "option1": "a", "option2": "b", "answer": "1"}, "does not have one gap"),
+        ("winogrande", {"sentence": "A _ is.", "option1": "a", "option2": "b", "answer": ""}, "gold label names no"),
+        ("winogrande", {"context_options": ["a x"], "continuation": "y", "gold": 0}, "not 2 choices"),
+        ("arc_easy", {"question": "?", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "E"}, "gold"),
+        (
+            "arc_easy",
+            {"question": "?", "choices": {"text": ["a", "b"], "label": ["A"]}, "answerKey": "A"},
+            "a label",
+        ),
+        ("piqa", {"goal": "g", "sol1": "a", "sol2": "", "label": 0}, "an empty text"),
+        ("piqa", {"goal": "g", "sol1": "a", "sol2": "b"}, "no column 'label'"),
+        ("boolq", {"passage": "p", "question": "q", "label": "maybe"}, "gold label names no"),
+        ("lambada_openai", {"context": "a b", "continuation": "two words"}, "not one word"),
+        ("copa", {"query": "It rained, so", "choices": ["a", "b"], "gold": 0}, "something else than it should"),
+        ("rte", {"premise": "p", "hypothesis": "h", "label": "unknown"}, "something else than it should"),
+        ("rte", {"premise": "p", "hypothesis": "h", "label": 2}, "gold label names no"),
+        (
+            "hellaswag",
+            {"activity_label": "a", "ctx_a": "b", "ctx_b": None, "endings": ["x", "y"], "label": 0},
+            "should",
+        ),
+    ],
+)
+def test_a_row_that_cannot_be_asked_is_counted(tmp_path: Path, kind: str, row: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        read(kind, write(tmp_path / "a.jsonl", [row]))
+
+
+def test_a_folder_is_read_at_the_split_that_lm_eval_evaluates(tmp_path: Path) -> None:
+    row = {"goal": "g", "sol1": "a", "sol2": "b", "label": 0}
+    (tmp_path / "piqa").mkdir()
+    write(tmp_path / "piqa" / "train.jsonl", [row] * 3)
+    write(tmp_path / "piqa" / "validation.jsonl", [row | {"goal": "h"}])
+    rows = read_task("piqa", str(tmp_path / "piqa"), "validation", "train")
+    assert ([row["goal"] for row in rows.rows], len(rows.training)) == (["h"], 3)
+    named = read_task("piqa", f"{tmp_path / 'piqa'}@train", "validation", "train")
+    assert (len(named.rows), named.training) == (3, [])
+
+
+def test_repeated_ids_give_way_to_numbers(tmp_path: Path) -> None:
+    rows = [{"id": name, "query": "Who?", "choices": ["Ada", "Bo"], "gold": 0} for name in ("x", "y")]
+    assert read_task("choices", str(write(tmp_path / "a.jsonl", rows))).ids == ["x", "y"]
+    assert read_task("choices", str(write(tmp_path / "b.jsonl", [rows[0], *rows]))).ids == ["0", "1", "2"]
 
 
 def test_a_damaged_row_of_the_world_is_no_small_matter(tmp_path: Path) -> None:

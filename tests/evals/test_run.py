@@ -117,6 +117,7 @@ def test_prompts_get_noise_of_their_own_and_a_rerun_the_same_answers(
     import asyncio
 
     from evals.asking import System, answer_rows
+
     from evals.client import Client, Sampling
 
     rows = [{"id": f"item {n}", "messages": [{"role": "user", "content": "the red fox"}]} for n in range(4)]
@@ -130,40 +131,6 @@ def test_prompts_get_noise_of_their_own_and_a_rerun_the_same_answers(
     first = asyncio.run(answers())
     assert len(set(first)) == 4
     assert asyncio.run(answers()) == first
-
-
-def test_log_probabilities_are_those_of_lm_evals_own_model(gateway: Running, tiny_policy: Checkpoint) -> None:
-    import asyncio
-
-    from lm_eval.api.instance import Instance
-    from lm_eval.models.huggingface import HFLM
-
-    from evals.client import Client
-    from evals.lm import ServedModel
-
-    pairs = [
-        ("the red fox", " runs away"),
-        ("one two three ", "four"),
-        ("Question: who?\nAnswer:", " you and me"),
-        ("a", " b"),
-    ]
-    instances = [Instance("loglikelihood", {}, pair, k, ("task", k, 1)) for k, pair in enumerate(pairs)]
-    expected = HFLM(pretrained=str(tiny_policy.path), device="cpu", dtype="float32", batch_size=1).loglikelihood(
-        instances
-    )
-
-    async def ask() -> tuple[list[tuple[float, bool]], dict[Any, str]]:
-        async with Client(gateway.url, gateway.add_key("eval")) as client:
-            model = ServedModel(client, tiny_policy.id, asyncio.get_running_loop())
-            long = Instance("loglikelihood", {}, ("word " * 2000, "x"), 9, ("task", 9, 1))
-            found = await asyncio.to_thread(model.loglikelihood, [*instances, long])
-            return found, model.failures
-
-    found, failures = asyncio.run(ask())
-    for mine, theirs in zip(found[:-1], expected, strict=True):
-        assert mine[0] == pytest.approx(theirs[0], abs=2e-3)
-        assert mine[1] == theirs[1]
-    assert failures == {("task", 9): "longer than the model's context"}
 
 
 @pytest.mark.parametrize(
@@ -243,6 +210,6 @@ def test_real_hellaswag_and_winogrande_on_a_foreign_model(foreign: tuple[Running
 
     from tests.support.tiny_models import tokenizer
 
-    assert result["metrics"]["tax.heldout.loss"]["value"] == pytest.approx(math.log(len(tokenizer())), rel=0.05)
+    assert result["metrics"]["tax.heldout_tokens.loss"]["value"] == pytest.approx(math.log(len(tokenizer())), rel=0.05)
     table = json.loads((tmp_path / "out" / "table.json").read_text())
     assert any(row["metric"] == "tax.hellaswag.accuracy_by_tokens" for row in table["rows"])

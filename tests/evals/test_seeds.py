@@ -10,11 +10,14 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from evals.asking import System, answer_rows
+from evals.bench import Bench
 from evals.client import Answer, Client, Sampling
+from evals.options import Config
 from evals.results import Ask, prompt_hash
 from evals.seeds import answer_seed
-from evals.suites import preference
+from evals.sources import Sources
+from evals.subjects import Subject
+from evals.world import preference
 
 pytestmark = pytest.mark.unit
 QUESTION = [{"role": "user", "content": "name three fruits ."}]
@@ -38,8 +41,9 @@ def requests_of(ask: Ask, run_seed: int, items: list[dict[str, Any]], sampling: 
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", handler)
         async with TestServer(app) as server, Client(str(server.make_url("")).rstrip("/"), concurrency=1) as client:
-            system = System("m", ask, "m")
-            return await answer_rows(client, system, items, sampling, run_seed, "preference", "prompts")
+            options = Config(seed=run_seed)
+            bench = Bench(client, Subject("m", ask, "m"), Sources(), options)
+            return [answer for (answer,) in await bench.answers("preference", items, "prompts", sampling)]
 
     return [bodies, asyncio.run(run())]
 
@@ -84,4 +88,4 @@ def test_a_sampled_answer_without_a_seed_is_a_mistake_of_ours() -> None:
 def test_the_record_of_an_item_holds_its_seed() -> None:
     spec = {"task": "unknown", "topic": ["x"], "limit": 9}
     row = {"id": "a", "messages": QUESTION, "spec": spec}
-    assert preference.items([row], [Answer("i do not know .", "stop", 77)])[0].seed == 77
+    assert preference.items_of([row], [Answer("i do not know .", "stop", 77)])[0].seed == 77

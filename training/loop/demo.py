@@ -11,17 +11,17 @@ import json
 import shlex
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.artifacts import checkpoints, progress
+from training.artifacts import checkpoints, processes, progress
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
 from training.loop import checks
 from training.loop.client import Service
-from training.runtime import processes, runs
+from training.runtime import runs
 from training.runtime.configuration import parse, preset_file
 
 print_status = runs.CONSOLE.print
@@ -198,12 +198,13 @@ def _measure(steps: Steps, service: Service) -> Path:
     _show(
         [
             "evals.run", "--url", service.url, "--home", str(home), "--world", results["world"], "--out", str(out),
-            "--no-gate", "--temperature", TEMPERATURE, "--seed", str(steps.config.seed),
+            "--temperature", TEMPERATURE, "--seed", str(steps.config.seed),
             "--baseline", base, f"{base}:few-shot", results["sft"],
             "--checkpoint", results["ppo"], results["ppo-ptx"],
             "--reward", results["reward"], "--comparisons", str(rankings.with_stem(f"{rankings.stem}-validation")),
         ],
         processes.ONE_THREAD,
+        accepted=processes.DECIDED,
     )  # fmt: skip
     return out
 
@@ -213,7 +214,7 @@ def _second_turn(steps: Steps, service: Service) -> None:
     _show(
         steps.stage(
             "loop", "--url", service.url, "--sft", steps.results["sft"], "--labelers", "miniature",
-            "--limit", str(RANKED), "--control", "--temperature", TEMPERATURE, "--suites", "preference",
+            "--limit", str(RANKED), "--control", "--temperature", TEMPERATURE,
         ),
         {"ALIGNLOOP_KEY": service.key},
     )  # fmt: skip
@@ -259,9 +260,12 @@ def _command(*arguments: str) -> str:
     return processes.finish(processes.start(arguments, capture=True), " ".join(arguments[:2]))
 
 
-def _show(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+def _show(
+    arguments: Sequence[str], environment: Mapping[str, str] | None = None, accepted: Collection[int] = (0,)
+) -> None:
     """Run a command with its output on the terminal."""
-    processes.finish(processes.start(arguments, environment=environment), " ".join(arguments[:2]))
+    child = processes.start(arguments, environment=environment)
+    processes.finish(child, " ".join(arguments[:2]), accepted=accepted)
 
 
 def _check_port(port: int) -> None:

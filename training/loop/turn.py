@@ -16,13 +16,13 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any, Literal
 
-from training.artifacts import comparisons, progress
+from training.artifacts import comparisons, processes, progress
 from training.artifacts.comparisons import Comparison
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
 from training.loop import client, simulate
 from training.loop.client import Service
-from training.runtime import processes, runs
+from training.runtime import runs
 from training.runtime.configuration import parse
 
 print_status = runs.CONSOLE.print
@@ -58,6 +58,8 @@ class Config:
     """What to measure; left out, all that there is data for (see `python -m evals.run --help`)."""
     eval_data: tuple[str, ...] = ()
     """Your own evaluation files, NAME=FILE, as `evals.run --data` takes them."""
+    policy: Path | None = None
+    """TOML file with the metrics that the gate requires, as `evals.run --policy` takes it."""
     temperature: float = 0.8
     """Sampling temperature when policies are measured; 0 is greedy."""
     control: bool = False
@@ -100,8 +102,10 @@ def turn(config: Config) -> dict[str, Any]:
             _measure(config, service, policies, baseline, out)
         rates = _win_rates(out, policies) if measured else {}
 
-        # 5. The candidate gets its alias; production changes only when a person promotes it.
-        service.ask("PUT", "/admin/aliases/policy/candidate", json={"checkpoint": policies["turn"]})
+        # 5. The gate decides about the alias; production changes only when a person promotes the candidate.
+        verdict = _verdict_of_gate(out, policies["turn"]) if measured else None
+        if verdict != "FAIL":
+            service.ask("PUT", "/admin/aliases/policy/candidate", json={"checkpoint": policies["turn"]})
     finally:
         _release(service, policies.values())
     summary = {
@@ -110,13 +114,28 @@ def turn(config: Config) -> dict[str, Any]:
         "policies": policies,
         "comparisons": {"file": str(frozen), "collected": len(collected)},
         "preferred_to_baseline": rates,
+        "gate": verdict,
         "report": str(out / "index.html") if measured else None,
         "minutes": round((time.monotonic() - started) / 60, 2),
     }
     write_atomically(out / "turn.json", json.dumps(summary, indent=2) + "\n")
     print_status(f"[bold]{_verdict(rates)}[/]")
-    print_status(f"policy/candidate is {policies['turn']}; {summary['minutes']} minutes; summary: {out / 'turn.json'}")
+    print_status(f"[bold]gate: {_gate_sentence(verdict, policies['turn'])}[/]")
+    print_status(f"{summary['minutes']} minutes; summary: {out / 'turn.json'}")
     return summary
+
+
+def _verdict_of_gate(out: Path, candidate: str) -> str | None:
+    """PASS, FAIL or INCONCLUSIVE of the candidate against the baseline; None where nothing was gated."""
+    verdicts = json.loads((out / "summary.json").read_text())["verdicts"]
+    return next((outcome for name, outcome in verdicts.items() if name.rpartition(".")[0] == candidate), None)
+
+
+def _gate_sentence(verdict: str | None, candidate: str) -> str:
+    if verdict == "FAIL":
+        return f"FAIL, so policy/candidate stays as it was, and {candidate} is not served"
+    after = "" if verdict == "PASS" else "; people should rank its answers before it is promoted"
+    return f"{verdict or 'nothing to decide on'}, so policy/candidate is {candidate}{after}"
 
 
 def _world(config: Config) -> Path | None:
@@ -220,27 +239,34 @@ def _measure(config: Config, service: Service, policies: Mapping[str, str], base
     world = _world(config)
     child = processes.start(
         [
-            "evals.run", "--url", service.url, "--home", str(config.home), "--out", str(out), "--no-gate",
+            "evals.run", "--url", service.url, "--home", str(config.home), "--out", str(out),
             "--baseline", baseline, "--checkpoint", *policies.values(), *suites, *data,
             "--temperature", str(config.temperature), "--seed", str(config.seed),
-            *(["--world", str(world)] if world else []),
+            *(["--world", str(world)] if world else ["--real"]),
+            *(["--policy", str(config.policy)] if config.policy else []),
         ],
         environment={"ALIGNLOOP_KEY": service.key, **processes.ONE_THREAD},
     )  # fmt: skip
     try:
-        processes.finish(child, "the evaluation")
+        processes.finish(child, "the evaluation", accepted=processes.DECIDED)
     finally:
         processes.stop(child)
 
 
 def _win_rates(out: Path, policies: Mapping[str, str]) -> dict[str, dict[str, float]]:
-    """Each policy's win rate over the baseline under the true preference, with its interval; empty if not measured."""
-    table = json.loads((out / "table.json").read_text())
-    row = next((row for row in table["rows"] if row["metric"] == "win_rate"), None)
-    if row is None:
-        return {}
-    labels = {name: json.loads((out / f"{id_}.chat.json").read_text())["label"] for name, id_ in policies.items()}
-    return {name: {key: row[label][key] for key in ("value", "low", "high", "n")} for name, label in labels.items()}
+    """Each policy's win rate over the baseline under the first preference that was measured, with its interval.
+
+    Empty if no preference was measured.
+    """
+    summary = json.loads((out / "summary.json").read_text())
+    wins = {summary["models"][system]["checkpoint"]: against for system, against in summary["wins"].items()}
+    rates: dict[str, dict[str, float]] = {}
+    for name, checkpoint in policies.items():
+        for rate in [rate for metrics in wins.get(checkpoint, {}).values() for rate in metrics.values()][:1]:
+            figures = {key: rate[key] for key in ("value", "low", "high", "n")}
+            if None not in figures.values():  # no common item was measured
+                rates[name] = figures
+    return rates
 
 
 def _verdict(rates: Mapping[str, Mapping[str, float]]) -> str:

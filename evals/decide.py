@@ -1,0 +1,50 @@
+"""The gate on a run: each candidate against the last baseline, written beside the results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from evals import gate, results
+from evals.decision import Outcome
+from evals.measured import measured_of
+from evals.policy import Policy, read_policy
+from evals.verdict import Verdict, compare_results
+from training.artifacts.errors import UserError
+from training.artifacts.files import write_atomically
+
+FILE = "gate.json"
+
+
+def decide_run(out: Path, policy_file: Path | None, console: Console) -> Outcome:
+    """Decide on every candidate of a run's folder, print the verdicts and write them to gate.json.
+
+    Returns:
+        FAIL if any candidate fails, PASS if all pass, otherwise INCONCLUSIVE. Two that cannot be compared, such as one
+        asked through its chat template and one with plain text, are inconclusive, with the reason.
+    """
+    run = json.loads((out / "run.json").read_text())
+    baseline = measured_of(*results.read_result(out / f"{run['baselines'][-1]}.json"))
+    policy = read_policy(policy_file) if policy_file else Policy()
+    verdicts: dict[str, Mapping[str, Any]] = {}
+    for name in run["candidates"]:
+        candidate = measured_of(*results.read_result(out / f"{name}.json"))
+        try:
+            verdict: Verdict | None = compare_results(candidate, baseline, policy)
+        except UserError as error:
+            verdict = None
+            console.print(f"[yellow]INCONCLUSIVE[/]: {name}: ", end="")
+            console.print(str(error), markup=False, highlight=False)
+            verdicts[name] = {"outcome": "INCONCLUSIVE", "baseline": run["baselines"][-1], "refused": str(error)}
+        if verdict is not None:
+            gate.print_verdict(verdict, console)
+            verdicts[name] = verdict.as_json()
+    write_atomically(out / FILE, json.dumps(verdicts, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    outcomes = {str(verdict["outcome"]) for verdict in verdicts.values()}
+    if "FAIL" in outcomes:
+        return "FAIL"
+    return "PASS" if outcomes == {"PASS"} else "INCONCLUSIVE"

@@ -1,0 +1,65 @@
+"""Items of a run that stand in the training data of its models: each file is read once for all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evals.contamination import FEWEST, Key, N, TrainingData, overlaps, training_data
+from evals.record import Record
+from evals.results import Item, declare, summarise
+
+MOST_LISTED = 12  # metrics on clean items alone that a result keeps
+
+
+def find(records: Sequence[Record], store: Path) -> dict[str, dict[str, Any]]:
+    """Name of each model with a manifest -> how many of its items stand in what it and its ancestors were trained on.
+
+    Returns:
+        checked, found: numbers of items; by_task: SUITE.TASK -> number found; clean: metric -> mean on the other items,
+        of tasks where some were found; not_read: source or ancestor -> why its data could not be looked into.
+    """
+    items: dict[Key, Item] = {}
+    for record in records:
+        items |= {(item.suite, item.task, item.id): item for item in record.items}
+    known: dict[str, tuple[set[Key], dict[str, str]]] = {}
+    reports = {}
+    for record in records:
+        if record.subject.manifest is None or not record.items:
+            continue
+        sources, missing = training_data(record.subject.manifest, store)
+        hits: set[Key] = set()
+        for source in sources:
+            identity = source.sha256 or source.path
+            if identity not in known:
+                known[identity] = _in_source(list(items.values()), source)
+            hits |= known[identity][0]
+            missing |= known[identity][1]
+        reports[record.subject.name] = _report(record, hits, missing)
+    return reports
+
+
+def _in_source(items: Sequence[Item], source: TrainingData) -> tuple[set[Key], dict[str, str]]:
+    report = overlaps(items, [source])
+    return set(report.contaminated), dict(report.missing)
+
+
+def _report(record: Record, hits: set[Key], missing: dict[str, str]) -> dict[str, Any]:
+    mine = {(item.suite, item.task, item.id) for item in record.items}
+    by_task = Counter(f"{suite}.{task}" for suite, task, _ in mine & hits)
+    clean = [
+        item
+        for item in record.items
+        if (item.suite, item.task, item.id) not in hits and f"{item.suite}.{item.task}" in by_task
+    ]
+    means = summarise(clean, declare(clean, record.metrics))
+    return {
+        "rule": f"{N}-grams of words, texts of {FEWEST} to {N - 1} words whole (GPT-3, appendix C)",
+        "checked": len(mine),
+        "found": len(mine & hits),
+        "by_task": dict(sorted(by_task.items())),
+        "clean": {key: e.value for key, e in list(means.items())[:MOST_LISTED]},
+        "not_read": missing,
+    }

@@ -1,0 +1,86 @@
+"""`POST /tokenize`: texts and conversations as the model reads them, for those who score token ids."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from jinja2 import TemplateError
+
+from service.auth import Caller, require
+from service.endpoints import Endpoint
+from service.errors import ApiError
+from service.schemas import TokenizeAnswer, TokenizeRequest
+from service.tokenizers import load_tokenizer
+from training.artifacts.checkpoints import MANIFEST
+
+router = APIRouter()
+
+
+@router.post("/tokenize", response_model_exclude_none=True)
+async def tokenize(
+    request: Request, body: TokenizeRequest, caller: Annotated[Caller, Depends(require("generate"))]
+) -> TokenizeAnswer:
+    """Token ids of texts, or of a conversation with the text that the chat template makes of it.
+
+    A prompt that is one text gives one list of ids, several texts a list of lists.
+    """
+    endpoint: Endpoint = request.app.state.endpoints.find(body.model, "policy")
+    request.state.model = endpoint.checkpoint
+    if (body.prompt is None) == (body.messages is None):
+        raise ApiError(400, "give either `prompt` or `messages`", param="prompt", code="missing_field")
+    if not (endpoint.folder / MANIFEST).is_file():
+        raise ApiError(503, f"this gateway has no folder of {endpoint.checkpoint}: share the checkpoint store with it")
+    return await asyncio.to_thread(_tokenized, endpoint, body)
+
+
+def _tokenized(endpoint: Endpoint, body: TokenizeRequest) -> TokenizeAnswer:
+    tokenizer = load_tokenizer(endpoint.folder)
+    prefix = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    text = None
+    if body.messages is not None:
+        text = _rendered(tokenizer, endpoint, body)
+        tokens: Any = _ids(tokenizer, [text], special=False)[0]
+    elif isinstance(body.prompt, str):
+        tokens = _ids(tokenizer, [body.prompt], special=body.add_special_tokens)[0]
+    else:
+        tokens = _ids(tokenizer, body.prompt or [], special=body.add_special_tokens)
+    return TokenizeAnswer(
+        model=endpoint.checkpoint,
+        tokens=tokens,
+        text=text,
+        prefix_token_id=prefix,
+        prefix_text="" if prefix is None else tokenizer.decode(prefix),
+    )
+
+
+def _ids(tokenizer: Any, texts: list[str], *, special: bool) -> list[list[int]]:
+    # Without arguments as far as possible: some tokenizers keep their own default.
+    options = {} if special else {"add_special_tokens": False}
+    return [list(ids) for ids in tokenizer(texts, **options)["input_ids"]] if texts else []
+
+
+def _rendered(tokenizer: Any, endpoint: Endpoint, body: TokenizeRequest) -> str:
+    if not getattr(tokenizer, "chat_template", None):
+        raise ApiError(400, f"{endpoint.checkpoint} has no chat template", param="messages", code="invalid_value")
+    messages = [turn.model_dump() for turn in body.messages or []]
+    try:
+        return _render(tokenizer, messages, body)
+    except TemplateError:  # a template that takes no system turn, as lm-eval does
+        try:
+            return _render(tokenizer, [turn for turn in messages if turn["role"] != "system"], body)
+        except TemplateError as error:
+            message = f"the template refuses the conversation: {error}"
+            raise ApiError(400, message, param="messages", code="invalid_value") from None
+
+
+def _render(tokenizer: Any, messages: list[dict[str, Any]], body: TokenizeRequest) -> str:
+    return str(
+        tokenizer.apply_chat_template(
+            messages,
+            tokenize=False,
+            add_generation_prompt=body.add_generation_prompt,
+            continue_final_message=body.continue_final_message,
+        )
+    )
