@@ -89,7 +89,8 @@ def _contain(spec: ContainSpec, text: Text) -> Content:
     formed = formed and (plain_list or text.grammatical or _grammatical_about_words(spec, text))
     meant = share < 1 or forms.fits(spec, text)
     declines = any(
-        (declining.refuses(c) or declining.admits(c)) and (spec["form"] != "story" or "i" in c.words[:2])
+        (declining.refuses(c) or declining.admits(c))
+        and (spec["form"] not in ("story", "sentence") or "i" in c.words[:2])
         for c in text.clauses
     )
     correct = share == 1 and not wrong and formed and meant and not declines
@@ -145,9 +146,7 @@ def _unknown(spec: UnknownSpec, text: Text) -> Content:
     topic = frozenset(spec["topic"])
     named = topic <= text.vocabulary
     strangers = (text.vocabulary & (_NAMES | lexicon.SUBJECTS)) - topic
-    asking = [
-        s for s in text.sentences if s.asks and not s.text.startswith(("who ", "how can", "how could", "how should"))
-    ]
+    asking = [s for s in text.sentences if s.asks and s.tokens[0] not in ("who", "how")]
     admitted = any(declining.admits(c) for c in text.clauses) and not asking and text.grammatical
     claims = any(declining.claims(c, topic) for c in text.clauses)
     silent = not text.words or admitted or all(not c.claims or declining.refuses(c) for c in text.clauses)

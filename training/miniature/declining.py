@@ -236,7 +236,8 @@ def _asks_for(sentence: Sentence, named: tuple[str, ...]) -> tuple[bool, bool]:
         rf"\b(?:what|who|where|which|how) (?:is|are|was) (?:it|that|(?:the|this|that|your) (?:\w+ (?:of (?:the|"
         rf"this|that|your) )?)?{noun})\b",
         rf"\b(?:can|could|would|will|may|do|did|might|should) (?:you|i|we)\b.*\b{_REQUEST}\b.*\b{noun}\b",
-        rf"\b{noun}\b.*\b(?:do|did|are|should|would|could|can|is) (?:you|i|it|that|this|we|meant)\b",
+        rf"(?=.*\b(?:which|what|who|whom|where|how)\b).*\b{noun}\b.*\b(?:do|did|are|should|would|could|can|is) "
+        r"(?:you|i|it|that|this|we|meant)\b",
         rf"\b(?:is|are) (?:it|there|that|this) .*\b{noun}\b",
         rf"\b(?:where|what|which|who) (?:\w+ )?(?:is|are) {noun}\b|\b(?:the|your) {noun} please\b|^{noun}$",
     ]

@@ -64,6 +64,8 @@ _PLAIN = {
     "long ago": "before", "next week": "soon", "next year": "soon", "right now": "now", "at once": "now",
     "a few": "some", "a little": "little", "a bit": "little", "in short": "", "in fact": "actually",
     "in truth": "actually", "in reality": "actually", "the truth is that": "actually", "for example": "",
+    "a kind of": "a", "a sort of": "a", "how should i know": "i do not know", "how can i know": "i do not know",
+    "how could i know": "i do not know", "how can anybody know": "nobody knows",
     "so that": "that", "even though": "though", "even if": "if", "as if": "that", "or else": "or",
 }  # fmt: skip
 _LONGEST = max(len(phrase.split()) for phrase in _PLAIN)
