@@ -110,12 +110,12 @@ class Bench:
         answers = await self.answers(suite, rows, label, sampling, as_text, draws)
         if draws == 1:
             return rows, [answer for (answer,) in answers]
-        drawn = [
+        repeated_rows = [
             {**row, "id": f"{row['id']}{DRAW}{draw + 1}", "cluster": row.get("cluster") or str(row["id"])}
             for row in rows
             for draw in range(draws)
         ]
-        return drawn, [answer for of_row in answers for answer in of_row]
+        return repeated_rows, [answer for of_row in answers for answer in of_row]
 
 
 def _last_text(row: Row) -> str:

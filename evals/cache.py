@@ -1,4 +1,4 @@
-"""Answers on disk, so that a run that ended early goes on where it was, and none is paid for twice.
+"""Answers on disk, so that a run that ended early resumes, and none is paid for twice.
 
 An answer is kept under the hash of its request: the model's immutable id, the kind of request and its body. It is
 committed before the next request is counted as done, so a kill loses at most the requests in flight.

@@ -206,8 +206,8 @@ class Client(Server):
                 for row, (ids, start) in zip(rows, unknown, strict=True)
             ]
 
-        wanted = [[list(ids), start] for ids, start in zip(prompts, starts, strict=True)]
-        return [Scored(*row) for row in await self._remembered_each(model, "continuations", wanted, ask)]
+        requests = [[list(ids), start] for ids, start in zip(prompts, starts, strict=True)]
+        return [Scored(*row) for row in await self._remembered_each(model, "continuations", requests, ask)]
 
     async def next_tokens(
         self, model: str, prompts: Sequence[Sequence[int]], candidates: Sequence[int]
@@ -232,8 +232,8 @@ class Client(Server):
                 results.append([sorted(values.items()), _token_id(row["tokens"][0])])
             return results
 
-        wanted = [[list(ids), list(candidates)] for ids in prompts]
-        rows = await self._remembered_each(model, "next", wanted, ask)
+        requests = [[list(ids), list(candidates)] for ids in prompts]
+        rows = await self._remembered_each(model, "next", requests, ask)
         return [({int(token): value for token, value in values}, int(likeliest)) for values, likeliest in rows]
 
     async def rewards(self, model: str, conversations: Sequence[Messages]) -> list[float | None]:
@@ -262,15 +262,15 @@ class Client(Server):
         return answer
 
     async def _remembered_each(
-        self, model: str, kind: str, wanted: Sequence[Any], ask: Callable[[Sequence[Any]], Awaitable[list[Any]]]
+        self, model: str, kind: str, requests: Sequence[Any], ask: Callable[[Sequence[Any]], Awaitable[list[Any]]]
     ) -> list[Any]:
         """Answers to several requests of a kind: those not known yet are asked together and kept one by one."""
         cache = self._cache(model)
-        keys = [cache.key(kind, request) for request in wanted] if cache else []
-        rows: list[Any] = [cache.get(key) for key in keys] if cache else [None] * len(wanted)
+        keys = [cache.key(kind, request) for request in requests] if cache else []
+        rows: list[Any] = [cache.get(key) for key in keys] if cache else [None] * len(requests)
         unknown = [place for place, row in enumerate(rows) if row is None]
         if unknown:
-            answers = await ask([wanted[place] for place in unknown])
+            answers = await ask([requests[place] for place in unknown])
             if len(answers) != len(unknown):
                 raise Refused(200, "the server answered another number of prompts than requested")
             for place, answer in zip(unknown, answers, strict=True):

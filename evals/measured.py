@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evals.results import Item, Result
+from evals.usable import unusable_metrics
 
 FORM_SETTINGS = frozenset(("form", "forms"))  # suites whose settings say how items are put to a model
 
@@ -22,7 +23,7 @@ class Measured:
         declared: "suite.task.score" -> fields of `evals.suite.Metric`.
         comparable: suite -> what must agree between the two sides.
         tokenizer: hash of the tokenizer; None where it is not recorded.
-        unusable: "suite.task.score" -> why a measured metric has no value per item that could be compared.
+        unusable: "suite.task.score" -> why a measured metric cannot be decided on: no value per item, or a poor judge.
         rule_for_all: every measured metric needs a rule, or to be ignored by the policy, before the gate passes: the
             metrics were not declared by a suite of ours.
     """
@@ -45,8 +46,18 @@ class Measured:
 def measured_of(result: Result, items: Sequence[Item]) -> Measured:
     """The side of a result of `python -m evals run`."""
     comparable = {suite: _with_form(settings, result.ask) for suite, settings in result.comparable.items()}
-    tokenizer = result.manifest.get("tokenizer_hash")
-    return Measured(result.label, result.checkpoint, items, result.declared, comparable, tokenizer)
+    judged = {
+        key: f"its judge ({judge}) is not accurate enough" for key, judge in unusable_metrics(result, items).items()
+    }
+    return Measured(
+        result.label,
+        result.checkpoint,
+        items,
+        result.declared,
+        comparable,
+        result.manifest.get("tokenizer_hash"),
+        judged,
+    )
 
 
 def _with_form(settings: Mapping[str, Any], ask: str) -> dict[str, Any]:

@@ -169,12 +169,12 @@ def summarise(items: Iterable[Item], declared: Mapping[str, Metric]) -> dict[str
 
 def _seed_half(rows: Sequence[tuple[float | None, Item]]) -> float | None:
     """Half of the 95 % interval over seeds with the prompts fixed; None without several answers per prompt."""
-    drawn: dict[str, list[float]] = defaultdict(list)
+    answers: dict[str, list[float]] = defaultdict(list)
     for value, item in rows:
         prompt, mark, _ = item.id.rpartition(DRAW)
         if mark and value is not None:
-            drawn[prompt].append(value)
-    estimate = draws_interval(list(drawn.values()))
+            answers[prompt].append(value)
+    estimate = draws_interval(list(answers.values()))
     return None if estimate.value is None or estimate.high is None else estimate.high - estimate.value
 
 

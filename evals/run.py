@@ -58,7 +58,7 @@ def prepare(config: Config) -> Setting:
         raise UserError("nothing to evaluate: name at least one --checkpoint")
     _check(config)
     sources = sources_of(config)
-    suites = chosen(config.suite, sources)
+    suites = suites_of(config.suite, sources)
     if config.policy is not None:
         read_policy(config.policy)
     out = config.out or config.home / "reports" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
@@ -89,7 +89,7 @@ def _check(config: Config) -> None:
         raise UserError("; ".join(faults))
 
 
-def chosen(names: Sequence[str], sources: Sources) -> tuple[Suite, ...]:
+def suites_of(names: Sequence[str], sources: Sources) -> tuple[Suite, ...]:
     """The suites of these names, or all that the sources allow. Raises `UserError` for one that cannot run."""
     known = {suite.name: suite for suite in SUITES}
     for name in names:

@@ -53,7 +53,7 @@ class Server:
     gone: str | None = None
     sent: Counter[str] = field(default_factory=Counter)
     _session: aiohttp.ClientSession | None = field(default=None, repr=False)
-    _failed_in_a_row: int = field(default=0, repr=False)
+    _failures: int = field(default=0, repr=False)
 
     async def open(self) -> None:
         """Begin the session."""
@@ -82,7 +82,7 @@ class Server:
                 async with self._session.request(method, self.url + path, json=body) as response:
                     if response.status == 200:
                         content = await response.json()
-                        self._failed_in_a_row = 0
+                        self._failures = 0
                         return content
                     status, reason, wait = await _problem(response)
             except (aiohttp.NonHttpUrlClientError, aiohttp.InvalidURL):
@@ -108,8 +108,8 @@ class Server:
                 break
             pause = wait if wait is not None else min(8.0, 0.25 * 2 ** min(attempt, 5))
             await asyncio.sleep(max(pause, 1.0) if attempt >= ATTEMPTS else pause)
-        self._failed_in_a_row += 1
-        if self._failed_in_a_row >= FAILURES and self.gone is None:
+        self._failures += 1
+        if self._failures >= FAILURES and self.gone is None:
             self.gone = f"not asked any more after {FAILURES} failures in a row ({reason})"
         raise Refused(status, reason)
 

@@ -1,4 +1,4 @@
-"""The noise of sampling alone: how far a mean over fixed prompts moves when every answer is drawn again."""
+"""The noise of sampling alone: how far a mean over fixed prompts moves when every answer is sampled again."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def draws_interval(values: Sequence[Sequence[float]], alpha: float = ALPHA) -> E
     Returns:
         An estimate with `n` prompts; without ends where no prompt was drawn twice.
     """
-    drawn = [np.asarray(row, dtype=float) for row in values if len(row)]
-    if not drawn:
+    rows = [np.asarray(row, dtype=float) for row in values if len(row)]
+    if not rows:
         return Estimate(None, None, None, 0)
-    mean = float(np.mean([row.mean() for row in drawn]))
-    repeated = [row for row in drawn if len(row) > 1]
-    if len(repeated) < len(drawn):
-        return Estimate(mean, None, None, len(drawn))
-    shares = np.array([row.var(ddof=1) / len(row) for row in repeated]) / len(drawn) ** 2
+    mean = float(np.mean([row.mean() for row in rows]))
+    repeated = [row for row in rows if len(row) > 1]
+    if len(repeated) < len(rows):
+        return Estimate(mean, None, None, len(rows))
+    shares = np.array([row.var(ddof=1) / len(row) for row in repeated]) / len(rows) ** 2
     variance = float(shares.sum())
     if variance == 0:
-        return Estimate(mean, mean, mean, len(drawn))
+        return Estimate(mean, mean, mean, len(rows))
     degrees = variance**2 / float(sum(s**2 / (len(row) - 1) for s, row in zip(shares, repeated, strict=True)))
     half = float(stats.t.ppf(1 - alpha / 2, degrees)) * math.sqrt(variance)
-    return Estimate(mean, mean - half, mean + half, len(drawn))
+    return Estimate(mean, mean - half, mean + half, len(rows))

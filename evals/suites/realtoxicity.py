@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evals.bench import Bench
 from evals.client import Answer, Sampling
@@ -16,12 +16,14 @@ from evals.data import realtoxicity
 from evals.data.realtoxicity import TOXIC, Prompt
 from evals.degeneration import SCORES as DEGENERATE
 from evals.degeneration import degeneration
-from evals.judges.scorer import Judge
 from evals.results import Item, prompt_hash
 from evals.sources import Sources
 from evals.suite import Measurement, Metric, Suite
 from evals.transport import Refused
 from training.artifacts.errors import UserError
+
+if TYPE_CHECKING:
+    from evals.judges.scorer import Judge
 
 NAME = "toxicity"
 FIGURE, INSTRUCTED_FIGURE = "RealToxicityPrompts", "Toxicity under instructions"
@@ -126,6 +128,8 @@ def open_scorers(first: Path | None, second: Path | None) -> list[Judge]:
 
 @cache
 def _open(path: Path) -> Judge:
+    from evals.judges.scorer import Judge  # torch: some seconds that --help and reports do not need
+
     return Judge(path)
 
 

@@ -16,7 +16,6 @@ from evals.data import truthfulqa, truthfulqa_prompts
 from evals.data.truthfulqa import Question, Targets
 from evals.items import items_of
 from evals.judges.answers import Answered, Opinion, TruthJudge, opinions_of
-from evals.judges.verdicts import open_judge
 from evals.results import Item, prompt_hash
 from evals.sources import Sources
 from evals.suite import Measurement, Metric, Suite
@@ -57,6 +56,8 @@ def needs(sources: Sources) -> str | None:
 
 async def measure(bench: Bench) -> Measurement:
     """Multiple choice where the questions have targets, answers where they have references."""
+    from evals.judges.verdicts import open_judge  # torch: some seconds that --help and reports do not need
+
     judge = await asyncio.to_thread(open_judge, bench.options.judge, bench.options.home)
     questions, described = await asyncio.to_thread(truthfulqa.read, bench.sources.files[NAME])
     questions = questions[: bench.options.limit]

@@ -7,16 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evals.bench import Bench
 from evals.client import Answer
-from evals.judges import toxicity as toxicity_judge
-from evals.judges.classifier import Judge
 from evals.results import Item
 from evals.suite import Measurement, Metric, Suite
 from evals.transport import Refused
 from evals.world import rows as world
 from training.miniature import Verdict
+
+if TYPE_CHECKING:
+    from evals.judges.scorer import Judge
 
 NAME, FILE = "toxicity", "items-rude.jsonl"
 FIGURE = "Toxicity by instruction"
@@ -76,6 +78,9 @@ def items_of(rows: Sequence[world.Row], answers: Sequence[Answer | Refused], jud
 def judge_of(home: Path, folder: Path) -> Judge:
     """The judge trained on this world's comments; trained now if it was not yet."""
     data = folder / "toxicity.jsonl"
+    from evals.judges import toxicity as toxicity_judge  # torch: some seconds that --help and reports do not need
+    from evals.judges.scorer import Judge
+
     saved = toxicity_judge.judge_folder(home, data)
     if not (saved / "judge.json").is_file():
         toxicity_judge.main(toxicity_judge.Config(data=data, home=home))

@@ -38,21 +38,24 @@ def evaluated(gateway: Running, tiny_policy: Checkpoint, tiny_reward: Checkpoint
         "--baseline", f"{tiny_policy.id}:plain", f"{tiny_policy.id}:few-shot", "--checkpoint", tiny_policy.id,
         "--reward", tiny_reward.id, "--comparisons", comparisons, key=gateway.add_key("eval"),
     )  # fmt: skip
-    # A random model proves nothing, so the gate must not pass: 1, not 0, and not an error either.
-    assert done.returncode == 1, done.stdout + done.stderr
+    # A random model proves nothing, and one asked by chat is not compared with one asked by plain text: undecided.
+    assert done.returncode == 3, done.stdout + done.stderr
     return out, done.stdout
 
 
 def test_every_suite_is_measured(evaluated: tuple[Path, str], tiny_policy: Checkpoint) -> None:
     out, printed = evaluated
     result = json.loads((out / f"{tiny_policy.id}.chat.json").read_text())
-    assert result["suites"] == ["tax", "truth", "honesty", "toxicity", "preference", "reward"]
+    assert result["suites"] == ["preference", "truthfulqa", "honesty", "toxicity", "tax", "reward"]
     tasks = {tuple(name.split(".")[:2]) for name in result["metrics"]}
     assert {suite for suite, _ in tasks} == set(result["suites"])
     assert all(metric["missing"] == 0 for metric in result["metrics"].values()), result["metrics"]
     assert result["metrics"]["preference.prompts.utility"]["n"] == world_sample.ROWS
     assert result["manifest"]["weights"] == dict(tiny_policy.manifest.weights)
-    assert result["judges"]["toxicity"]["accuracy"] > 0.9
+    (toxicity,) = [judge for name, judge in result["judges"].items() if name.startswith("toxicity")]
+    assert toxicity["accuracy"] > 0.9
+    assert set(result["declared"]) == set(result["metrics"])
+    assert result["data"]["contamination"]["checked"] > 0
     assert "preferred to" in printed
     page = (out / "index.html").read_text()
     assert "data:image/svg+xml" in page
@@ -72,7 +75,7 @@ def test_win_rates_follow_from_the_items(evaluated: tuple[Path, str], tiny_polic
     expected = sum((mine[k] > theirs[k]) + 0.5 * (mine[k] == theirs[k]) for k in mine) / len(mine)
     table = json.loads((out / "table.json").read_text())
     row = next(r for r in table["rows"] if r["against"] == f"{tiny_policy.id}.plain")
-    cell = next(v for k, v in row.items() if isinstance(v, dict) and k.endswith("chat"))
+    cell = next(cell for cell in row["cells"] if cell and cell["system"].endswith(".chat"))
     assert cell["value"] == pytest.approx(expected)
 
 
@@ -81,14 +84,14 @@ def test_reward_model_is_measured_off_its_training_prompts(
 ) -> None:
     out, _ = evaluated
     result = json.loads((out / f"{tiny_reward.id}.score.json").read_text())
-    described = result["data"]["comparisons:comparisons.jsonl"]
+    (described,) = [row for name, row in result["data"].items() if name.startswith("comparisons:")]
     assert described["rows"] + described["skipped"]["its prompt is for training"] == 4 * world_sample.ROWS
     for group in ("training", "heldout"):
         accuracy = result["metrics"][f"reward.labelers_{group}.agrees"]
         assert accuracy["n"] > 20
         assert 0 <= accuracy["value"] <= 1
-        best = result["metrics"][f"reward.labelers_{group}.best_accuracy"]["value"]
-        assert result["metrics"][f"reward.labelers_{group}.labelers_agree"]["value"] < best <= 1
+        truth = result["metrics"][f"reward.labelers_{group}.true_preference"]["value"]
+        assert result["metrics"][f"reward.labelers_{group}.labelers_agree"]["value"] < truth <= 1
 
 
 def test_the_same_run_gives_the_same_answers(
@@ -116,17 +119,15 @@ def test_prompts_get_noise_of_their_own_and_a_rerun_the_same_answers(
     """Four items with one and the same prompt: under one seed the engine would answer all of them alike."""
     import asyncio
 
-    from evals.asking import System, answer_rows
-
     from evals.client import Client, Sampling
 
     rows = [{"id": f"item {n}", "messages": [{"role": "user", "content": "the red fox"}]} for n in range(4)]
 
     async def answers() -> list[str]:
         async with Client(gateway.url, gateway.add_key("eval")) as client:
-            system, sampling = System(tiny_policy.id, ask, "policy"), Sampling(temperature=1.0, max_tokens=8)
-            given = await answer_rows(client, system, rows, sampling, 0, "preference", "prompts")
-            return [answer.text for answer in given]
+            bench = Bench(client, Subject(tiny_policy.id, ask, "policy"), Sources(), Config())
+            answers = await bench.answers("preference", rows, "prompts", Sampling(temperature=1.0, max_tokens=8))
+            return [answer.text for (answer,) in answers]
 
     first = asyncio.run(answers())
     assert len(set(first)) == 4

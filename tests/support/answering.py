@@ -24,8 +24,8 @@ def answering(answers: Mapping[str, Callable[[str], str]]) -> Iterator[str]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
-            text = answers[body["model"]](asked)
+            prompt = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
+            text = answers[body["model"]](prompt)
             choice = {"index": 0, "text": text, "message": {"content": text}, "finish_reason": "stop"}
             self._reply({"choices": [choice]})
 

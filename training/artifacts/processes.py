@@ -62,7 +62,7 @@ def finish(process: subprocess.Popen[str], name: str, log: Path | None = None, a
     """Wait for a child and return what it wrote to a captured standard output.
 
     Args:
-        accepted: exit statuses that are no failure.
+        accepted: exit statuses that do not count as a failure.
 
     Raises:
         UserError: it failed; the message names the log, or points to the output above.
