@@ -119,7 +119,11 @@ def test_prompts_get_noise_of_their_own_and_a_rerun_the_same_answers(
     """Four items with one and the same prompt: under one seed the engine would answer all of them alike."""
     import asyncio
 
+    from evals.bench import Bench
     from evals.client import Client, Sampling
+    from evals.options import Config
+    from evals.sources import Sources
+    from evals.subjects import Subject
 
     rows = [{"id": f"item {n}", "messages": [{"role": "user", "content": "the red fox"}]} for n in range(4)]
 
