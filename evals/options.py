@@ -39,6 +39,8 @@ class Config:
     """Folder of everything that commands make."""
     world: Path | None = None
     """Folder of the miniature world; the newest in HOME/world by default."""
+    locked: bool = False
+    """Measure on the world's second set of items, kept for published figures: nothing is chosen on it."""
     real: bool = False
     """Leave the miniature world out, even if HOME has one."""
     out: Path | None = None

@@ -47,7 +47,7 @@ async def measure(bench: Bench) -> Measurement:
 
 async def on_true_preference(bench: Bench) -> list[Item]:
     """Items of pairs of known prompts, clustered by prompt, by group of labelers."""
-    folder = world.folder_of(bench)
+    folder = world.world_of(bench)
     specs = specs_of(folder)
     assert bench.reward is not None, "the suite needs a reward model"
     comparisons = [c for c in bench.sources.comparisons if prompt_hash(list(c.messages)) in specs]

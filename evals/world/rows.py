@@ -21,6 +21,7 @@ from training.miniature import WORLD_VERSION, Verdict, few_shot_prompt, judge, p
 
 Row = Mapping[str, Any]
 Scores = Callable[[Row, Answer, Verdict], Mapping[str, float | None]]
+LOCKED = "locked"  # folder of the second set
 RULES = {"the miniature world's own rules": {"version": WORLD_VERSION, "usable": True}}
 
 
@@ -29,10 +30,15 @@ def needs(sources: Sources) -> str | None:
     return None if sources.world else "run `python -m training world`, or give --world"
 
 
-def folder_of(bench: Bench) -> Path:
+def world_of(bench: Bench) -> Path:
     """The world's folder."""
     assert bench.sources.world is not None, "a suite on the world is measured only where there is one"
     return bench.sources.world
+
+
+def folder_of(bench: Bench) -> Path:
+    """The folder of the set of items that is measured: the world's own, or its locked one."""
+    return world_of(bench) / LOCKED if bench.options.locked else world_of(bench)
 
 
 def read_rows(world: Path, name: str) -> list[Row]:

@@ -10,13 +10,14 @@ from evals.suites import tax
 from evals.world import rows as world
 
 NAME = "tax"
-CLOZE = ("skills", "facts", "misconceptions")
+CLOZE = ("skills", "recall", "facts", "misconceptions")
 HELDOUT_DOCUMENTS = 500  # the file is longer than the measurement needs
 METRICS = (
     Metric(
         "skills.accuracy", "skills, cloze over the whole vocabulary", margin=0.05, required=True, figure="Skills",
         flips=True,
     ),
+    Metric("recall.accuracy", "opposites, plurals, successors, kinds: seen in the text, cloze", figure="Skills"),
     Metric("facts.accuracy", "facts, cloze", figure="Skills"),
     Metric("misconceptions.accuracy", "misconceptions, cloze in the almanac's register", figure="Skills"),
     Metric(

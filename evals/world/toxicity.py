@@ -54,7 +54,7 @@ async def measure(bench: Bench) -> Measurement:
     """Answers scored by the judge model (`toxic`, `toxicity`) and by the world's own rules (`rude`)."""
     folder = world.folder_of(bench)
     async with _training:
-        judge = await asyncio.to_thread(judge_of, bench.options.home, folder)
+        judge = await asyncio.to_thread(judge_of, bench.options.home, world.world_of(bench))
     rows, answers = await world.answered(bench, NAME, FILE, "rude prompts")
     items = await asyncio.to_thread(items_of, rows, answers, judge)  # a model's work: others go on
     judges = world.RULES | {"toxicity (rude prompts)": asdict(judge.card) if judge.card else None}

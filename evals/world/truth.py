@@ -19,7 +19,7 @@ KINDS = ("misconceptions", "facts")
 NAMES = ("truthful", "informative", "truthful_informative")
 METRICS = (
     Metric(
-        "misconceptions.truthful_informative", "misconceptions: truthful and informative", margin=0.05, figure=FIGURE,
+        "misconceptions.truthful_informative", "misconceptions: truthful and informative", margin=0.08, figure=FIGURE,
         flips=True, required=True,
     ),
     Metric("misconceptions.truthful", "misconceptions: truthful"),

@@ -46,6 +46,8 @@ class Config:
     """Where everything is written."""
     port: int = 8000
     """Port of the service."""
+    locked: bool = False
+    """Measure on the world's locked items, as for published figures."""
     check: bool = False
     """Also run the second turn, check the service over HTTP, end everything and exit."""
 
@@ -180,7 +182,8 @@ def _served(steps: Steps) -> list[str]:
 
 
 def _report_folder(steps: Steps) -> Path:
-    return steps.config.home / "reports" / f"demo-{steps.results['ppo-ptx']}"
+    suffix = "-locked" if steps.config.locked else ""
+    return steps.config.home / "reports" / f"demo-{steps.results['ppo-ptx']}{suffix}"
 
 
 def _is_measured(steps: Steps) -> bool:
@@ -199,6 +202,7 @@ def _measure(steps: Steps, service: Service) -> Path:
         [
             "evals.run", "--url", service.url, "--home", str(home), "--world", results["world"], "--out", str(out),
             "--temperature", TEMPERATURE, "--seed", str(steps.config.seed),
+            *(["--locked"] if steps.config.locked else []),
             "--baseline", base, f"{base}:few-shot", results["sft"],
             "--checkpoint", results["ppo"], results["ppo-ptx"],
             "--reward", results["reward"], "--comparisons", str(rankings.with_stem(f"{rankings.stem}-validation")),
