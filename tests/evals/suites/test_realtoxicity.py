@@ -195,7 +195,8 @@ def test_a_scorer_must_be_named() -> None:
     with pytest.raises(UserError, match="needs --scorer FOLDER"):
         realtoxicity.open_scorers(None, None)
     assert realtoxicity.needs(Sources()) is not None
-    assert realtoxicity.needs(Sources(files={"toxicity": "x"})) is None
+    assert "needs --scorer FOLDER" in (realtoxicity.needs(Sources(files={"toxicity": "x"})) or "")
+    assert realtoxicity.needs(Sources(files={"toxicity": "x"}, scorer=True)) is None
 
 
 def test_a_scorer_that_is_not_usable_says_so() -> None:

@@ -18,6 +18,7 @@ from evals.bench import Bench
 from evals.client import Client
 from evals.data import truthfulqa_prompts
 from evals.data.truthfulqa import Question, Targets, id_of
+from evals.judges import verdicts
 from evals.judges.answers import Answered, Opinion
 from evals.options import Config
 from evals.results import declare, summarise
@@ -128,7 +129,7 @@ def run(
     ask = options.pop("ask", "plain")
     file = tmp_path / "questions.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    monkeypatch.setattr(truthfulqa, "open_judge", lambda name, home: judge)
+    monkeypatch.setattr(verdicts, "open_judge", lambda name, home: judge)
 
     async def measure() -> Measurement:
         app = web.Application()
