@@ -55,7 +55,10 @@ def generated(kind: str, rows: Sequence[world.Row], answers: Sequence[Answer | R
 
 
 def choices_of(rows: Sequence[world.Row]) -> list[Choices]:
-    """The world's questions as its lists of questions and answers write them, the same text for every model."""
+    """The world's questions as its lists of questions and answers write them, the same text for every model.
+
+    Each fact once: rows of further wordings have no text to complete.
+    """
     return [
         Choices(
             str(row["id"]),
@@ -65,6 +68,7 @@ def choices_of(rows: Sequence[world.Row]) -> list[Choices]:
             row.get("cluster"),
         )
         for row in rows
+        if "prompt" in row
     ]
 
 
