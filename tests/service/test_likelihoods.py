@@ -103,6 +103,19 @@ def test_a_count_that_is_too_small_is_seen_by_ids() -> None:
     assert fake.skipped == [False, True]
 
 
+@pytest.mark.parametrize("status", [400, 500])
+def test_memory_that_json_cannot_hold_is_not_a_refusal(status: int) -> None:
+    """vLLM answers so where what was never written is not a number."""
+
+    def fail(body: dict[str, Any]) -> tuple[int, Any]:
+        skips = body["sampling_params"]["skip_reading_prefix_cache"]
+        return answer(body, 0) if skips else (status, {"error": {"message": "Out of range float values"}})
+
+    fake = Fake(fail)
+    assert fake.measure([PAIR]) == [RIGHT]
+    assert fake.skipped == [False, True]
+
+
 def test_prompts_that_share_too_much_never_read_the_cache() -> None:
     fake = Fake(lambda body: answer(body, 0))
     long = tuple(range(100, 132))
