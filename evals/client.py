@@ -214,8 +214,8 @@ class Client(Server):
             self.takes_pairs = False  # it was the route that is missing, not the model
             return answers
 
-        wanted = [[list(ids), start] for ids, start in zip(prompts, starts, strict=True)]
-        rows = await self._remembered_each(model, "continuations", wanted, ask)
+        beginnings = [[list(ids), start] for ids, start in zip(prompts, starts, strict=True)]
+        rows = await self._remembered_each(model, "continuations", beginnings, ask)
         return [row if isinstance(row, Refused) else Scored(*row) for row in rows]
 
     async def next_tokens(
