@@ -61,6 +61,8 @@ def prepare(config: Config) -> Setting:
     suites = suites_of(config.suite, sources)
     if config.policy is not None:
         read_policy(config.policy)
+    for suite in suites:
+        suite.check(sources, config)
     out = config.out or config.home / "reports" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     return Setting(config, out, sources, suites)
 
