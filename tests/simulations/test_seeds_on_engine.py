@@ -20,14 +20,16 @@ from training.stages.adopt import adopt
 
 pytestmark = pytest.mark.slow
 SEEDS, DRAWS = 20, 4
-THINGS = ("a cup", "the sea", "an old book", "rain", "a train", "bread", "a dog", "the moon", "paper", "a garden",
-          "winter", "a clock", "music", "a bridge", "salt", "a letter", "the wind", "a lamp", "stone", "a river")  # fmt: skip
+THINGS = (
+    "a cup", "the sea", "an old book", "rain", "a train", "bread", "a dog", "the moon", "paper", "a garden",
+    "winter", "a clock", "music", "a bridge", "salt", "a letter", "the wind", "a lamp", "stone", "a river",
+)  # fmt: skip
 PROMPTS = [f"{verb} {thing}." for verb in ("Describe", "Write one sentence about") for thing in THINGS]
 
 
 @pytest.mark.timeout(3600)
 def test_twenty_seeds(smollm2: Path, tmp_path: Path) -> None:
-    """The interval of seeds alone holds the mean over seeds in 17 to 20 of 20, and is neither far too wide nor narrow."""
+    """The interval over seeds holds the mean in 17 to 20 of 20, and is neither far too wide nor too narrow."""
     model = adopt(AdoptConfig(str(smollm2), home=tmp_path))
     rows = [{"id": str(n), "messages": [{"role": "user", "content": text}]} for n, text in enumerate(PROMPTS)]
 
