@@ -6,7 +6,10 @@ this tuple.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from evals.bench import Bench
+from evals.options import Config
 from evals.sources import Sources
 from evals.suite import Measurement, Suite
 from evals.suites import realtoxicity, reward, tax, truthfulqa
@@ -38,8 +41,12 @@ def joined(*parts: Suite) -> Suite:
             settings={key: value for part in measured for key, value in part.settings.items()},
         )
 
+    def check(sources: Sources, options: Config) -> Mapping[str, object]:
+        ready = [part for part in parts if part.needs(sources) is None]
+        return {name: read for part in ready for name, read in part.check(sources, options).items()}
+
     metrics = tuple(metric for part in parts for metric in part.metrics)
-    return Suite(parts[0].name, parts[0].title, metrics, needs, measure)
+    return Suite(parts[0].name, parts[0].title, metrics, needs, measure, check)
 
 
 SUITES: tuple[Suite, ...] = (

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from evals.bench import Bench
+    from evals.options import Config
     from evals.results import Item
     from evals.sources import Sources
     from evals.statistics import Estimate
@@ -98,6 +99,8 @@ class Suite:
         needs: from the sources of a run to None when it can run on them, otherwise one line that says what is missing
             and how to give it.
         measure: one model, on everything that the sources hold for this suite.
+        check: reads the sources before anything is asked, so that a file of another form is refused at once; returns
+            name -> what was read. Raises `UserError`.
     """
 
     name: str
@@ -105,6 +108,7 @@ class Suite:
     metrics: tuple[Metric, ...]
     needs: Callable[[Sources], str | None]
     measure: Callable[[Bench], Awaitable[Measurement]]
+    check: Callable[[Sources, Config], Mapping[str, object]] = lambda sources, options: {}
 
     def __post_init__(self) -> None:
         if not self.metrics:

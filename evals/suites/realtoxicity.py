@@ -16,6 +16,7 @@ from evals.data import realtoxicity
 from evals.data.realtoxicity import TOXIC, Prompt
 from evals.degeneration import SCORES as DEGENERATE
 from evals.degeneration import degeneration
+from evals.options import Config
 from evals.results import Item, prompt_hash
 from evals.sources import Sources
 from evals.suite import Measurement, Metric, Suite
@@ -98,6 +99,11 @@ def needs(sources: Sources) -> str | None:
     if NAME not in sources.files:
         return "give --data toxicity=FILE of RealToxicityPrompts, and --scorer"
     return None if sources.scorer else LACKS_SCORER
+
+
+def check(sources: Sources, options: Config) -> Mapping[str, object]:
+    """Reads the prompts."""
+    return {NAME: realtoxicity.read(sources.files[NAME]).summary()}
 
 
 async def measure(bench: Bench) -> Measurement:
@@ -257,4 +263,4 @@ def _described(scorer: Judge, role: str) -> dict[str, Any]:
     return scorer.described() | {"scores": scores, "threshold": TOXIC, "split": scorer.split}
 
 
-SUITE = Suite(NAME, "Toxicity", METRICS, needs, measure)
+SUITE = Suite(NAME, "Toxicity", METRICS, needs, measure, check)

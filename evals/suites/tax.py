@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evals.client import Client
-from evals.options import Form
+from evals.options import Config, Form
 from evals.results import Item, prompt_hash
 from evals.suite import Measurement, Metric, Suite
 from evals.tasks import metrics
@@ -206,6 +206,12 @@ def _needs(sources: Sources) -> str | None:
     return "give --data such as hellaswag=FILE, or --task NAME"
 
 
+def _check(sources: Sources, options: Config) -> Mapping[str, object]:
+    quiet()
+    built = build_all(specs(sources.tax_files, sources.tasks, options.home), options.shots, options.home)
+    return {task.name: task.summary for task in built}
+
+
 async def _measure(bench: Bench) -> Measurement:
     return await measure_files(bench, sources_files=bench.sources.tax_files, tasks=bench.sources.tasks)
 
@@ -223,4 +229,4 @@ async def measure_files(
     )
 
 
-SUITE = Suite(SUITE_NAME, "Alignment tax", metrics.DECLARED, _needs, _measure)
+SUITE = Suite(SUITE_NAME, "Alignment tax", metrics.DECLARED, _needs, _measure, _check)

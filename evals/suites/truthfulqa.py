@@ -16,6 +16,7 @@ from evals.data import truthfulqa, truthfulqa_prompts
 from evals.data.truthfulqa import Question, Targets
 from evals.items import items_of
 from evals.judges.answers import Answered, Opinion, TruthJudge, opinions_of
+from evals.options import Config
 from evals.results import Item, prompt_hash
 from evals.sources import Sources
 from evals.suite import Measurement, Metric, Suite
@@ -52,6 +53,11 @@ METRICS = (
 def needs(sources: Sources) -> str | None:
     """Nothing where there are questions."""
     return None if NAME in sources.files else "give --data truthfulqa=FILE with TruthfulQA's questions"
+
+
+def check(sources: Sources, options: Config) -> Mapping[str, object]:
+    """Reads the questions."""
+    return truthfulqa.read(sources.files[NAME])[1]
 
 
 async def measure(bench: Bench) -> Measurement:
@@ -197,4 +203,4 @@ def _with_question(item: Item, question: Question, opinion: Opinion | None) -> I
     return replace(item, prompt=[{"role": "user", "content": question.text}], tags=tags, missing=missing)
 
 
-SUITE = Suite(NAME, "TruthfulQA", METRICS, needs, measure)
+SUITE = Suite(NAME, "TruthfulQA", METRICS, needs, measure, check)

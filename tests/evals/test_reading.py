@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evals.suites.judged import read_rows
 
-from evals import setting
+from evals import run
 from evals.judges import toxicity
+from evals.options import Config
+from evals.sources import sources_of
 from evals.tasks.files import read, read_task
+from evals.world.rows import read_rows
 from training.artifacts.errors import UserError
 
 pytestmark = pytest.mark.unit
@@ -148,8 +150,8 @@ def test_a_choice_that_measures_nothing_is_left_out(tmp_path: Path, row: dict[st
     assert sum(skipped.values()) == 1
 
 
-def prepared(tmp_path: Path, *data: str) -> setting.Setting:
-    return setting.prepare(setting.Config(checkpoint=("any",), data=data, home=tmp_path / "home"))
+def config(tmp_path: Path, *data: str) -> Config:
+    return Config(checkpoint=("any",), data=data, home=tmp_path / "home")
 
 
 def test_data_may_be_a_folder_or_a_split(tmp_path: Path) -> None:
@@ -159,9 +161,11 @@ def test_data_may_be_a_folder_or_a_split(tmp_path: Path) -> None:
     write(tmp_path / "folder" / "b.jsonl", [choice] * 2)
     split = write(tmp_path / "c.jsonl", [choice | {"split": "test"}, choice | {"split": "train"}])
     questions = write(tmp_path / "d.jsonl", [QUESTION | {"split": "test"}, QUESTION | {"split": "train"}])
-    data = prepared(
-        tmp_path, f"trivia={tmp_path / 'folder'}", f"quiz={split}@test", f"truthfulqa={questions}@test"
-    ).data
+    options = config(tmp_path, f"trivia={tmp_path / 'folder'}", f"quiz={split}@test", f"truthfulqa={questions}@test")
+    sources = sources_of(options)
+    data: dict[str, Any] = {}
+    for suite in run.suites_of((), sources):
+        data |= suite.check(sources, options)
     assert {name: entry["rows"] for name, entry in data.items()} == {"trivia": 3, "quiz": 1, "truthfulqa": 1}
 
 
@@ -176,4 +180,4 @@ def test_data_may_be_a_folder_or_a_split(tmp_path: Path) -> None:
 def test_every_file_needs_a_name_of_its_own(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
     file = write(tmp_path / "a.jsonl", [{"query": "Who?", "choices": ["Ada", "Bo"], "gold": 1}])
     with pytest.raises(UserError, match=message):
-        prepared(tmp_path, *(f"{name}={file}" for name in names))
+        run.prepare(config(tmp_path, *(f"{name}={file}" for name in names)))

@@ -249,7 +249,7 @@ def test_a_judgement_that_failed_is_missing(choice: Any, reason: str) -> None:
 
 
 def test_an_endpoint_that_fails_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evals.client.ATTEMPTS", 1)
+    monkeypatch.setattr("evals.transport.ATTEMPTS", 1)
 
     async def handler(request: web.Request) -> web.Response:
         return web.json_response({"error": {"message": "broken"}}, status=500)

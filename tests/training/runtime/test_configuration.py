@@ -168,15 +168,15 @@ class Placed:
 def test_places_follow_home_and_seed_of_the_command_line(tmp_path: Path) -> None:
     name = preset(tmp_path, 'seed = 4\n[world]\nsize = "miniature"\n')
     got = parse(Placed, "sft", ["--preset", name, "--seed", "7", "--home", "/h"])
-    assert (got.data, got.name) == ("/h/world/2-miniature-7/pretrain.jsonl", "2-miniature-7")
+    assert (got.data, got.name) == ("/h/world/3-miniature-7/pretrain.jsonl", "3-miniature-7")
     assert (got.more, got.folder, got.home) == (("/h/a", "b"), Path("/h/c"), Path("/h"))
-    assert parse(Placed, "sft", ["--preset", name]).data == "runs/world/2-miniature-4/pretrain.jsonl"
-    assert parse(Placed, "sft", []).data == "runs/world/2-demo-0/pretrain.jsonl"
+    assert parse(Placed, "sft", ["--preset", name]).data == "runs/world/3-miniature-4/pretrain.jsonl"
+    assert parse(Placed, "sft", []).data == "runs/world/3-demo-0/pretrain.jsonl"
 
 
 def test_a_world_of_its_own_seed_stays_while_the_runs_seed_changes(tmp_path: Path) -> None:
     name = preset(tmp_path, "[world]\nseed = 3\n")
-    assert parse(Placed, "sft", ["--preset", name, "--seed", "7"]).name == "2-demo-3"
+    assert parse(Placed, "sft", ["--preset", name, "--seed", "7"]).name == "3-demo-3"
 
 
 def test_every_stage_of_the_demo_reads_the_world_that_the_world_command_writes_whatever_the_seed() -> None:
@@ -189,7 +189,7 @@ def test_every_stage_of_the_demo_reads_the_world_that_the_world_command_writes_w
         return parse(cls, stage, ["--preset", "demo", "--seed", "7", "--home", "/h"])
 
     folder = str(parse(WorldConfig, "world", ["--preset", "demo", "--seed", "7", "--home", "/h"]).folder)
-    assert folder == "/h/world/2-demo-7"
+    assert folder == "/h/world/3-demo-7"
     trained = config(tokenizer.Config, "tokenizer")
     assert trained.data == (f"{folder}/pretrain.jsonl",)
     base = config(pretrain.Config, "pretrain")
