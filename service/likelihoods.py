@@ -6,8 +6,8 @@ memory. The first token of a continuation is predicted at the context's last pos
 k < tokens of the context. k is a multiple of the cache's block, and at most what the prompt has in common with another
 prompt of the same salt, so that most prompts for which it would be too large are known beforehand: they do not read the
 cache. The engine tells k with every answer, and an answer with too large a k, or without one, is requested again. So is
-one that the engine refuses: memory never written may hold what JSON cannot (measured: 1 of 190 prompts), for which vLLM
-answers 400 or 500, as it does for mistakes.
+one that the engine refuses: memory never written may hold what JSON cannot (1 of 190 prompts of a tiny model), for which
+vLLM answers 400 as for a mistake. Our CPU engines write ids that no token has instead (`engines/server.py`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from service.engines.planning import BLOCK_TOKENS
 from service.errors import ApiError
 from service.routes.openai import upstream_error
 
+SCORE_FROM = "score_from"  # our CPU engines compute values from there on (`engines/server.py`); others do not know it
 TOKENS = "/inference/v1/generate"  # vLLM's route for token ids, which takes all of its sampling parameters
 ABSENT = frozenset({403, 404, 405, 501})  # answers of an engine without that route; 403 by vLLM's own switch
 UNWRITTEN = frozenset({400, 500})
@@ -116,7 +117,10 @@ async def likelihoods(
 
 
 async def _by_tokens(http: aiohttp.ClientSession, endpoint: Endpoint, pair: Pair, salt: str, reads: bool) -> Likelihood:
-    sampling = {**ONE_TOKEN, "detokenize": False, "skip_reading_prefix_cache": not reads}
+    sampling = {
+        **ONE_TOKEN, "detokenize": False, "skip_reading_prefix_cache": not reads,
+        "extra_args": {SCORE_FROM: len(pair.context)},
+    }  # fmt: skip
     body = {
         "model": endpoint.checkpoint, "token_ids": pair.ids, "cache_salt": salt, "sampling_params": sampling,
     }  # fmt: skip
@@ -169,9 +173,9 @@ def _values(positions: Sequence[Mapping[str, Any] | None] | None, pair: Pair) ->
         return None
     needed = range(len(pair.context), len(ids))
     entries = [(positions[place] or {}).get(str(ids[place])) for place in needed]
-    if any(entry is None for entry in entries):
+    rows = [entry for entry in entries if entry is not None and entry["rank"] > 0]
+    if len(rows) < len(entries):
         return None
-    rows = [entry for entry in entries if entry is not None]
     return Likelihood(tuple(float(row["logprob"]) for row in rows), tuple(row["rank"] == 1 for row in rows))
 
 
