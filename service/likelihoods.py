@@ -6,8 +6,8 @@ memory. The first token of a continuation is predicted at the context's last pos
 k < tokens of the context. k is a multiple of the cache's block, and at most what the prompt has in common with another
 prompt of the same salt, so that most prompts for which it would be too large are known beforehand: they do not read the
 cache. The engine tells k with every answer, and an answer with too large a k, or without one, is requested again. So is
-one that the engine refuses: memory never written may hold what JSON cannot (1 of 190 prompts of a tiny model), for which
-vLLM answers 400 as for a mistake. Our CPU engines write ids that no token has instead (`engines/server.py`).
+one that the engine refuses: memory never written may hold what JSON cannot (1 of 190 prompts of a tiny model), and vLLM
+answers 400 then, as for a mistake. Our CPU engines write ids that no token has instead (`engines/server.py`).
 """
 
 from __future__ import annotations

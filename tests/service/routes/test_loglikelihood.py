@@ -10,6 +10,8 @@ import httpx
 import pytest
 
 from service.engines.planning import BLOCK_TOKENS
+from service.likelihoods import SCORE_FROM, TOKENS
+from service.store.models import Engine
 from tests.support.live_service import Running
 from training.artifacts.checkpoints import Checkpoint
 
@@ -39,13 +41,16 @@ def whole(gateway: Running, pairs: Sequence[tuple[Ids, Ids]]) -> list[tuple[list
     return rows
 
 
+def engine(gateway: Running, model: str) -> str:
+    """Address of the policy's engine."""
+    with gateway.store.session() as session:
+        (url,) = [row.url for row in session.query(Engine) if row.checkpoint == model]
+    return url
+
+
 def cached(gateway: Running, model: str) -> float:
     """Prompt tokens that the policy's engine has read from its cache, by its own metrics."""
-    with gateway.store.session() as session:
-        from service.store.models import Engine
-
-        (url,) = [row.url for row in session.query(Engine) if row.checkpoint == model]
-    lines = httpx.get(f"{url}/metrics", trust_env=False).text.splitlines()
+    lines = httpx.get(f"{engine(gateway, model)}/metrics", trust_env=False).text.splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith("vllm:prefix_cache_hits_total"))
 
 
@@ -92,6 +97,26 @@ def test_values_are_those_without_the_cache(gateway: Running, tiny_policy: Check
             assert row["greedy"] == greedy
     few_shot_tokens = 59 * 96  # of 60 prompts that begin with the same three blocks, all but the first read them
     assert cached(gateway, tiny_policy.id) - before >= few_shot_tokens
+
+
+@pytest.mark.parametrize("first", [1, 2, 5, 8])
+def test_our_engines_leave_out_what_no_value_is_needed_of(
+    gateway: Running, tiny_policy: Checkpoint, first: int
+) -> None:
+    """Positions before the first needed one have an id that no token has; the others are those of the whole prompt."""
+    ids = [11, 12, 13, 14, 15, 16, 17, 18, 19]
+    rows = []
+    for start in (0, first):
+        sampling = {"prompt_logprobs": 0, "max_tokens": 1, "temperature": 0, "extra_args": {SCORE_FROM: start}}
+        body = {"model": tiny_policy.id, "token_ids": ids, "sampling_params": sampling | {"detokenize": False}}
+        answer = httpx.post(engine(gateway, tiny_policy.id) + TOKENS, json=body, trust_env=False, timeout=60)
+        rows.append(answer.json()["prompt_logprobs"])
+    whole_prompt, part = rows
+    assert [list(row) for row in part[1:first]] == [["-1"]] * (first - 1)
+    for place in range(first, len(ids)):
+        one, other = part[place][str(ids[place])], whole_prompt[place][str(ids[place])]
+        assert one["logprob"] == pytest.approx(other["logprob"], abs=1e-5)
+        assert one["rank"] == other["rank"]
 
 
 def test_a_pair_that_cannot_be_computed_does_not_spoil_the_others(gateway: Running) -> None:
