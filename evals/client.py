@@ -8,6 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from evals.answer_forms import (
+    NO_LOGPROBS,
+    choices_of,
+    continuation,
+    expected_form,
+    finish_reason,
+    finite,
+    scored,
+    text_of_choice,
+    token_id,
+)
 from evals.cache import Cache
 from evals.transport import Refused, Server
 from training.artifacts import progress
@@ -16,7 +27,6 @@ from training.artifacts.errors import UserError
 
 BATCH = 16  # texts in one request
 ONE_TOKEN = {"max_tokens": 1, "temperature": 0.0, "top_p": 1.0}  # log-probabilities of prompts need a token after them
-NO_LOGPROBS = "the engine gives no log-probabilities"
 Messages = Sequence[Mapping[str, str]]
 Input = TypeVar("Input")
 Output = TypeVar("Output")
@@ -133,8 +143,8 @@ class Client(Server):
 
         async def ask() -> list[Any]:
             answer = await self._generation(path, {"model": model} | body)
-            choices = sorted(answer["choices"], key=lambda choice: choice.get("index", 0))
-            return [[_text(choice), choice.get("finish_reason")] for choice in choices]
+            with expected_form():
+                return [[text_of_choice(choice), finish_reason(choice)] for choice in choices_of(answer)]
 
         rows = await self._remembered(model, path, body, ask)
         answers = [_answer(text, reason, None if seed is None or "seed" not in body else seed + i)
@@ -144,15 +154,17 @@ class Client(Server):
     async def contexts(self) -> dict[str, int]:
         """Name that the service answers to -> greatest number of tokens of prompt and answer, where it is told."""
         rows = (await self.request("GET", "/v1/models", None))["data"]
-        return {str(row["id"]): int(row["max_model_len"]) for row in rows if row.get("max_model_len")}
+        with expected_form():
+            return {str(row["id"]): int(row["max_model_len"]) for row in rows if row.get("max_model_len")}
 
     async def logprobs(self, model: str, prompts: Sequence[str] | Sequence[Sequence[int]]) -> list[Scored]:
         """Log-probabilities of texts (or lists of token ids), one `Scored` each; those not known yet in one request."""
 
         async def ask(unknown: Sequence[Any]) -> list[Any]:
             body = {"model": model, "prompt": list(unknown), "echo": True, "logprobs": 1, "max_tokens": 0}
-            choices = (await self.request("POST", "/v1/completions", body))["choices"]
-            return [_scored(choice.get("logprobs")) for choice in sorted(choices, key=lambda c: c["index"])]
+            answer = await self.request("POST", "/v1/completions", body)
+            with expected_form():
+                return [scored(choice.get("logprobs")) for choice in choices_of(answer)]
 
         return [Scored(*row) for row in await self._remembered_each(model, "echo", list(prompts), ask)]
 
@@ -160,8 +172,9 @@ class Client(Server):
         """Token ids of texts, as the model reads them; `special` adds what its tokenizer puts around a text."""
         body = {"model": model, "prompt": list(texts), "add_special_tokens": special}
         try:
-            rows: list[list[int]] = (await self.request("POST", "/tokenize", body))["tokens"]
-            return rows
+            whole = await self.request("POST", "/tokenize", body)
+            with expected_form():
+                return [list(map(int, row)) for _, row in zip(texts, whole["tokens"], strict=True)]
         except Refused as refused:
             if refused.status not in (400, 422):
                 raise
@@ -169,7 +182,8 @@ class Client(Server):
         answers = [
             await self.request("POST", "/tokenize", body | {"prompt": text}) for text in texts
         ]  # one after another: `each` gives the concurrency
-        return [list(answer["tokens"]) for answer in answers]
+        with expected_form():
+            return [list(map(int, answer["tokens"])) for answer in answers]
 
     async def tokenizer_prefix(self, model: str) -> tuple[int | None, str]:
         """Id and text of the token that a text without context follows: the tokenizer's first, else its last one.
@@ -177,10 +191,11 @@ class Client(Server):
         None where the service does not say.
         """
         answer = await self.request("POST", "/tokenize", {"model": model, "prompt": "", "add_special_tokens": True})
-        if "prefix_token_id" in answer:
-            return answer["prefix_token_id"], str(answer["prefix_text"])
-        tokens = answer["tokens"]  # of a plain vLLM server: only a tokenizer that puts it there shows it
-        return (int(tokens[0]), "") if tokens else (None, "")
+        with expected_form():
+            if "prefix_token_id" in answer:
+                return answer["prefix_token_id"], str(answer["prefix_text"])
+            tokens = answer["tokens"]  # of a plain vLLM server: only a tokenizer that puts it there shows it
+            return (int(tokens[0]), "") if tokens else (None, "")
 
     async def render(self, model: str, messages: Messages, generation: bool) -> str:
         """A conversation as the checkpoint's template writes it, open for an answer or for more of its last turn."""
@@ -197,14 +212,15 @@ class Client(Server):
 
         async def ask(unknown: Sequence[Any]) -> list[Any]:
             body = {"model": model, "prompt": [ids for ids, _ in unknown], "prompt_logprobs": 0}
-            choices = await self.request("POST", "/v1/completions", body | ONE_TOKEN)
-            rows = sorted(choices["choices"], key=lambda choice: choice["index"])
-            if len(rows) != len(unknown) or any(not row.get("prompt_logprobs") for row in rows):
-                raise Refused(200, NO_LOGPROBS)
-            return [
-                _continuation(row["prompt_logprobs"], ids, start)
-                for row, (ids, start) in zip(rows, unknown, strict=True)
-            ]
+            answer = await self.request("POST", "/v1/completions", body | ONE_TOKEN)
+            with expected_form():
+                rows = choices_of(answer)
+                if len(rows) != len(unknown) or any(not row.get("prompt_logprobs") for row in rows):
+                    raise Refused(200, NO_LOGPROBS)
+                return [
+                    continuation(row["prompt_logprobs"], ids, start)
+                    for row, (ids, start) in zip(rows, unknown, strict=True)
+                ]
 
         requests = [[list(ids), start] for ids, start in zip(prompts, starts, strict=True)]
         return [Scored(*row) for row in await self._remembered_each(model, "continuations", requests, ask)]
@@ -222,14 +238,14 @@ class Client(Server):
                 "model": model, "prompt": [ids for ids, _ in unknown], "logprobs": len(candidates),
                 "logprob_token_ids": list(candidates), "return_tokens_as_token_ids": True,
             }  # fmt: skip
-            choices = (await self.request("POST", "/v1/completions", body | ONE_TOKEN))["choices"]
-            rows = [choice["logprobs"] for choice in sorted(choices, key=lambda choice: choice["index"])]
+            answer = await self.request("POST", "/v1/completions", body | ONE_TOKEN)
             results: list[Any] = []
-            for row in rows:
-                values = {_token_id(name): float(value) for name, value in row["top_logprobs"][0].items()}
-                if not set(candidates) <= set(values):
-                    raise Refused(200, NO_LOGPROBS)
-                results.append([sorted(values.items()), _token_id(row["tokens"][0])])
+            with expected_form():
+                for row in [choice["logprobs"] for choice in choices_of(answer)]:
+                    values = {token_id(name): finite(value) for name, value in row["top_logprobs"][0].items()}
+                    if not set(candidates) <= set(values):
+                        raise Refused(200, NO_LOGPROBS)
+                    results.append([sorted(values.items()), token_id(row["tokens"][0])])
             return results
 
         requests = [[list(ids), list(candidates)] for ids in prompts]
@@ -242,9 +258,11 @@ class Client(Server):
 
         async def ask() -> list[float | None]:
             scores: list[float | None] = [None] * len(turns)
-            for row in (await self.request("POST", "/score", {"model": model, "conversations": turns}))["data"]:
-                if row.get("error") is None and row.get("score") is not None:
-                    scores[int(row["index"])] = float(row["score"])
+            answer = await self.request("POST", "/score", {"model": model, "conversations": turns})
+            with expected_form():
+                for row in answer["data"]:
+                    if row.get("error") is None and row.get("score") is not None:
+                        scores[int(row["index"])] = finite(row["score"])
             return scores
 
         return list(await self._remembered(model, "/score", turns, ask))
@@ -370,35 +388,8 @@ def _prompt_body(prompt: Messages | Sequence[int] | str) -> tuple[str, dict[str,
     return "/v1/chat/completions", {"messages": _turns(turns)}
 
 
-def _text(choice: Mapping[str, Any]) -> str | None:
-    """The text of a choice; None where there is none, such as behind a filter or beside a tool call."""
-    text = choice["message"].get("content") if "message" in choice else choice.get("text")
-    return text if isinstance(text, str) and choice.get("finish_reason") != "content_filter" else None
-
-
 def _answer(text: str | None, reason: str | None, seed: int | None) -> Answer | Refused:
     """A choice as it was kept; without a text its measurement is missing."""
     if text is None:
         return Refused(200, "no text came back" + (f" ({reason})" if reason else ""))
     return Answer(text, reason, seed)
-
-
-def _scored(logprobs: Mapping[str, Any] | None) -> list[Any]:
-    """Values and greedy flags of an echoed text. Raises `UserError` for a server without log-probabilities."""
-    if not logprobs or not logprobs.get("token_logprobs"):
-        raise UserError("the server gives no log-probabilities of a prompt (echo): suites by likelihood need vLLM")
-    values: list[float | None] = list(logprobs["token_logprobs"])
-    greedy: list[bool | None] = []
-    for value, top in zip(values, logprobs["top_logprobs"], strict=True):
-        greedy.append(None if value is None else value >= max(top.values()))
-    return [values, greedy]
-
-
-def _continuation(logprobs: Sequence[Mapping[str, Any] | None], ids: Sequence[int], start: int) -> list[Any]:
-    """By id and rank: two tokens may look alike, and values may tie."""
-    entries = [(logprobs[position] or {})[str(ids[position])] for position in range(start, len(ids))]
-    return [[float(entry["logprob"]) for entry in entries], [entry["rank"] == 1 for entry in entries]]
-
-
-def _token_id(name: str) -> int:
-    return int(name.removeprefix("token_id:"))

@@ -109,13 +109,15 @@ def suites_of(names: Sequence[str], sources: Sources) -> tuple[Suite, ...]:
 
 
 def _unmeasured(out: Path) -> list[str]:
-    """Suites of a model in which nothing at all was measured, with the commonest reason."""
+    """Tasks of a model in which nothing at all was measured, with the commonest reason; a suite without any in one."""
     lines = []
     for result, items in results.read_folder(out):
         for suite in result.suites:
             of_suite = [item for item in items if item.suite == suite]
-            if of_suite and all(item.missing for item in of_suite):
-                lines.append(f"{result.label}, {suite}: none of {len(of_suite)} items ({_commonest(of_suite)})")
+            tasks = {task: [i for i in of_suite if i.task == task] for task in sorted({i.task for i in of_suite})}
+            empty = {f"{suite}.{task}": rows for task, rows in tasks.items() if all(item.missing for item in rows)}
+            for name, rows in ({suite: of_suite} if empty and len(empty) == len(tasks) else empty).items():
+                lines.append(f"{result.label}, {name}: none of {len(rows)} items ({_commonest(rows)})")
     return lines
 
 
