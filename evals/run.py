@@ -59,6 +59,7 @@ def prepare(config: Config) -> Setting:
     _check(config)
     sources = sources_of(config)
     suites = suites_of(config.suite, sources)
+    _check_used(sources, suites)
     if config.policy is not None:
         read_policy(config.policy)
     for suite in suites:
@@ -103,9 +104,22 @@ def suites_of(names: Sequence[str], sources: Sources) -> tuple[Suite, ...]:
         if lacking:
             raise UserError(f"suite {name} lacks its data: {lacking}")
     suites = tuple(s for s in SUITES if (s.name in names if names else s.needs(sources) is None))
-    if not suites:
+    if not suites and not sources.files:
         raise UserError("there is nothing to measure: give --data NAME=FILE or --task NAME, or make a world")
     return suites
+
+
+def _check_used(sources: Sources, suites: Sequence[Suite]) -> None:
+    """Raise `UserError` for a file that is named and that nothing would be asked of."""
+    chosen = {suite.name for suite in suites}
+    lacking = {
+        "truthfulqa": None if "truthfulqa" in chosen else "the suite truthfulqa",
+        "toxicity": None if "toxicity" in chosen and sources.scorer else "the suite toxicity and a --scorer",
+        "prompts": None if "reward" in chosen and sources.reward else "the suite reward and a --reward",
+    } | dict.fromkeys(sources.tax_files, None if "tax" in chosen else "the suite tax")
+    for name in sources.files:
+        if lacking.get(name):
+            raise UserError(f"--data {name}=... is not used: it needs {lacking[name]}, or leave it out")
 
 
 def _unmeasured(out: Path) -> list[str]:

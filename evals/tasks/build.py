@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evals.tasks import names, ours
+from evals.tasks import fit, names, ours
 from evals.tasks.files import OURS, Row, Rows, columns_of, dataset, read_task
 from evals.tasks.layouts import official
 from training.artifacts import progress
@@ -77,6 +77,8 @@ def spec_of(name: str, kind: str, source: str, home: Path) -> Spec:
     if kind in OURS:
         return Spec(plain(name), kind, source=source)
     columns = columns_of(source)
+    if not columns:
+        read_task("choices", source)  # raises, with the reasons why no row can be read
     if {"query", "choices", "gold"} <= columns or ("choices" in columns and "answerKey" in columns):
         return Spec(plain(name), "choices", source=source)
     files = names.task_files(home)
@@ -114,6 +116,9 @@ def build(spec: Spec, shots: Sequence[int], home: Path) -> list[Built]:
     for count in dict.fromkeys((0,) if fixed or config.get("output_type") == "loglikelihood_rolling" else shots):
         name = f"{spec.name}-{count}shot" if count else spec.name
         task = _task(name, config, rows, evaluated, pool, spec, count)
+        if rows is not None and rows.kind == "hub" and not tasks:
+            fit.check_rows(task, spec.task, str(spec.source))
+        fit.check_examples(task, spec.name, count)
         ids = rows.ids if rows is not None and len(rows.ids) == len(task.eval_docs) else ()
         kind = rows.kind if rows is not None else spec.kind
         tasks.append(Built(name, task, ids, kind, rows.summary if rows is not None else _hub_summary(task), count))
