@@ -24,6 +24,7 @@ from evals.transport import Refused, Server
 from training.artifacts import progress
 from training.artifacts.conversations import text_of
 from training.artifacts.errors import UserError
+from training.artifacts.files import file_name
 
 BATCH = 16  # texts in one request
 ONE_TOKEN = {"max_tokens": 1, "temperature": 0.0, "top_p": 1.0}  # log-probabilities of prompts need a token after them
@@ -112,7 +113,9 @@ class Client(Server):
         """Name -> checkpoint id of everything that is served: immutable ids and aliases."""
         try:
             rows = (await self.request("GET", "/v1/models", None))["data"]
-            return {row["id"]: row.get("root") or row["id"] for row in rows}
+            names = {str(row["id"]) for row in rows}
+            # An alias names its checkpoint as its root; of a plain vLLM server that is a path it does not answer to.
+            return {str(row["id"]): row["root"] if row.get("root") in names else str(row["id"]) for row in rows}
         except Refused as refused:
             raise UserError(f"{self.url} does not answer ({refused.reason}): start `python -m service serve`") from None
         except (KeyError, TypeError, AttributeError):
@@ -301,7 +304,7 @@ class Client(Server):
         if self.answers is None:
             return None
         if model not in self._caches:
-            path = self.answers / f"{model.replace('/', '_')}.sqlite"
+            path = self.answers / f"{file_name(model)}.sqlite"
             self._caches[model] = Cache(path, {"model": model, **self.identity})
         return self._caches[model]
 

@@ -11,6 +11,7 @@ from evals.results import Ask
 from training.artifacts import checkpoints
 from training.artifacts.checkpoints import Manifest
 from training.artifacts.errors import UserError
+from training.artifacts.files import file_name
 
 WAYS = ("chat", "plain", "few-shot")
 STAGE_LABELS = {"pretrain": "base"}
@@ -36,7 +37,7 @@ class Subject:
     @property
     def name(self) -> str:
         """Name of the subject's files."""
-        return f"{self.checkpoint}.{self.ask}".replace("/", "_")
+        return f"{file_name(self.checkpoint)}.{self.ask}"
 
 
 def subjects_of(references: Sequence[str], store: Path, served: Mapping[str, str]) -> list[Subject]:
@@ -102,9 +103,9 @@ def _manifest(name: str, store: Path, served: Mapping[str, str]) -> Manifest | N
     """Manifest of a checkpoint or alias; None for one that the service serves but this store does not have."""
     try:
         return checkpoints.resolve(served.get(name, name), store).manifest
-    except UserError:
+    except UserError as error:
         if name not in served:
-            raise
+            raise UserError(f"{error}; the server has {', '.join(sorted(served)) or 'no model'}") from None
         return None
 
 

@@ -112,7 +112,7 @@ def build(spec: Spec, shots: Sequence[int], home: Path) -> list[Built]:
     if rows is not None and rows.kind != spec.kind:  # the file is less than the benchmark
         config, evaluated, pool = _own_config(rows.kind), "test", None
     fixed = config.get("num_fewshot") == 0 and bool(spec.task)
-    tasks = []
+    tasks: list[Built] = []
     for count in dict.fromkeys((0,) if fixed or config.get("output_type") == "loglikelihood_rolling" else shots):
         name = f"{spec.name}-{count}shot" if count else spec.name
         task = _task(name, config, rows, evaluated, pool, spec, count)

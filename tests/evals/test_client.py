@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -382,3 +383,36 @@ def test_a_page_of_html_ends_the_run_only_where_nothing_was_answered_before(monk
 
     with pytest.raises(Refused, match="not JSON"):
         ask(handler, use)
+
+
+def test_a_root_that_the_server_does_not_answer_to_is_no_model() -> None:
+    async def handler(request: web.Request) -> web.Response:
+        rows = [{"id": "m", "root": "/models/llama"}, {"id": "alias", "root": "id-1"}, {"id": "id-1"}, {"id": "n"}]
+        return web.json_response({"data": rows})
+
+    assert ask(handler, lambda c: c.models()) == {"m": "m", "alias": "id-1", "id-1": "id-1", "n": "n"}
+
+
+def test_a_file_of_answers_that_breaks_while_it_is_used_is_one_line(tmp_path: Path) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return chat_answer("yes")
+
+    ask(handler, lambda c: c.generate("m", ASKED, Sampling()), answers=tmp_path)
+    with sqlite3.connect(tmp_path / "m.sqlite") as file:
+        file.execute("UPDATE answers SET answer = '{cut'")
+    with pytest.raises(UserError, match=r"m\.sqlite is damaged .*: delete it"):
+        ask(handler, lambda c: c.generate("m", ASKED, Sampling()), answers=tmp_path)
+    with sqlite3.connect(tmp_path / "m.sqlite") as file:
+        file.execute("DELETE FROM answers")
+        file.execute("CREATE TRIGGER full BEFORE INSERT ON answers BEGIN SELECT RAISE(ABORT, 'x'); END")
+    with pytest.raises(UserError, match=r"m\.sqlite"):
+        ask(handler, lambda c: c.generate("m", ASKED, Sampling()), answers=tmp_path)
+
+
+def test_a_long_name_of_a_model_has_files(tmp_path: Path) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return chat_answer("yes")
+
+    for name in ("x" * 300, "x" * 299, "é/" * 150):
+        assert ask(handler, lambda c, n=name: c.generate(n, ASKED, Sampling()), answers=tmp_path)
+    assert len(list(tmp_path.glob("*.sqlite"))) == 3
