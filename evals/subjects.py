@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from training.artifacts import checkpoints
 from training.artifacts.checkpoints import Manifest
 from training.artifacts.errors import UserError
 from training.artifacts.files import file_name
+from training.artifacts.text import STEERING
 
 WAYS = ("chat", "plain", "few-shot")
 STAGE_LABELS = {"pretrain": "base"}
@@ -51,6 +53,9 @@ def subjects_of(references: Sequence[str], store: Path, served: Mapping[str, str
     Raises:
         UserError: an unknown way of asking, a model that the service does not serve, or one that is named twice.
     """
+    for reference in references:
+        if re.search(STEERING, reference):
+            raise UserError(f"the name {reference!r} holds control characters: serve the model by another name")
     subjects = [_subject(reference, store, served) for reference in references]
     repeated = [name for name, count in Counter(s.name for s in subjects).items() if count > 1]
     if repeated:

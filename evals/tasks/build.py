@@ -19,6 +19,7 @@ from evals.tasks.files import OURS, Row, Rows, columns_of, dataset, read_task
 from evals.tasks.layouts import official
 from training.artifacts import progress
 from training.artifacts.errors import UserError
+from training.artifacts.text import STEERING
 
 FEW_SHOT_SEED = 1234  # lm_eval's default, so that its command draws the same examples
 SPLITS = ("training_split", "validation_split", "test_split")
@@ -93,8 +94,8 @@ def spec_of(name: str, kind: str, source: str, home: Path) -> Spec:
 
 
 def plain(name: str) -> str:
-    """A name as results hold it: dots separate its parts there."""
-    return re.sub(r"[.:/\s]+", "-", name)
+    """A name as results hold it: dots separate its parts there, and signs that steer a terminal stand nowhere."""
+    return re.sub(rf"(?:[.:/\s]|{STEERING})+", "-", name)
 
 
 def build(spec: Spec, shots: Sequence[int], home: Path) -> list[Built]:
