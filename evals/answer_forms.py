@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,12 +54,6 @@ def scored(logprobs: Mapping[str, Any] | None) -> list[Any]:
     for value, top in zip(values, logprobs["top_logprobs"], strict=True):
         greedy.append(None if value is None else value >= max(top.values()))
     return [values, greedy]
-
-
-def continuation(logprobs: Sequence[Mapping[str, Any] | None], ids: Sequence[int], start: int) -> list[Any]:
-    """By id and rank: two tokens may look alike, and values may tie."""
-    entries = [(logprobs[position] or {})[str(ids[position])] for position in range(start, len(ids))]
-    return [[finite(entry["logprob"]) for entry in entries], [entry["rank"] == 1 for entry in entries]]
 
 
 def finite(value: Any) -> float:

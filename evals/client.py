@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any, TypeVar
 from evals.answer_forms import (
     NO_LOGPROBS,
     choices_of,
-    continuation,
     expected_form,
     finish_reason,
     finite,
@@ -20,6 +20,7 @@ from evals.answer_forms import (
     token_id,
 )
 from evals.cache import Cache
+from evals.continuations import ABSENT, ONE_TOKEN, by_completions, by_pairs
 from evals.transport import Refused, Server
 from training.artifacts import progress
 from training.artifacts.conversations import text_of
@@ -27,7 +28,6 @@ from training.artifacts.errors import UserError
 from training.artifacts.files import file_name
 
 BATCH = 16  # texts in one request
-ONE_TOKEN = {"max_tokens": 1, "temperature": 0.0, "top_p": 1.0}  # log-probabilities of prompts need a token after them
 Messages = Sequence[Mapping[str, str]]
 Input = TypeVar("Input")
 Output = TypeVar("Output")
@@ -89,11 +89,15 @@ class Client(Server):
         answers: folder with the answers of earlier runs, one file per model; None keeps nothing.
         identity: what an answer depends on beside model and request, such as filters in the way.
         neutral: whether the server takes all of `NEUTRAL`; found out by the first refusal.
+        takes_pairs: whether the server has `/v1/loglikelihood`; found out likewise.
+        salt: of this session: what its prompts have in common at their beginning is computed once.
     """
 
     answers: Path | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
     neutral: bool = True
+    takes_pairs: bool = True
+    salt: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
     _caches: dict[str, Cache] = field(default_factory=dict, repr=False)
 
     async def __aenter__(self) -> Client:
@@ -206,27 +210,31 @@ class Client(Server):
         body = {"model": model, "messages": _turns(messages)} | fields
         return str((await self.request("POST", "/tokenize", body))["text"])
 
-    async def continuations(self, model: str, prompts: Sequence[Sequence[int]], starts: Sequence[int]) -> list[Scored]:
+    async def continuations(
+        self, model: str, prompts: Sequence[Sequence[int]], starts: Sequence[int]
+    ) -> list[Scored | Refused]:
         """Log-probabilities of token ids, of each prompt from its start on; those not known yet in one request.
 
+        A prompt that the service refuses has a `Refused` in its place.
+
         Raises:
-            Refused: also where the engine gives no log-probabilities (status 200).
+            Refused: the request failed, also where the engine gives no log-probabilities (status 200).
         """
 
         async def ask(unknown: Sequence[Any]) -> list[Any]:
-            body = {"model": model, "prompt": [ids for ids, _ in unknown], "prompt_logprobs": 0}
-            answer = await self.request("POST", "/v1/completions", body | ONE_TOKEN)
-            with expected_form():
-                rows = choices_of(answer)
-                if len(rows) != len(unknown) or any(not row.get("prompt_logprobs") for row in rows):
-                    raise Refused(200, NO_LOGPROBS)
-                return [
-                    continuation(row["prompt_logprobs"], ids, start)
-                    for row, (ids, start) in zip(rows, unknown, strict=True)
-                ]
+            if self.takes_pairs:
+                try:
+                    return await by_pairs(self.request, model, unknown, self.salt)
+                except Refused as refused:
+                    if refused.status not in ABSENT:
+                        raise
+            answers = await by_completions(self.request, model, unknown)
+            self.takes_pairs = False  # it was the route that is missing, not the model
+            return answers
 
-        requests = [[list(ids), start] for ids, start in zip(prompts, starts, strict=True)]
-        return [Scored(*row) for row in await self._remembered_each(model, "continuations", requests, ask)]
+        beginnings = [[list(ids), start] for ids, start in zip(prompts, starts, strict=True)]
+        rows = await self._remembered_each(model, "continuations", beginnings, ask)
+        return [row if isinstance(row, Refused) else Scored(*row) for row in rows]
 
     async def next_tokens(
         self, model: str, prompts: Sequence[Sequence[int]], candidates: Sequence[int]
@@ -296,7 +304,7 @@ class Client(Server):
                 raise Refused(200, "the server answered another number of prompts than requested")
             for place, answer in zip(unknown, answers, strict=True):
                 rows[place] = answer
-                if cache:
+                if cache and not isinstance(answer, Refused):
                     cache.put(keys[place], answer)
         return rows
 
@@ -349,12 +357,13 @@ async def each(
 
 async def in_batches(
     inputs: Sequence[Input],
-    measure: Callable[[Sequence[Input]], Awaitable[Sequence[Output]]],
+    measure: Callable[[Sequence[Input]], Awaitable[Sequence[Output | Refused]]],
     label: str,
     concurrency: int = 48,
+    size: int = BATCH,
 ) -> list[Output | Refused]:
-    """Measure several inputs per request. Those of a request that failed are requested again alone."""
-    batches = [inputs[i : i + BATCH] for i in range(0, len(inputs), BATCH)]
+    """Measure `size` inputs per request. Those of a request that failed are requested again alone."""
+    batches = [inputs[i : i + size] for i in range(0, len(inputs), size)]
 
     async def whole(batch: Sequence[Input]) -> list[Output | Refused]:
         try:
@@ -364,7 +373,7 @@ async def in_batches(
                 return [(await whole([value]))[0] for value in batch]
             return [refused] * len(batch)
 
-    answers = await each(batches, whole, label, max(2, concurrency // BATCH))
+    answers = await each(batches, whole, label, max(2, concurrency // size))
     results: list[Output | Refused] = []
     for batch, answer in zip(batches, answers, strict=True):
         results += [answer] * len(batch) if isinstance(answer, Refused) else answer

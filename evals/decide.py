@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from rich.console import Console
 
 from evals import gate, results
 from evals.decision import Outcome
-from evals.measured import measured_of
+from evals.lm_eval_folder import read_lm_eval
+from evals.measured import Measured, measured_of
 from evals.policy import Policy, read_policy
 from evals.verdict import Verdict, compare_results
 from training.artifacts.errors import UserError
@@ -28,11 +30,11 @@ def decide_run(out: Path, policy_file: Path | None, console: Console) -> Outcome
         asked through its chat template and one with plain text, are inconclusive, with the reason.
     """
     run = json.loads((out / "run.json").read_text())
-    baseline = measured_of(*results.read_result(out / f"{run['baselines'][-1]}.json"))
+    baseline = _side(out, run, run["baselines"][-1])
     policy = read_policy(policy_file) if policy_file else Policy()
     verdicts: dict[str, Mapping[str, Any]] = {}
     for name in run["candidates"]:
-        candidate = measured_of(*results.read_result(out / f"{name}.json"))
+        candidate = _side(out, run, name)
         try:
             verdict: Verdict | None = compare_results(candidate, baseline, policy)
         except UserError as error:
@@ -48,3 +50,11 @@ def decide_run(out: Path, policy_file: Path | None, console: Console) -> Outcome
     if "FAIL" in outcomes:
         return "FAIL"
     return "PASS" if outcomes == {"PASS"} else "INCONCLUSIVE"
+
+
+def _side(out: Path, run: Mapping[str, Any], name: str) -> Measured:
+    """What was measured of a model of the run, here or by lm-eval."""
+    folder = (run.get("imported") or {}).get(name)
+    if folder is not None:
+        return replace(read_lm_eval(Path(folder)), name=name)
+    return measured_of(*results.read_result(out / f"{name}.json"))

@@ -17,14 +17,17 @@ from evals.answer_forms import NO_LOGPROBS
 from evals.client import BATCH, Answer, Client, Sampling, Scored, each, in_batches
 from evals.seeds import answer_seed
 from evals.tokens import Tokens
-from evals.transport import Refused
+from evals.transport import TOO_LONG, Refused
 from training.artifacts.errors import UserError
 
 Result = TypeVar("Result")
 Document = tuple[str, int]  # name of the task, number of the document
 MOST_CANDIDATES = 128  # ids that vLLM takes in one request for the next token
 MOST_TOKENS = 256  # of generated text where the task does not say, as in lm-eval
-TOO_LONG = "longer than the model's context"
+# Of continuations in one request: as many as the engine batches, so that two requests keep it busy, and no more tokens
+# than fit the largest body that the service takes.
+MOST_PAIRS = 64
+BODY_TOKENS = 200_000
 
 
 @dataclass(frozen=True)
@@ -203,12 +206,14 @@ class ServedModel(LM):
         return [results[pair] for pair in pairs]
 
     def _score_whole(self, pairs: Sequence[Pair]) -> dict[Pair, Likelihood | Refused]:
-        async def whole(batch: Sequence[Pair]) -> list[Scored]:
+        async def whole(batch: Sequence[Pair]) -> list[Scored | Refused]:
             return await self.client.continuations(
                 self.checkpoint, [pair.ids for pair in batch], [len(pair.context) for pair in batch]
             )
 
-        scored = self._run(in_batches(pairs, whole, "log-probabilities", self.client.concurrency))
+        longest = max((len(pair.ids) for pair in pairs), default=1)
+        size = max(1, min(MOST_PAIRS, BODY_TOKENS // longest))
+        scored = self._run(in_batches(pairs, whole, "log-probabilities", self.client.concurrency, size))
         return {
             pair: row
             if isinstance(row, Refused)
@@ -254,7 +259,9 @@ class ServedModel(LM):
             return
         ids = pair.context[:1] + pair.continuation[:1]
         try:
-            self._run(self.client.continuations(self.checkpoint, [ids], [1]))
+            (probe,) = self._run(self.client.continuations(self.checkpoint, [ids], [1]))
+            if isinstance(probe, Refused):
+                raise probe
         except Refused as refused:
             if refused.status in (200, 400, 422):
                 raise UserError(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 Form = Literal["raw", "chat"]
 
@@ -24,6 +26,8 @@ class Config:
     data: tuple[str, ...] = ()
     """Files, folders or hub data sets as NAME=SOURCE: truthfulqa, toxicity, a known task (--list), any lm-eval task, or
     any multiple choice."""
+    imports: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
+    """Output folders of lm-eval as NAME=FOLDER instead of models to measure: the last is compared with the others."""
     reward: str | None = None
     """Reward model: immutable id or stage. Gives mean rewards, and its accuracy on --comparisons."""
     comparisons: tuple[Path, ...] = ()

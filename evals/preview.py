@@ -44,7 +44,9 @@ class Recorder(Client):
         self._note("log-probabilities of", list(prompts))
         raise Refused(0, DRY)
 
-    async def continuations(self, model: str, prompts: Sequence[Sequence[int]], starts: Sequence[int]) -> list[Scored]:
+    async def continuations(
+        self, model: str, prompts: Sequence[Sequence[int]], starts: Sequence[int]
+    ) -> list[Scored | Refused]:
         """Notes each text with its continuation; a text of two tokens only asks what the engine can do."""
         for ids, start in zip(prompts, starts, strict=True):
             if len(ids) > 2:

@@ -10,8 +10,9 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import tyro
+from rich.console import Console
 
-from evals import decide, preview, report, results
+from evals import decide, imports, preview, report, results
 from evals.catalog import SUITES
 from evals.console import wide_console
 from evals.measure import Setting, evaluate
@@ -32,15 +33,31 @@ def main(config: Config) -> int:
     if config.list:
         preview.print_list(SUITES, sources_of(config), console)
         return 0
+    if config.imports:
+        return _imported(config, console)
     setting = prepare(config)
     if config.dry_run:
         asyncio.run(preview.print_first_requests(setting.suites, setting.sources, config, console))
         return 0
     with server_of(config) as url:
         asyncio.run(evaluate(setting, url, console))
-    outcome = decide.decide_run(setting.out, config.policy, console) if config.gate and config.baseline else None
-    report.build(setting.out, console)
-    unmeasured = _unmeasured(setting.out)
+    return _conclude(setting.out, config, bool(config.baseline), console)
+
+
+def _imported(config: Config, console: Console) -> int:
+    """Table, verdict and report of what lm-eval measured elsewhere."""
+    if config.checkpoint or config.baseline:
+        raise UserError("--import takes the place of --checkpoint and --baseline: give one or the other")
+    out = _out(config)
+    imports.import_folders(config, out)
+    return _conclude(out, config, len(config.imports) > 1, console)
+
+
+def _conclude(out: Path, config: Config, compared: bool, console: Console) -> int:
+    """Decide, write the report, and say what was not measured; the exit status."""
+    outcome = decide.decide_run(out, config.policy, console) if config.gate and compared else None
+    report.build(out, console)
+    unmeasured = _unmeasured(out)
     for line in unmeasured:
         console.print(f"[red]not measured:[/] {line}", highlight=False)
     if outcome is not None and outcome != "PASS":
@@ -64,8 +81,11 @@ def prepare(config: Config) -> Setting:
         read_policy(config.policy)
     for suite in suites:
         suite.check(sources, config)
-    out = config.out or config.home / "reports" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    return Setting(config, out, sources, suites)
+    return Setting(config, _out(config), sources, suites)
+
+
+def _out(config: Config) -> Path:
+    return config.out or config.home / "reports" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
 def _check(config: Config) -> None:
@@ -111,12 +131,12 @@ def suites_of(names: Sequence[str], sources: Sources) -> tuple[Suite, ...]:
 
 def _check_used(sources: Sources, suites: Sequence[Suite]) -> None:
     """Raise `UserError` for a file that is named and that nothing would be asked of."""
-    chosen = {suite.name for suite in suites}
+    running = {suite.name for suite in suites}
     lacking = {
-        "truthfulqa": None if "truthfulqa" in chosen else "the suite truthfulqa",
-        "toxicity": None if "toxicity" in chosen and sources.scorer else "the suite toxicity and a --scorer",
-        "prompts": None if "reward" in chosen and sources.reward else "the suite reward and a --reward",
-    } | dict.fromkeys(sources.tax_files, None if "tax" in chosen else "the suite tax")
+        "truthfulqa": None if "truthfulqa" in running else "the suite truthfulqa",
+        "toxicity": None if "toxicity" in running and sources.scorer else "the suite toxicity and a --scorer",
+        "prompts": None if "reward" in running and sources.reward else "the suite reward and a --reward",
+    } | dict.fromkeys(sources.tax_files, None if "tax" in running else "the suite tax")
     for name in sources.files:
         if lacking.get(name):
             raise UserError(f"--data {name}=... is not used: it needs {lacking[name]}, or leave it out")

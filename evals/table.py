@@ -155,7 +155,9 @@ def _win_rows(run: Run, section: str, key: str, metric: Metric, baselines: Seque
 
 def _sampling(run: Run) -> str:
     """How the answers were generated, in a sentence."""
-    kinds = {(r.sampling["temperature"], r.sampling["max_tokens"], r.seed) for r, _ in run if r.ask != "score"}
+    kinds = {
+        (r.sampling["temperature"], r.sampling["max_tokens"], r.seed) for r, _ in run if r.ask != "score" and r.sampling
+    }
     settings = [
         (f"at temperature {t:g}, each with a seed of its own (run {seed})" if t else "greedily")
         + f", with at most {tokens} tokens"

@@ -19,6 +19,7 @@ from training.artifacts.errors import UserError
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 ATTEMPTS = 6
 PATIENCE_SECONDS = 120.0  # with a model that is not ready: longer than an engine takes to start again
+TOO_LONG = "longer than the model's context"
 FAILURES = 20  # requests in a row without an answer, after which no more are sent
 
 
@@ -137,7 +138,7 @@ async def _problem(response: aiohttp.ClientResponse) -> tuple[int, str, float | 
     if response.status == 400 and (
         "context length" in message or "max_model_len" in message or "longer than" in message
     ):
-        reason = "longer than the model's context"
+        reason = TOO_LONG
     else:
         reason = f"status {response.status}: {message[:120]}".rstrip(": ")
     try:

@@ -19,6 +19,7 @@ from service.routes import (
     admin,
     export,
     health,
+    loglikelihood,
     models,
     openai,
     pages,
@@ -36,6 +37,7 @@ ROUTERS = (
     health.router,
     openai.router,
     tokenize.router,
+    loglikelihood.router,
     models.router,
     score.router,
     sessions.router,
@@ -52,14 +54,15 @@ STATIC = Path(__file__).parent / "static"
 def create_app(settings: Settings) -> FastAPI:
     """Build the gateway.
 
-    `app.state` holds what routes share: `settings`, `store`, `keys`, `endpoints`, and, while it runs,
-    `http` (the one aiohttp session to the engines).
+    `app.state` holds what routes share: `settings`, `store`, `keys`, `endpoints`, `plain_engines` (URLs of engines
+    without vLLM's token route), and, while it runs, `http` (the one aiohttp session to the engines).
     """
     app = FastAPI(title="AlignLoop", version="0.1.0", docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.state.settings = settings
     app.state.store = Store(settings.database)
     app.state.keys = Keys(app.state.store)
     app.state.endpoints = Endpoints(app.state.store)
+    app.state.plain_engines = set()
     errors.install(app)
     app.add_middleware(RequestChecks, settings=settings)
     for router in ROUTERS:

@@ -87,6 +87,53 @@ class TokenizeAnswer(BaseModel):
     prefix_text: str = ""
 
 
+TokenId = Annotated[int, Field(ge=0, strict=True)]
+
+
+class TokenPair(Body):
+    """Token ids of a context and of what follows it."""
+
+    context: list[TokenId]
+    continuation: list[TokenId]
+
+
+class LikelihoodRequest(Body):
+    """Continuations whose log-probabilities are computed."""
+
+    model: str = Field(description="id or alias of a policy")
+    pairs: list[TokenPair] = Field(min_length=1, description="token ids of contexts and their continuations")
+    cache_salt: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="requests of one salt share what their contexts have in common; default: nobody else's",
+    )
+
+
+class PairLikelihood(BaseModel):
+    """One continuation's log-probabilities, or why it has none.
+
+    Attributes:
+        index: place in the request.
+        logprobs: natural logs, one per token of the continuation.
+        greedy: whether each token is the likeliest one.
+        error: OpenAI's error object, when this pair could not be computed.
+    """
+
+    index: int
+    logprobs: list[float] | None = None
+    greedy: list[bool] | None = None
+    error: dict[str, Any] | None = None
+
+
+class LikelihoodAnswer(BaseModel):
+    """Log-probabilities in the order of the request. `model` is the immutable checkpoint id."""
+
+    object: str = "list"
+    model: str
+    data: list[PairLikelihood]
+
+
 class ScoreAnswer(BaseModel):
     """Scores in the order of the request. `model` is the immutable checkpoint id."""
 

@@ -51,7 +51,9 @@ class Settings(BaseSettings):
     task_minutes: float = Field(120, gt=0, description="life of a task that nobody answers")
 
     max_body_bytes: int = Field(4_000_000, gt=0, description="largest accepted request body")
-    max_responses: int = Field(1024, gt=0, description="most responses in one /score request")
+    max_responses: int = Field(
+        1024, gt=0, description="most responses in one /score request, or pairs in one /v1/loglikelihood request"
+    )
     max_concurrent: int = Field(256, gt=0, description="most requests running on one engine before 503")
     upstream_seconds: float = Field(600, gt=0, description="longest silence of an engine before 504")
 

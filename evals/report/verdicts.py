@@ -126,7 +126,9 @@ class Verdict:
         """Why the outcome is what it is."""
         if self.outcome == "PASS":
             count = len(self.rows)
-            return f"{'the one metric' if count == 1 else f'all {count} metrics'} of the gate stay within their margins"
+            if count == 1:
+                return "the one metric of the gate stays within its margin"
+            return f"all {count} metrics of the gate stay within their margins"
         decisive = [f"{row.words}: {row.why}" for row in self.rows if row.outcome == self.outcome]
         decisive += [f"{metric.metric}: {metric.reason}" for metric in self.not_gated if metric.blocks]
         if not decisive:

@@ -20,7 +20,9 @@ from training.artifacts.errors import UserError
 
 GIB = 2**30
 SERVER_BYTES = int(1.5 * GIB)  # a vLLM server without weights and cache (measured: 1.2 to 1.4 GiB)
-BLOCK_TOKENS = 128  # vLLM's unit of the key-value cache on CPU; it holds one block back
+# vLLM's unit of the key-value cache on CPU, the smallest that its attention takes; it holds one block back. Prompts
+# share whole blocks only, so small ones let the choices of a question share most of it.
+BLOCK_TOKENS = 32
 USABLE = 0.9  # share of the free memory that is planned
 CONTEXTS = (2048, 1024, 512)  # what every engine gets before any gets more; the first that fits
 SEQUENCES = 16  # requests of the first of these contexts that a cache holds where memory allows

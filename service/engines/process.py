@@ -20,7 +20,7 @@ from pathlib import Path
 
 import httpx
 
-from service.engines.planning import EnginePlan
+from service.engines.planning import BLOCK_TOKENS, EnginePlan
 from service.settings import Settings
 from training.artifacts.checkpoints import Checkpoint, load
 from training.artifacts.errors import UserError
@@ -218,6 +218,7 @@ def command_line(checkpoint: Checkpoint, port: int, settings: Settings, plan: En
         command += ["--enforce-eager"]
         if plan.cache_bytes is not None:
             command += ["--kv-cache-memory-bytes", str(plan.cache_bytes)]
+        command += ["--block-size", str(BLOCK_TOKENS)]
         if manifest.kind == "policy":
             # A prompt that is taken in over two steps with a seed of its own ends the engine: vLLM then turns the
             # random generator back, which torch's CPU generator cannot. So prompts are taken in whole.
@@ -226,6 +227,9 @@ def command_line(checkpoint: Checkpoint, port: int, settings: Settings, plan: En
                 "--max-num-batched-tokens",
                 str(max(plan.context, BATCHED_TOKENS)),
             ]
+    if manifest.kind == "policy":
+        # Log-probabilities of prompts beside the prefix cache, and how much of a prompt came from it: `likelihoods`.
+        command += ["--enable-scale-out", "--enable-prompt-tokens-details"]
     command += ["--dtype", dtype(settings)]
     if manifest.kind == "reward":
         command += ["--runner", "pooling", "--pooler-config", json.dumps({"use_activation": False})]

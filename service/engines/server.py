@@ -5,6 +5,8 @@ imports everything a second time, twenty seconds on a slow core. Engines here ha
 binds to no core (`process.environment`). For the sake of GPUs, which the first process must not touch, vLLM also looks
 at a model's class in a third one, the first time; here that is done in place.
 
+What log-probabilities of a prompt are not needed for is not computed either: see `score_from`.
+
 A script, run with `python -P`: modules of this folder must not stand in for others of the same name.
 """
 
@@ -14,9 +16,13 @@ import os
 import runpy
 from typing import Any
 
+import torch
 from vllm.model_executor.models import registry
 from vllm.platforms.cpu import CpuPlatform
+from vllm.v1.outputs import LogprobsTensors
+from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
+SCORE_FROM = "score_from"  # as in `service.likelihoods`, which this script cannot import
 SERVER = "vllm.entrypoints.openai.api_server"
 
 
@@ -32,6 +38,49 @@ def fork() -> None:
     registry._run_in_subprocess = lambda inspect: inspect()
 
 
+def score_from() -> None:
+    """Leave out a prompt's log-probabilities before the position `score_from` of a request's `extra_args`.
+
+    vLLM computes the logits of every position of a prompt whose log-probabilities are requested; for a small model they
+    are a fifth of the work. Here a prompt that was taken in whole looks to vLLM as if it had begun at the position
+    before. What is left out, or was read from the cache, has the id -1 and rank 0 instead of whatever was in memory.
+    """
+    compute = CPUModelRunner._get_prompt_logprobs_dict
+
+    def compute_later(self: Any, hidden_states: torch.Tensor, scheduled: dict[str, int]) -> Any:
+        scheduled = dict(scheduled)
+        moved: list[tuple[Any, int, int]] = []
+        for name in self.num_prompt_logprobs:
+            request = self.requests[name]
+            first = ((request.sampling_params and request.sampling_params.extra_args) or {}).get(SCORE_FROM, 0)
+            # The last position of a prompt stays: without it vLLM would wait for more of the prompt.
+            begin = min(int(first) - 1, request.num_prompt_tokens - 1)
+            distance = begin - request.num_computed_tokens
+            if name in scheduled and 0 < distance < scheduled[name]:
+                moved.append((request, self.input_batch.req_id_to_index[name], distance))
+                scheduled[name] -= distance
+        try:
+            for request, place, distance in moved:
+                request.num_computed_tokens += distance
+                self.query_start_loc.np[place] += distance
+            return compute(self, hidden_states, scheduled)
+        finally:
+            for request, place, distance in moved:
+                request.num_computed_tokens -= distance
+                self.query_start_loc.np[place] -= distance
+
+    def unwritten(positions: int, per_position: int) -> LogprobsTensors:
+        return LogprobsTensors(
+            logprob_token_ids=torch.full((positions, per_position), -1, dtype=torch.int32),
+            logprobs=torch.zeros((positions, per_position)),
+            selected_token_ranks=torch.zeros(positions, dtype=torch.int32),
+        )
+
+    CPUModelRunner._get_prompt_logprobs_dict = compute_later
+    LogprobsTensors.empty_cpu = staticmethod(unwritten)
+
+
 if __name__ == "__main__":
     fork()
+    score_from()
     runpy.run_module(SERVER, run_name="__main__", alter_sys=True)

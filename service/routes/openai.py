@@ -61,10 +61,10 @@ async def _forward(request: Request, path: str) -> Response:
     stack = AsyncExitStack()
     stack.enter_context(state.endpoints.busy(endpoint, state.settings.max_concurrent))
     try:
-        upstream = await _unless_gone(request, _send(stack, state.http, endpoint, path, body))
+        upstream = await unless_gone(request, _send(stack, state.http, endpoint, path, body))
         if body.get("stream") and upstream.status == 200:
             return Events(upstream, endpoint.checkpoint, stack.pop_all())
-        content = await _unless_gone(request, upstream.read())
+        content = await unless_gone(request, upstream.read())
         return _whole(upstream.status, content, endpoint.checkpoint)
     except TimeoutError:
         raise ApiError(504, f"{endpoint.checkpoint} did not answer in time", code="timeout") from None
@@ -144,7 +144,7 @@ async def _send(
     return await stack.enter_async_context(sending)
 
 
-async def _unless_gone(request: Request, work: Any) -> Any:
+async def unless_gone(request: Request, work: Any) -> Any:
     """Await `work`; when the client goes away first, cancel it, so that the engine stops too."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))

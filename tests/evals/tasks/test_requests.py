@@ -19,18 +19,38 @@ BAD = 66
 class Server:
     """A vLLM server whose log-probabilities are minus the token's id."""
 
-    def __init__(self, *, next_tokens: bool = True, logprobs: bool = True, refused: int = 413) -> None:
-        self.next_tokens, self.logprobs, self.refused = next_tokens, logprobs, refused
+    def __init__(
+        self, *, next_tokens: bool = True, logprobs: bool = True, refused: int = 413, takes_pairs: bool = False
+    ) -> None:
+        self.next_tokens, self.logprobs, self.refused, self.takes_pairs = next_tokens, logprobs, refused, takes_pairs
         self.bodies: list[dict[str, Any]] = []
+        self.pair_bodies: list[dict[str, Any]] = []
 
     async def answer(self, request: web.Request) -> web.Response:
         body = await request.json()
+        if request.path == "/v1/loglikelihood":
+            return self.pairs(body)
         self.bodies.append(body)
         if "logprob_token_ids" in body and not self.next_tokens:
             return web.json_response({"error": {"message": "unknown field `logprob_token_ids`"}}, status=400)
         if any(BAD in ids for ids in body["prompt"]):
             return web.json_response({"error": {"message": "too large"}}, status=self.refused)
         return web.json_response({"choices": [self.choice(i, ids, body) for i, ids in enumerate(body["prompt"])]})
+
+    def pairs(self, body: dict[str, Any]) -> web.Response:
+        """This service's own route, which a vLLM server lacks. The rows come in another order than they went."""
+        self.pair_bodies.append(body)
+        if not self.takes_pairs:
+            return web.json_response({"detail": "Not Found"}, status=404)
+        rows: list[dict[str, Any]] = []
+        for index, pair in enumerate(body["pairs"]):
+            ids = pair["continuation"]
+            if BAD in pair["context"] + ids:
+                code = "context_length_exceeded"
+                rows.append({"index": index, "error": {"message": "too long", "code": code}})
+            else:
+                rows.append({"index": index, "logprobs": [-float(i) for i in ids], "greedy": [i % 2 == 0 for i in ids]})
+        return web.json_response({"data": rows[::-1]})
 
     def choice(self, index: int, ids: list[int], body: dict[str, Any]) -> dict[str, Any]:
         if "logprob_token_ids" in body:
@@ -132,3 +152,33 @@ def test_what_cannot_be_scored_is_missing() -> None:
     assert fits[0] == -98
     assert nothing[0] != nothing[0]
     assert too_long[0] != too_long[0]
+
+
+@pytest.mark.parametrize("takes_pairs", [True, False])
+def test_the_services_own_route_gives_what_completions_give(takes_pairs: bool) -> None:
+    server = Server(takes_pairs=takes_pairs)
+    pairs = [(f"c{number}", end) for number in range(40) for end in ("ab", "bb", "cdef", "bd")]
+    answers = use(server, lambda model: model.loglikelihood(instances(pairs)))
+    assert [value for value, _ in answers] == [-sum(map(ord, end)) for _, end in pairs]
+    assert [greedy for _, greedy in answers] == [end in ("bb", "bd") for _, end in pairs]
+    whole = [body for body in server.bodies if "prompt_logprobs" in body]
+    if takes_pairs:  # one question about the route, then 64, 64 and 32 pairs
+        assert [len(body["pairs"]) for body in server.pair_bodies] == [1, 64, 64, 32]
+        assert len({body["cache_salt"] for body in server.pair_bodies}) == 1
+        assert whole == []
+    else:  # it is looked for once
+        assert len(server.pair_bodies) == 1
+        assert sum(len(body["prompt"]) for body in whole) == 161
+
+
+def test_a_pair_that_the_route_refuses_is_missing_alone() -> None:
+    server = Server(takes_pairs=True)
+    pairs = [("one", "ab"), (f"o{chr(BAD)}e", "ab"), ("two", "ab")]
+
+    def work(model: Any) -> Any:
+        return model.loglikelihood(instances(pairs)), model.failures
+
+    answers, failures = use(server, work)
+    assert [value for value, _ in answers if value == value] == [-(97 + 98)] * 2
+    assert failures == {("task", 1): "longer than the model's context"}
+    assert len(server.pair_bodies) == 2  # the others were not requested again

@@ -1,0 +1,60 @@
+"""`POST /v1/loglikelihood`: log-probabilities of continuations, for evaluation by multiple choice."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+
+from service import errors, metrics
+from service.auth import Caller, require
+from service.endpoints import Endpoint
+from service.errors import ApiError
+from service.likelihoods import Likelihood, Pair, likelihoods
+from service.routes.openai import unless_gone
+from service.schemas import LikelihoodAnswer, LikelihoodRequest, PairLikelihood
+
+router = APIRouter()
+
+
+@router.post("/v1/loglikelihood", response_model_exclude_none=True)
+async def loglikelihood(
+    request: Request, body: LikelihoodRequest, caller: Annotated[Caller, Depends(require("generate"))]
+) -> LikelihoodAnswer:
+    """Log-probabilities of continuations of token ids; contexts that begin alike are computed once.
+
+    A pair whose values cannot be computed has an `error` instead.
+    """
+    state = request.app.state
+    endpoint: Endpoint = state.endpoints.find(body.model, "policy")
+    request.state.model = endpoint.checkpoint
+    limit = state.settings.max_responses
+    if len(body.pairs) > limit:
+        raise ApiError(400, f"more than {limit} pairs: send fewer at a time", param="pairs")
+    results: list[Likelihood | ApiError] = [_empty(row.context, row.continuation) for row in body.pairs]
+    good = {
+        index: Pair(tuple(row.context), tuple(row.continuation))
+        for index, row in enumerate(body.pairs)
+        if row.context and row.continuation
+    }
+    salt = body.cache_salt or secrets.token_hex(16)
+    with state.endpoints.busy(endpoint, state.settings.max_concurrent):
+        work = likelihoods(state.http, endpoint, list(good.values()), salt, state.plain_engines)
+        for index, result in zip(good, await unless_gone(request, work), strict=True):
+            results[index] = result
+    tokens = sum(len(good[index].ids) for index, row in enumerate(results) if isinstance(row, Likelihood))
+    metrics.count_tokens(endpoint.checkpoint, {"prompt_tokens": tokens})
+    return LikelihoodAnswer(model=endpoint.checkpoint, data=[_row(*row) for row in enumerate(results)])
+
+
+def _empty(context: list[int], continuation: list[int]) -> ApiError:
+    name = "continuation" if context else "context"
+    return ApiError(400, f"the {name} holds no token", param="pairs", code="invalid_value")
+
+
+def _row(index: int, result: Likelihood | ApiError) -> PairLikelihood:
+    if isinstance(result, ApiError):
+        error: dict[str, Any] = errors.body(result.status, result.message, code=result.code)["error"]
+        return PairLikelihood(index=index, error=error)
+    return PairLikelihood(index=index, logprobs=list(result.logprobs), greedy=list(result.greedy))
