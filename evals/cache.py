@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -33,15 +34,14 @@ class Cache:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self._salt = json.dumps({"version": VERSION, **identity}, sort_keys=True).encode()
-        self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
-        try:
+        self._path = path
+        self.hits = 0
+        with self._faults():
+            self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode=WAL")
             # The answers survive a killed process; only a machine that loses power may lose the last ones.
             self._connection.execute("PRAGMA synchronous=OFF")
             self._connection.execute("CREATE TABLE IF NOT EXISTS answers (request BLOB PRIMARY KEY, answer TEXT)")
-        except sqlite3.DatabaseError as error:
-            raise UserError(f"{path} is damaged ({error}): delete it, and the answers in it are asked again") from None
-        self.hits = 0
 
     def __enter__(self) -> Cache:
         return self
@@ -58,12 +58,27 @@ class Cache:
 
     def get(self, key: bytes) -> Any | None:
         """The answer to a request, None when it was never answered."""
-        row = self._connection.execute("SELECT answer FROM answers WHERE request = ?", (key,)).fetchone()
-        if row is None:
-            return None
+        with self._faults():
+            row = self._connection.execute("SELECT answer FROM answers WHERE request = ?", (key,)).fetchone()
+            if row is None:
+                return None
+            answer = json.loads(row[0])
         self.hits += 1
-        return json.loads(row[0])
+        return answer
 
     def put(self, key: bytes, answer: Any) -> None:
         """Keep the answer to a request."""
-        self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, json.dumps(answer)))
+        with self._faults():
+            self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, json.dumps(answer)))
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """A file that cannot be used now as one line, whether it is damaged or there is no place for it."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:  # a full disk, a place that cannot be written to, a lock
+            raise UserError(f"{self._path}: {error}: make room, or name another place by --home or --out") from None
+        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{self._path} is damaged ({error}): delete it, and the answers in it are asked again"
+            ) from None

@@ -9,12 +9,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from evals.answer_forms import (
+    NO_LOGPROBS,
+    choices_of,
+    expected_form,
+    finish_reason,
+    finite,
+    scored,
+    text_of_choice,
+    token_id,
+)
 from evals.cache import Cache
-from evals.continuations import ABSENT, NO_LOGPROBS, ONE_TOKEN, by_completions, by_pairs
+from evals.continuations import ABSENT, ONE_TOKEN, by_completions, by_pairs
 from evals.transport import Refused, Server
 from training.artifacts import progress
 from training.artifacts.conversations import text_of
 from training.artifacts.errors import UserError
+from training.artifacts.files import file_name
 
 BATCH = 16  # texts in one request
 Messages = Sequence[Mapping[str, str]]
@@ -106,7 +117,9 @@ class Client(Server):
         """Name -> checkpoint id of everything that is served: immutable ids and aliases."""
         try:
             rows = (await self.request("GET", "/v1/models", None))["data"]
-            return {row["id"]: row.get("root") or row["id"] for row in rows}
+            names = {str(row["id"]) for row in rows}
+            # An alias names its checkpoint as its root; of a plain vLLM server that is a path it does not answer to.
+            return {str(row["id"]): row["root"] if row.get("root") in names else str(row["id"]) for row in rows}
         except Refused as refused:
             raise UserError(f"{self.url} does not answer ({refused.reason}): start `python -m service serve`") from None
         except (KeyError, TypeError, AttributeError):
@@ -137,8 +150,8 @@ class Client(Server):
 
         async def ask() -> list[Any]:
             answer = await self._generation(path, {"model": model} | body)
-            choices = sorted(answer["choices"], key=lambda choice: choice.get("index", 0))
-            return [[_text(choice), choice.get("finish_reason")] for choice in choices]
+            with expected_form():
+                return [[text_of_choice(choice), finish_reason(choice)] for choice in choices_of(answer)]
 
         rows = await self._remembered(model, path, body, ask)
         answers = [_answer(text, reason, None if seed is None or "seed" not in body else seed + i)
@@ -148,15 +161,17 @@ class Client(Server):
     async def contexts(self) -> dict[str, int]:
         """Name that the service answers to -> greatest number of tokens of prompt and answer, where it is told."""
         rows = (await self.request("GET", "/v1/models", None))["data"]
-        return {str(row["id"]): int(row["max_model_len"]) for row in rows if row.get("max_model_len")}
+        with expected_form():
+            return {str(row["id"]): int(row["max_model_len"]) for row in rows if row.get("max_model_len")}
 
     async def logprobs(self, model: str, prompts: Sequence[str] | Sequence[Sequence[int]]) -> list[Scored]:
         """Log-probabilities of texts (or lists of token ids), one `Scored` each; those not known yet in one request."""
 
         async def ask(unknown: Sequence[Any]) -> list[Any]:
             body = {"model": model, "prompt": list(unknown), "echo": True, "logprobs": 1, "max_tokens": 0}
-            choices = (await self.request("POST", "/v1/completions", body))["choices"]
-            return [_scored(choice.get("logprobs")) for choice in sorted(choices, key=lambda c: c["index"])]
+            answer = await self.request("POST", "/v1/completions", body)
+            with expected_form():
+                return [scored(choice.get("logprobs")) for choice in choices_of(answer)]
 
         return [Scored(*row) for row in await self._remembered_each(model, "echo", list(prompts), ask)]
 
@@ -164,8 +179,9 @@ class Client(Server):
         """Token ids of texts, as the model reads them; `special` adds what its tokenizer puts around a text."""
         body = {"model": model, "prompt": list(texts), "add_special_tokens": special}
         try:
-            rows: list[list[int]] = (await self.request("POST", "/tokenize", body))["tokens"]
-            return rows
+            whole = await self.request("POST", "/tokenize", body)
+            with expected_form():
+                return [list(map(int, row)) for _, row in zip(texts, whole["tokens"], strict=True)]
         except Refused as refused:
             if refused.status not in (400, 422):
                 raise
@@ -173,7 +189,8 @@ class Client(Server):
         answers = [
             await self.request("POST", "/tokenize", body | {"prompt": text}) for text in texts
         ]  # one after another: `each` gives the concurrency
-        return [list(answer["tokens"]) for answer in answers]
+        with expected_form():
+            return [list(map(int, answer["tokens"])) for answer in answers]
 
     async def tokenizer_prefix(self, model: str) -> tuple[int | None, str]:
         """Id and text of the token that a text without context follows: the tokenizer's first, else its last one.
@@ -181,10 +198,11 @@ class Client(Server):
         None where the service does not say.
         """
         answer = await self.request("POST", "/tokenize", {"model": model, "prompt": "", "add_special_tokens": True})
-        if "prefix_token_id" in answer:
-            return answer["prefix_token_id"], str(answer["prefix_text"])
-        tokens = answer["tokens"]  # of a plain vLLM server: only a tokenizer that puts it there shows it
-        return (int(tokens[0]), "") if tokens else (None, "")
+        with expected_form():
+            if "prefix_token_id" in answer:
+                return answer["prefix_token_id"], str(answer["prefix_text"])
+            tokens = answer["tokens"]  # of a plain vLLM server: only a tokenizer that puts it there shows it
+            return (int(tokens[0]), "") if tokens else (None, "")
 
     async def render(self, model: str, messages: Messages, generation: bool) -> str:
         """A conversation as the checkpoint's template writes it, open for an answer or for more of its last turn."""
@@ -231,14 +249,14 @@ class Client(Server):
                 "model": model, "prompt": [ids for ids, _ in unknown], "logprobs": len(candidates),
                 "logprob_token_ids": list(candidates), "return_tokens_as_token_ids": True,
             }  # fmt: skip
-            choices = (await self.request("POST", "/v1/completions", body | ONE_TOKEN))["choices"]
-            rows = [choice["logprobs"] for choice in sorted(choices, key=lambda choice: choice["index"])]
+            answer = await self.request("POST", "/v1/completions", body | ONE_TOKEN)
             results: list[Any] = []
-            for row in rows:
-                values = {_token_id(name): float(value) for name, value in row["top_logprobs"][0].items()}
-                if not set(candidates) <= set(values):
-                    raise Refused(200, NO_LOGPROBS)
-                results.append([sorted(values.items()), _token_id(row["tokens"][0])])
+            with expected_form():
+                for row in [choice["logprobs"] for choice in choices_of(answer)]:
+                    values = {token_id(name): finite(value) for name, value in row["top_logprobs"][0].items()}
+                    if not set(candidates) <= set(values):
+                        raise Refused(200, NO_LOGPROBS)
+                    results.append([sorted(values.items()), token_id(row["tokens"][0])])
             return results
 
         requests = [[list(ids), list(candidates)] for ids in prompts]
@@ -251,9 +269,11 @@ class Client(Server):
 
         async def ask() -> list[float | None]:
             scores: list[float | None] = [None] * len(turns)
-            for row in (await self.request("POST", "/score", {"model": model, "conversations": turns}))["data"]:
-                if row.get("error") is None and row.get("score") is not None:
-                    scores[int(row["index"])] = float(row["score"])
+            answer = await self.request("POST", "/score", {"model": model, "conversations": turns})
+            with expected_form():
+                for row in answer["data"]:
+                    if row.get("error") is None and row.get("score") is not None:
+                        scores[int(row["index"])] = finite(row["score"])
             return scores
 
         return list(await self._remembered(model, "/score", turns, ask))
@@ -292,7 +312,7 @@ class Client(Server):
         if self.answers is None:
             return None
         if model not in self._caches:
-            path = self.answers / f"{model.replace('/', '_')}.sqlite"
+            path = self.answers / f"{file_name(model)}.sqlite"
             self._caches[model] = Cache(path, {"model": model, **self.identity})
         return self._caches[model]
 
@@ -380,29 +400,8 @@ def _prompt_body(prompt: Messages | Sequence[int] | str) -> tuple[str, dict[str,
     return "/v1/chat/completions", {"messages": _turns(turns)}
 
 
-def _text(choice: Mapping[str, Any]) -> str | None:
-    """The text of a choice; None where there is none, such as behind a filter or beside a tool call."""
-    text = choice["message"].get("content") if "message" in choice else choice.get("text")
-    return text if isinstance(text, str) and choice.get("finish_reason") != "content_filter" else None
-
-
 def _answer(text: str | None, reason: str | None, seed: int | None) -> Answer | Refused:
     """A choice as it was kept; without a text its measurement is missing."""
     if text is None:
         return Refused(200, "no text came back" + (f" ({reason})" if reason else ""))
     return Answer(text, reason, seed)
-
-
-def _scored(logprobs: Mapping[str, Any] | None) -> list[Any]:
-    """Values and greedy flags of an echoed text. Raises `UserError` for a server without log-probabilities."""
-    if not logprobs or not logprobs.get("token_logprobs"):
-        raise UserError("the server gives no log-probabilities of a prompt (echo): suites by likelihood need vLLM")
-    values: list[float | None] = list(logprobs["token_logprobs"])
-    greedy: list[bool | None] = []
-    for value, top in zip(values, logprobs["top_logprobs"], strict=True):
-        greedy.append(None if value is None else value >= max(top.values()))
-    return [values, greedy]
-
-
-def _token_id(name: str) -> int:
-    return int(name.removeprefix("token_id:"))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from evals.answer_forms import NO_LOGPROBS, choices_of, expected_form, finite
 from evals.transport import TOO_LONG, Refused
 
-NO_LOGPROBS = "the engine gives no log-probabilities"
 ONE_TOKEN = {"max_tokens": 1, "temperature": 0.0, "top_p": 1.0}  # log-probabilities of prompts need a token after them
-ABSENT = frozenset({404, 405, 501})  # answers of a server without the route
+# Answers of a server without the route; 200 of one that answers every route alike.
+ABSENT = frozenset({200, 404, 405, 501})
 Request = Callable[[str, str, Mapping[str, Any]], Awaitable[Any]]
 Prompt = tuple[Sequence[int], int]  # token ids, and where the continuation begins
 
@@ -25,8 +26,12 @@ async def by_pairs(request: Request, model: str, prompts: Sequence[Prompt], salt
     """
     pairs = [{"context": list(ids[:start]), "continuation": list(ids[start:])} for ids, start in prompts]
     answer = await request("POST", "/v1/loglikelihood", {"model": model, "pairs": pairs, "cache_salt": salt})
-    rows = sorted(answer["data"], key=lambda row: int(row["index"]))
-    return [_refusal(row["error"]) if row.get("error") else [row["logprobs"], row["greedy"]] for row in rows]
+    with expected_form():
+        rows = sorted(answer["data"], key=lambda row: int(row["index"]))
+        return [
+            _refusal(row["error"]) if row.get("error") else _row(row, len(ids) - start)
+            for row, (ids, start) in zip(rows, prompts, strict=True)
+        ]
 
 
 async def by_completions(request: Request, model: str, prompts: Sequence[Prompt]) -> list[Any]:
@@ -36,17 +41,26 @@ async def by_completions(request: Request, model: str, prompts: Sequence[Prompt]
         Refused: also where the engine gives no log-probabilities (status 200).
     """
     body = {"model": model, "prompt": [list(ids) for ids, _ in prompts], "prompt_logprobs": 0}
-    choices = await request("POST", "/v1/completions", body | ONE_TOKEN)
-    rows = sorted(choices["choices"], key=lambda choice: int(choice["index"]))
-    if len(rows) != len(prompts) or any(not row.get("prompt_logprobs") for row in rows):
-        raise Refused(200, NO_LOGPROBS)
-    return [_values(row["prompt_logprobs"], ids, start) for row, (ids, start) in zip(rows, prompts, strict=True)]
+    answer = await request("POST", "/v1/completions", body | ONE_TOKEN)
+    with expected_form():
+        rows = choices_of(answer)
+        if len(rows) != len(prompts) or any(not row.get("prompt_logprobs") for row in rows):
+            raise Refused(200, NO_LOGPROBS)
+        return [_values(row["prompt_logprobs"], ids, start) for row, (ids, start) in zip(rows, prompts, strict=True)]
+
+
+def _row(row: Mapping[str, Any], count: int) -> list[Any]:
+    """Values and flags of one pair. Raises `ValueError` where there is not one of each per token."""
+    values, greedy = [finite(value) for value in row["logprobs"]], [bool(flag) for flag in row["greedy"]]
+    if not len(values) == len(greedy) == count:
+        raise ValueError("not a value per token")
+    return [values, greedy]
 
 
 def _values(logprobs: Sequence[Mapping[str, Any] | None], ids: Sequence[int], start: int) -> list[Any]:
     """By id and rank: two tokens may look alike, and values may tie."""
     entries = [(logprobs[position] or {})[str(ids[position])] for position in range(start, len(ids))]
-    return [[float(entry["logprob"]) for entry in entries], [entry["rank"] == 1 for entry in entries]]
+    return [[finite(entry["logprob"]) for entry in entries], [entry["rank"] == 1 for entry in entries]]
 
 
 def _refusal(error: Mapping[str, Any]) -> Refused:

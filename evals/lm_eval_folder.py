@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evals.checked import parsed
 from evals.lm_eval_samples import Sample, items_of, per_item, read_samples, score_name
 from evals.measured import Measured
 from training.artifacts import progress
@@ -26,6 +27,8 @@ MARGIN = 0.02  # of shares, unless a policy sets another
 OF_TASK = ("output_type", "num_fewshot", "generation_kwargs", "repeats", "filter_list")
 OF_RUN = ("system_instruction_sha", "fewshot_as_multiturn")
 OF_COMMAND = ("gen_kwargs", "fewshot_seed")
+OF_TASKS = ("configs", "higher_is_better", "n-samples")  # tables by task, of a table each
+TABLES = (*OF_TASKS, "config", "versions", "n-shot")
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,11 @@ def _files(folder: Path) -> list[SamplesFile]:
     if len(folders) > 1:
         names = ", ".join(str(f.relative_to(folder)) for f in folders)
         raise UserError(f"{folder} holds {len(folders)} models or runs ({names}): name one of these folders")
-    files = [SamplesFile(path, *path.stem.removeprefix("samples_").rsplit("_", 1)) for path in paths]
+    parts = [path.stem.removeprefix("samples_").rpartition("_") for path in paths]
+    for path, (task, _, date) in zip(paths, parts, strict=True):
+        if not task or not date:
+            raise UserError(f"{path} is not named samples_TASK_DATE.jsonl, as lm-eval does it: move it away")
+    files = [SamplesFile(path, task, date) for path, (task, _, date) in zip(paths, parts, strict=True)]
     dates: dict[str, list[str]] = defaultdict(list)
     for file in files:
         dates[file.task].append(file.date)
@@ -101,12 +108,21 @@ def _results(file: SamplesFile) -> dict[str, Any]:
             "metrics stands there, copy it too"
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content["results"], dict):
+        content = parsed(path.read_text(encoding="utf-8"))
+        if content["results"] is None:
             raise TypeError("results is not a table")
-        return dict(content)
+        for name in ("results", *TABLES):
+            _check_table(name, content.get(name))
+        for name in ("results", *OF_TASKS):
+            _check_table(f"{name} of {file.task}", (content.get(name) or {}).get(file.task) or {})
+        return content
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not a results file of lm-eval ({error}): measure again") from None
+
+
+def _check_table(name: str, value: Any) -> None:
+    if value is not None and not isinstance(value, dict):
+        raise TypeError(f"{name} is not a table")
 
 
 def _model(folder: Path, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

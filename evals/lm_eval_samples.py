@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evals.checked import is_number, parsed
 from evals.results import Item, prompt_hash
 from training.artifacts.errors import UserError
 from training.artifacts.files import lines_of
@@ -107,8 +107,8 @@ def _item(lines: Sequence[Sample], suite: str, task: str, usable: frozenset[str]
 
 def _sample(file: Path, number: int, line: str) -> Sample:
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError:
+        row = parsed(line)
+    except ValueError:
         raise UserError(f"{file}, line {number} is not JSON: the file is damaged, measure again") from None
     absent = [name for name in COLUMNS if not isinstance(row, dict) or name not in row]
     if absent:
@@ -117,7 +117,7 @@ def _sample(file: Path, number: int, line: str) -> Sample:
             "0.4.3 or newer"
         )
     metrics = row["metrics"]
-    if not isinstance(metrics, list) or any(metric not in row for metric in metrics):
+    if not isinstance(metrics, list) or any(not isinstance(name, str) or name not in row for name in metrics):
         raise UserError(f"{file}, line {number} lacks the values of its metrics: the file is damaged, measure again")
     question = [row[name] for name in ("doc_hash", "prompt_hash", "target_hash", "arguments")]
     return Sample(
@@ -129,9 +129,14 @@ def _sample(file: Path, number: int, line: str) -> Sample:
 
 def _first_prompt(arguments: Any) -> str | None:
     """Of {"gen_args_0": {"arg_0": prompt, ...}, ...}, or of a list of lists in older files."""
-    first = next(iter(arguments.values()), None) if isinstance(arguments, dict) else (arguments or [None])[0]
-    prompt = next(iter(first.values()), None) if isinstance(first, dict) else (first or [None])[0]
+    prompt = _first(_first(arguments))
     return prompt if isinstance(prompt, str) else None
+
+
+def _first(values: Any) -> Any:
+    """The first of a list or table, None where it is neither or empty."""
+    listed = values.values() if isinstance(values, dict) else values if isinstance(values, list) else ()
+    return next(iter(listed), None)
 
 
 def _response(responses: Any) -> str | None:
@@ -144,8 +149,8 @@ def _passage(doc: Any) -> str | None:
         return None
     texts = [doc[name] for name in PASSAGES if isinstance(doc.get(name), str)]
     text = next((text for text in texts if len(text) >= SHORTEST_PASSAGE), None)
-    return None if text is None else hashlib.sha256(text.encode()).hexdigest()[:16]
+    return None if text is None else hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, bool | int | float)
+    return isinstance(value, bool | float) or is_number(value)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from evals.checked import check_fields, item_of, parsed
 from evals.statistics import Estimate, estimate
 from evals.statistics.draws import draws_interval
 from evals.suite import Metric, metric_of
@@ -126,7 +127,7 @@ def read_metric(row: Mapping[str, Any]) -> Metric:
 def prompt_hash(prompt: Any) -> str:
     """sha256 of a prompt: of the text itself, or of anything else as sorted JSON."""
     text = prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def declare(items: Iterable[Item], metrics: Mapping[str, Sequence[Metric]]) -> dict[str, Metric]:
@@ -206,21 +207,29 @@ def write_result(result: Result, folder: Path) -> Path:
 def read_result(path: Path) -> tuple[Result, list[Item]]:
     """Read a result and its items. Raises `UserError` if a file is missing, damaged or of another format."""
     try:
-        row = json.loads(path.read_text())
+        row = parsed(path.read_text(encoding="utf-8"))
         if row.get("format") != FORMAT and "items_sha256" in row:
             raise UserError(_other_format(path, row))
+        check_fields(row)
         row["metrics"] = {name: Estimate(**value) for name, value in row["metrics"].items()}
         result = Result(**row)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: give a result file of `python -m evals.run`") from None
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a result file of `python -m evals.run` ({error})") from None
     items_path = path.parent / result.items_file
     if not items_path.is_file() or sha256_file(items_path) != result.items_sha256:
         raise UserError(
             f"{items_path} is missing or not the file that {path.name} was made from: run the evaluation again"
         )
-    items = [Item(**json.loads(line)) for line in lines_of(items_path)]
+    items = []
+    for number, line in enumerate(lines_of(items_path), 1):
+        try:
+            items.append(item_of(line, Item))
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"line {number} of {items_path} is not an item ({error}): run the evaluation again"
+            ) from None
     return result, items
 
 
@@ -236,5 +245,9 @@ def read_folder(folder: Path) -> list[tuple[Result, list[Item]]]:
     """The results that the folder's last run wrote, in its order."""
     if not (folder / "run.json").is_file():
         raise UserError(f"{folder} holds no results: run `python -m evals.run` first")
-    names = json.loads((folder / "run.json").read_text())["systems"]
-    return [read_result(folder / f"{name}.json") for name in names]
+    try:
+        names = parsed((folder / "run.json").read_text(encoding="utf-8"))["systems"]
+        paths = [folder / f"{name}.json" for name in names]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / 'run.json'} is damaged ({error}): run `python -m evals.run` again") from None
+    return [read_result(path) for path in paths]

@@ -76,6 +76,7 @@ def prepare(config: Config) -> Setting:
     _check(config)
     sources = sources_of(config)
     suites = suites_of(config.suite, sources)
+    _check_used(sources, suites)
     if config.policy is not None:
         read_policy(config.policy)
     for suite in suites:
@@ -123,19 +124,34 @@ def suites_of(names: Sequence[str], sources: Sources) -> tuple[Suite, ...]:
         if lacking:
             raise UserError(f"suite {name} lacks its data: {lacking}")
     suites = tuple(s for s in SUITES if (s.name in names if names else s.needs(sources) is None))
-    if not suites:
+    if not suites and not sources.files:
         raise UserError("there is nothing to measure: give --data NAME=FILE or --task NAME, or make a world")
     return suites
 
 
+def _check_used(sources: Sources, suites: Sequence[Suite]) -> None:
+    """Raise `UserError` for a file that is named and that nothing would be asked of."""
+    running = {suite.name for suite in suites}
+    lacking = {
+        "truthfulqa": None if "truthfulqa" in running else "the suite truthfulqa",
+        "toxicity": None if "toxicity" in running and sources.scorer else "the suite toxicity and a --scorer",
+        "prompts": None if "reward" in running and sources.reward else "the suite reward and a --reward",
+    } | dict.fromkeys(sources.tax_files, None if "tax" in running else "the suite tax")
+    for name in sources.files:
+        if lacking.get(name):
+            raise UserError(f"--data {name}=... is not used: it needs {lacking[name]}, or leave it out")
+
+
 def _unmeasured(out: Path) -> list[str]:
-    """Suites of a model in which nothing at all was measured, with the commonest reason."""
+    """Tasks of a model in which nothing at all was measured, with the commonest reason; a suite without any in one."""
     lines = []
     for result, items in results.read_folder(out):
         for suite in result.suites:
             of_suite = [item for item in items if item.suite == suite]
-            if of_suite and all(item.missing for item in of_suite):
-                lines.append(f"{result.label}, {suite}: none of {len(of_suite)} items ({_commonest(of_suite)})")
+            tasks = {task: [i for i in of_suite if i.task == task] for task in sorted({i.task for i in of_suite})}
+            empty = {f"{suite}.{task}": rows for task, rows in tasks.items() if all(item.missing for item in rows)}
+            for name, rows in ({suite: of_suite} if empty and len(empty) == len(tasks) else empty).items():
+                lines.append(f"{result.label}, {name}: none of {len(rows)} items ({_commonest(rows)})")
     return lines
 
 

@@ -34,7 +34,7 @@ def server_of(config: Config) -> Iterator[str]:
         UserError: a checkpoint that is neither served nor in the store, or an engine that does not get ready.
     """
     if config.url:
-        yield config.url.rstrip("/")
+        yield config.url.rstrip("/").removesuffix("/v1")  # as OpenAI's clients take it
         return
     references = [*config.baseline, *config.checkpoint, *([config.reward] if config.reward else [])]
     ids = checkpoint_ids(references, config.home / "checkpoints")

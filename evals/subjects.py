@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,8 @@ from evals.results import Ask
 from training.artifacts import checkpoints
 from training.artifacts.checkpoints import Manifest
 from training.artifacts.errors import UserError
+from training.artifacts.files import file_name
+from training.artifacts.text import STEERING
 
 WAYS = ("chat", "plain", "few-shot")
 STAGE_LABELS = {"pretrain": "base"}
@@ -36,7 +39,7 @@ class Subject:
     @property
     def name(self) -> str:
         """Name of the subject's files."""
-        return f"{self.checkpoint}.{self.ask}".replace("/", "_")
+        return f"{file_name(self.checkpoint)}.{self.ask}"
 
 
 def subjects_of(references: Sequence[str], store: Path, served: Mapping[str, str]) -> list[Subject]:
@@ -50,6 +53,9 @@ def subjects_of(references: Sequence[str], store: Path, served: Mapping[str, str
     Raises:
         UserError: an unknown way of asking, a model that the service does not serve, or one that is named twice.
     """
+    for reference in references:
+        if re.search(STEERING, reference):
+            raise UserError(f"the name {reference!r} holds control characters: serve the model by another name")
     subjects = [_subject(reference, store, served) for reference in references]
     repeated = [name for name, count in Counter(s.name for s in subjects).items() if count > 1]
     if repeated:
@@ -102,9 +108,9 @@ def _manifest(name: str, store: Path, served: Mapping[str, str]) -> Manifest | N
     """Manifest of a checkpoint or alias; None for one that the service serves but this store does not have."""
     try:
         return checkpoints.resolve(served.get(name, name), store).manifest
-    except UserError:
+    except UserError as error:
         if name not in served:
-            raise
+            raise UserError(f"{error}; the server has {', '.join(sorted(served)) or 'no model'}") from None
         return None
 
 

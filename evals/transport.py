@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import time
 from collections import Counter
@@ -55,6 +56,7 @@ class Server:
     sent: Counter[str] = field(default_factory=Counter)
     _session: aiohttp.ClientSession | None = field(default=None, repr=False)
     _failures: int = field(default=0, repr=False)
+    _answered: bool = field(default=False, repr=False)
 
     async def open(self) -> None:
         """Begin the session."""
@@ -82,16 +84,18 @@ class Server:
             try:
                 async with self._session.request(method, self.url + path, json=body) as response:
                     if response.status == 200:
-                        content = await response.json()
-                        self._failures = 0
+                        content = await _content(response)
+                        self._failures, self._answered = 0, True
                         return content
                     status, reason, wait = await _problem(response)
             except (aiohttp.NonHttpUrlClientError, aiohttp.InvalidURL):
                 raise UserError(f"{self.url!r} is not an address: give --url as http://HOST:PORT") from None
             except aiohttp.ContentTypeError:
-                raise UserError(
-                    f"{self.url} is not an OpenAI-compatible server: it answers {path} without JSON"
-                ) from None
+                if not self._answered:
+                    raise UserError(
+                        f"{self.url} is not an OpenAI-compatible server: it answers {path} without JSON"
+                    ) from None
+                status, reason, wait = 0, "an answer that is not JSON", None
             except ValueError:
                 status, reason, wait = 0, "an answer that is not valid JSON", None
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
@@ -115,10 +119,19 @@ class Server:
         raise Refused(status, reason)
 
 
+async def _content(response: aiohttp.ClientResponse, content_type: str | None = "application/json") -> Any:
+    """JSON of a response; half of a surrogate pair in it, which no file can hold, becomes U+FFFD."""
+    content = await response.json(content_type=content_type)
+    if b"\\ud" not in (await response.read()).lower():
+        return content
+    text = json.dumps(content, ensure_ascii=False)
+    return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+
 async def _problem(response: aiohttp.ClientResponse) -> tuple[int, str, float | None]:
     """Status, a short reason without request-specific numbers, and the wait that the service asks for."""
     try:
-        payload = await response.json(content_type=None)
+        payload = await _content(response, content_type=None)
         message = str(payload.get("error", payload).get("message", payload)) if isinstance(payload, dict) else ""
     except (ValueError, AttributeError):
         message = ""

@@ -14,6 +14,7 @@ from evals.policy import Policy, Ungated, rules_of
 from training.artifacts.errors import UserError
 
 ALPHA = 0.05  # one-sided
+LEAST_ALPHA = 1e-6  # no sample that can be measured decides at less
 CORRECTION = (
     "none: the gate passes only if every metric does (intersection-union), so that its error of passing a model that "
     "is worse by the margin anywhere is at most alpha"
@@ -74,8 +75,10 @@ def compare_results(
             what was not measured, or nothing to decide on.
     """
     policy = policy or Policy()
-    if not 0 < alpha < 0.5:
-        raise UserError(f"--alpha is {alpha:g}: give a one-sided error above 0 and below 0.5, such as 0.05")
+    if not LEAST_ALPHA <= alpha < 0.5:
+        raise UserError(
+            f"--alpha is {alpha:g}: give a one-sided error from {LEAST_ALPHA:g} and below 0.5, such as 0.05"
+        )
     mine, theirs = tasks_of(candidate.items, candidate.name), tasks_of(baseline.items, baseline.name)
     rules, ungated = rules_of(policy, candidate, baseline)
     if not rules and not any(metric.blocks for metric in ungated):

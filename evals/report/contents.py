@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evals import table
+from evals.checked import parsed
 from evals.report.verdicts import Verdict, read_verdicts
 from evals.results import Item, Result, read_result
 from evals.statistics import Estimate
@@ -109,6 +109,9 @@ def read_contents(folder: Path) -> Contents:
         raise UserError(f"{folder} holds no results: run `python -m evals.run` first")
     if not isinstance(described.get("systems"), list) or not described["systems"]:
         raise UserError(f"{folder / 'run.json'} names no models: run `python -m evals.run` again")
+    for name, kind in (("baselines", list), ("candidates", list), ("config", dict), ("seconds", int | float)):
+        if not isinstance(described.get(name), kind | None):
+            raise UserError(f"{folder / 'run.json'} is damaged ({name}): run `python -m evals.run` again")
     run = []
     with progress.bar("results read", len(described["systems"])) as bar:
         for name in described["systems"]:
@@ -124,11 +127,9 @@ def read_contents(folder: Path) -> Contents:
 def _read_json(path: Path) -> dict[str, Any] | None:
     """The object that a file holds; None without the file."""
     try:
-        value = json.loads(path.read_text())
+        value = parsed(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UserError(f"{path} is damaged ({error}): run the command that wrote it again") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is damaged (not an object): run the command that wrote it again")
     return value

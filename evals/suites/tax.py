@@ -17,6 +17,7 @@ from evals.tasks import metrics
 from evals.tasks.build import FEW_SHOT_SEED, Built, quiet
 from evals.tasks.loop import Document, run
 from evals.tasks.plan import build_all, specs
+from evals.transport import Refused
 from training.artifacts.errors import UserError
 
 if TYPE_CHECKING:
@@ -67,10 +68,15 @@ async def measure_tasks(
         UserError: unknown tasks, data that does not fit, an engine without log-probabilities.
     """
     loop = asyncio.get_running_loop()
-    contexts = await client.contexts()
-    context = contexts.get(checkpoint)
+    try:
+        context = (await client.contexts()).get(checkpoint)
+    except Refused as refused:
+        raise UserError(f"the service does not say what it serves ({refused.reason}): try again") from None
     if context is None:
-        raise UserError(f"the service does not say the context (max_model_len) of {checkpoint}")
+        raise UserError(
+            f"the service does not say the context (max_model_len) of {checkpoint}: serve it by vLLM, or leave the "
+            "suite tax out"
+        )
 
     def work() -> Measurement:
         return _measured(client, checkpoint, folder, files, tasks, choices, home, context, loop)
@@ -93,7 +99,7 @@ def _measured(
     items: list[Item] = []
     declared: list[Metric] = []
     figures: dict[str, Any] = {}
-    for form in choices.forms:
+    for form in dict.fromkeys(choices.forms):
         for task in built:
             if form == "chat" and task.kind in ("heldout", "cloze"):
                 continue  # text to be continued, not a question

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evals.tasks import names, ours
+from evals.tasks import fit, names, ours
 from evals.tasks.files import OURS, Row, Rows, columns_of, dataset, read_task
 from evals.tasks.layouts import official
 from training.artifacts import progress
 from training.artifacts.errors import UserError
+from training.artifacts.text import STEERING
 
 FEW_SHOT_SEED = 1234  # lm_eval's default, so that its command draws the same examples
 SPLITS = ("training_split", "validation_split", "test_split")
@@ -77,6 +78,8 @@ def spec_of(name: str, kind: str, source: str, home: Path) -> Spec:
     if kind in OURS:
         return Spec(plain(name), kind, source=source)
     columns = columns_of(source)
+    if not columns:
+        read_task("choices", source)  # raises, with the reasons why no row can be read
     if {"query", "choices", "gold"} <= columns or ("choices" in columns and "answerKey" in columns):
         return Spec(plain(name), "choices", source=source)
     files = names.task_files(home)
@@ -91,8 +94,8 @@ def spec_of(name: str, kind: str, source: str, home: Path) -> Spec:
 
 
 def plain(name: str) -> str:
-    """A name as results hold it: dots separate its parts there."""
-    return re.sub(r"[.:/\s]+", "-", name)
+    """A name as results hold it: dots separate its parts there, and signs that steer a terminal stand nowhere."""
+    return re.sub(rf"(?:[.:/\s]|{STEERING})+", "-", name)
 
 
 def build(spec: Spec, shots: Sequence[int], home: Path) -> list[Built]:
@@ -110,10 +113,13 @@ def build(spec: Spec, shots: Sequence[int], home: Path) -> list[Built]:
     if rows is not None and rows.kind != spec.kind:  # the file is less than the benchmark
         config, evaluated, pool = _own_config(rows.kind), "test", None
     fixed = config.get("num_fewshot") == 0 and bool(spec.task)
-    tasks = []
+    tasks: list[Built] = []
     for count in dict.fromkeys((0,) if fixed or config.get("output_type") == "loglikelihood_rolling" else shots):
         name = f"{spec.name}-{count}shot" if count else spec.name
         task = _task(name, config, rows, evaluated, pool, spec, count)
+        if rows is not None and rows.kind == "hub" and not tasks:
+            fit.check_rows(task, spec.task, str(spec.source))
+        fit.check_examples(task, spec.name, count)
         ids = rows.ids if rows is not None and len(rows.ids) == len(task.eval_docs) else ()
         kind = rows.kind if rows is not None else spec.kind
         tasks.append(Built(name, task, ids, kind, rows.summary if rows is not None else _hub_summary(task), count))

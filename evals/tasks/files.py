@@ -164,7 +164,7 @@ def _load(kind: str, source: str, filled_columns: Collection[str] = ()) -> Loade
             return {"id": str(row.get("id", row.number))} | check(row)
         except KeyError as error:
             raise Skip("no_column", f"no column {error}") from None
-        except (TypeError, ValueError, AttributeError, IndexError):
+        except (TypeError, ValueError, AttributeError, IndexError, OverflowError):
             raise Skip("malformed_column", "a column holds something else than it should") from None
 
     return load(source, parse, needs=f"the columns of {kind}")
@@ -208,4 +208,6 @@ def dataset(rows: Sequence[Row], name: str) -> Any:
     try:
         return datasets.Dataset.from_list(list(rows))
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise UserError(f"{name}: a column holds values of several types ({str(error).splitlines()[0]})") from None
+        raise UserError(
+            f"{name}: a column holds values of several types ({str(error).splitlines()[0]}): write one type"
+        ) from None

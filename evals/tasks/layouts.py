@@ -17,6 +17,7 @@ from training.artifacts.skips import Skip
 
 Row = dict[str, Any]
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+NO_CHOICE = "the gold label names no choice"
 PRONOUN = "it"  # stands where a gauntlet file has lost the pronoun; the prompt does not hold it
 ARTICLES = ("A", "An", "The", "She", "He", "It", "They", "My", "His", "Her", "Their")  # lm-eval lowers these
 
@@ -66,7 +67,7 @@ def _winogrande(row: Mapping[str, Any]) -> Row:
         if len(sides) != 2 or not sides[1].strip():
             raise Skip("no_gap", "the sentence does not have one gap with words behind it")
         options = texts([row["option1"], row["option2"]])
-        answer = index(int(row["answer"]) - 1 if row["answer"] else -1, options)
+        answer = ordinal(row["answer"], options)
         return {
             "sentence": row["sentence"], "option1": options[0], "option2": options[1], "answer": str(answer + 1)
         }  # fmt: skip
@@ -150,7 +151,7 @@ def _boolq(row: Mapping[str, Any]) -> Row:
         return {"passage": passage.removeprefix("Passage: "), "question": question, "label": gold}
     label = row["label"] if "label" in row else row["answer"]
     if not isinstance(label, bool | int) or label not in (0, 1):
-        raise Skip("no_choice", "the gold label names no choice")
+        raise Skip("no_choice", NO_CHOICE)
     return {"passage": filled(row["passage"]), "question": filled(row["question"]), "label": int(label)}
 
 
@@ -171,8 +172,7 @@ def _social_iqa(row: Mapping[str, Any]) -> Row:
     if "query" in row:
         raise NotOfficial("two of the three answers of Social IQa")
     answers = texts([row["answerA"], row["answerB"], row["answerC"]])
-    label = row["label"] if "label" in row else LETTERS.index(str(row["correct"])) + 1
-    gold = index(int(label) - 1, answers)
+    gold = ordinal(row["label"], answers) if "label" in row else index(LETTERS.find(str(row["correct"])), answers)
     columns = dict(zip(("answerA", "answerB", "answerC"), answers, strict=True))
     return {"context": filled(row["context"]), "question": filled(row["question"])} | columns | {"label": str(gold + 1)}
 
@@ -258,15 +258,35 @@ def texts(values: Any) -> list[str]:
 
 
 def index(value: Any, options: Sequence[str]) -> int:
-    """Index of the right option. With a single option every answer would be right."""
+    """Index of the right option. With a single option every answer would be right; where the right one stands twice,
+    the answer depends on which comes first."""
     if len(options) < 2:
         raise Skip("no_choices", "fewer than two choices")
-    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
-        raise Skip("no_choice", "the gold label names no choice")
-    position = int(value)
+    position = _whole(value)
     if not 0 <= position < len(options):
-        raise Skip("no_choice", "the gold label names no choice")
+        raise Skip("no_choice", NO_CHOICE)
+    if list(options).count(options[position]) > 1:
+        raise Skip("repeated_choice", "the right choice stands there twice")
     return position
+
+
+def ordinal(value: Any, options: Sequence[str]) -> int:
+    """Index of the right option, where labels count from 1."""
+    position = _whole(value)
+    if position < 1:
+        raise Skip("no_choice", NO_CHOICE)
+    return index(position - 1, options)
+
+
+def _whole(value: Any) -> int:
+    """A label as a whole number. Raises `Skip`."""
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise Skip("no_choice", NO_CHOICE) from None
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise Skip("no_choice", NO_CHOICE)
+    return number
 
 
 def _choices(row: Mapping[str, Any], exactly: int | None = None) -> tuple[list[str], int]:
@@ -292,7 +312,8 @@ def _with_key(row: Mapping[str, Any]) -> Row:
     if len(options) != len(labels) or len(options) < 2:
         raise Skip("no_choices", "choices are not at least two texts with a label each")
     if labels.count(key) != 1:
-        raise Skip("no_choice", "the gold label names no choice")
+        raise Skip("no_choice", NO_CHOICE)
+    index(labels.index(key), texts(options))
     return {"choices": {"text": texts(options), "label": labels}, "answerKey": key}
 
 

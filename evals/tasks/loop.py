@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from evals.tasks.fit import MISFITS
 from evals.tasks.squad import local_metric
 from training.artifacts.errors import UserError
 
@@ -48,15 +49,20 @@ def run(task: Any, model: Any, *, chat: bool = False, limit: int | None = None) 
             `--apply_chat_template` does.
         limit: number of first documents.
     """
-    task.build_all_requests(
-        limit=limit,
-        rank=0,
-        world_size=1,
-        apply_chat_template=chat,
-        fewshot_as_multiturn=chat,
-        chat_template=model.apply_chat_template if chat else None,
-        tokenizer_name=model.tokenizer_name if chat else "",
-    )
+    try:
+        task.build_all_requests(
+            limit=limit,
+            rank=0,
+            world_size=1,
+            apply_chat_template=chat,
+            fewshot_as_multiturn=chat,
+            chat_template=model.apply_chat_template if chat else None,
+            tokenizer_name=model.tokenizer_name if chat else "",
+        )
+    except MISFITS as error:
+        raise UserError(
+            f"lm-eval cannot ask the task {task.config.task} of these rows ({type(error).__name__}: {error}): mend them"
+        ) from error
     by_type = defaultdict(list)
     for instance in task.instances:
         by_type[instance.request_type].append(instance)

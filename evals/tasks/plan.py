@@ -55,4 +55,15 @@ def build_all(planned: Sequence[Spec], shots: Sequence[int], home: Path) -> list
         for spec in planned:
             tasks += build(spec, shots, home)
             bar.advance()
+    _check_names(tasks)
     return tasks
+
+
+def _check_names(tasks: Sequence[Built]) -> None:
+    """Raise `UserError` for a task that another one's results would be called by: its form, or what is per token."""
+    taken: dict[str, str] = {}
+    for task in tasks:
+        for name in (task.name, f"{task.name}-chat", *([f"{task.name}_tokens"] if task.kind == "heldout" else [])):
+            if name in taken:
+                raise UserError(f"results of {taken[name]} and {task.name} would both be called {name}: rename a file")
+            taken[name] = task.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -296,3 +297,122 @@ def test_a_damaged_file_of_answers_is_one_line(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match=r"m\.sqlite is damaged"):
         ask(handler, lambda c: c.generate("m", ASKED, Sampling()), answers=tmp_path)
+
+
+FORMS: list[Any] = [
+    None, [1], "text", {}, {"error": {"message": "no"}}, {"choices": None}, {"choices": [None]}, {"choices": "abc"},
+    {"choices": [{"index": 0, "message": None, "logprobs": 3, "prompt_logprobs": 3}]}, {"data": [3]},
+    {"choices": [{"index": None, "text": "a"}, {"index": 1, "text": "b"}]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("call", ["generate", "logprobs", "continuations", "next_tokens", "rewards", "tokenize"])
+def test_an_answer_of_another_form_is_missing(form: Any, call: str) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response(form)
+
+    async def use(client: Client) -> Any:
+        calls: dict[str, Callable[[], Awaitable[Any]]] = {
+            "generate": lambda: client.generate("m", ASKED, Sampling()),
+            "logprobs": lambda: client.logprobs("m", ["a", "b"]),
+            "continuations": lambda: client.continuations("m", [[1, 2]], [1]),
+            "next_tokens": lambda: client.next_tokens("m", [[1]], [2]),
+            "rewards": lambda: client.rewards("m", [ASKED]),
+            "tokenize": lambda: client.tokenize("m", ["a"]),
+        }
+        try:
+            return await calls[call]()
+        except Refused as refused:
+            return [refused]
+
+    rows = ask(handler, use)
+    assert rows
+    assert all(isinstance(row, Refused) for row in rows)
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "null", '"x"', "1e999"])
+def test_a_log_probability_that_is_no_number_is_missing(value: str) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        echo = f'"logprobs": {{"token_logprobs": [null, {value}], "top_logprobs": [null, {{"a": -1}}]}}'
+        text = f'{{"choices": [{{"prompt_logprobs": [null, {{"2": {{"logprob": {value}, "rank": 1}}}}], {echo}}}]}}'
+        return web.Response(text=text, content_type="application/json")
+
+    with pytest.raises(Refused, match="another form"):
+        ask(handler, lambda c: c.continuations("m", [[1, 2]], [1]))
+    with pytest.raises(Refused, match="another form"):
+        ask(handler, lambda c: c.logprobs("m", ["ab"]))
+
+
+def test_choices_without_numbers_keep_their_order() -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response({"choices": [{"text": "a"}, {"text": "b"}]})
+
+    answers = ask(handler, lambda c: c.generate("m", "text", Sampling(temperature=1.0), seed=1, samples=2))
+    assert [answer.text for answer in answers] == ["a", "b"]
+
+
+def test_half_a_character_from_a_server_can_be_written() -> None:
+    async def handler(request: web.Request) -> web.Response:
+        half = "half \ud83d, whole \U0001f600"
+        prompt = (await request.json())["messages"][0]["content"]
+        return chat_answer(half) if prompt == "?" else error(400, half)
+
+    (answer,) = ask(handler, lambda c: c.generate("m", ASKED, Sampling()))
+    assert answer.text == "half \ufffd, whole \U0001f600"
+    with pytest.raises(Refused) as refused:
+        ask(handler, lambda c: c.generate("m", [{"role": "user", "content": "!"}], Sampling()))
+    assert refused.value.reason.encode().decode().endswith("half \ufffd, whole \U0001f600")
+
+
+def test_a_page_of_html_ends_the_run_only_where_nothing_was_answered_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evals.transport.ATTEMPTS", 1)
+    calls = []
+
+    async def handler(request: web.Request) -> web.Response:
+        calls.append(1)
+        page = web.Response(text="<html>", content_type="text/html")
+        return page if len(calls) != 2 else chat_answer("yes")
+
+    with pytest.raises(UserError, match="not an OpenAI-compatible server"):
+        ask(handler, lambda c: c.generate("m", ASKED, Sampling()))
+
+    async def use(client: Client) -> Any:
+        await client.generate("m", ASKED, Sampling())
+        await client.generate("m", ASKED, Sampling())
+
+    with pytest.raises(Refused, match="not JSON"):
+        ask(handler, use)
+
+
+def test_a_root_that_the_server_does_not_answer_to_is_no_model() -> None:
+    async def handler(request: web.Request) -> web.Response:
+        rows = [{"id": "m", "root": "/models/llama"}, {"id": "alias", "root": "id-1"}, {"id": "id-1"}, {"id": "n"}]
+        return web.json_response({"data": rows})
+
+    assert ask(handler, lambda c: c.models()) == {"m": "m", "alias": "id-1", "id-1": "id-1", "n": "n"}
+
+
+def test_a_file_of_answers_that_breaks_while_it_is_used_is_one_line(tmp_path: Path) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return chat_answer("yes")
+
+    ask(handler, lambda c: c.generate("m", ASKED, Sampling()), answers=tmp_path)
+    with sqlite3.connect(tmp_path / "m.sqlite") as file:
+        file.execute("UPDATE answers SET answer = '{cut'")
+    with pytest.raises(UserError, match=r"m\.sqlite is damaged .*: delete it"):
+        ask(handler, lambda c: c.generate("m", ASKED, Sampling()), answers=tmp_path)
+    with sqlite3.connect(tmp_path / "m.sqlite") as file:
+        file.execute("DELETE FROM answers")
+        file.execute("CREATE TRIGGER full BEFORE INSERT ON answers BEGIN SELECT RAISE(ABORT, 'x'); END")
+    with pytest.raises(UserError, match=r"m\.sqlite"):
+        ask(handler, lambda c: c.generate("m", ASKED, Sampling()), answers=tmp_path)
+
+
+def test_a_long_name_of_a_model_has_files(tmp_path: Path) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return chat_answer("yes")
+
+    for name in ("x" * 300, "x" * 299, "é/" * 150):
+        assert ask(handler, lambda c, n=name: c.generate(n, ASKED, Sampling()), answers=tmp_path)
+    assert len(list(tmp_path.glob("*.sqlite"))) == 3

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -132,3 +136,67 @@ def test_names_with_markup_are_printed_as_they_are(tmp_path: Path, capsys: pytes
     named = written(tmp_path, "candidate", items(GOOD, METRIC), label="[bold]odd[/bold] [/x]")
     assert status(named, written(tmp_path, "baseline", items(GOOD, METRIC))) == 0
     assert "[bold]odd[/bold] [/x] against" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scores": None}, {"scores": [1]}, {"scores": {"honest": "1"}}, {"scores": {"honest": 10**400}},
+        {"scores": {"a.b": 1}}, {"weight": None}, {"weight": "1"}, {"weight": float("nan")}, {"weight": 0},
+        {"cluster": ["a"]}, {"id": 5}, {"id": None}, {"task": "a.b"}, {"new": 1}, {"missing": 5},
+    ],
+)  # fmt: skip
+def test_a_damaged_item_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any]) -> None:
+    rows = [asdict(item) for item in items(GOOD, METRIC)]
+    candidate = rewritten(tmp_path, [rows[0], {**rows[1], **change}, *rows[2:]])
+    assert_refused(candidate, tmp_path, capsys, "line 2 of .* is not an item")
+
+
+@pytest.mark.parametrize("line", ["{cut", "[1]", "null", "[" * 100_000, '{"id": ' + "9" * 5000 + "}"])
+def test_a_line_that_is_no_item_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str) -> None:
+    candidate = rewritten(tmp_path, [line])
+    assert_refused(candidate, tmp_path, capsys, "line 1 of .* is not an item")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"declared": None}, {"declared": [METRIC]}, {"declared": {METRIC: {**DECLARED, "margin": "x"}}},
+        {"declared": {METRIC: {**DECLARED, "margin": float("nan")}}},
+        {"declared": {METRIC: {**DECLARED, "margin": float("inf"), "share": False}}},
+        {"declared": {METRIC: {**DECLARED, "margin": -1}}}, {"declared": {METRIC: {**DECLARED, "better": "up"}}},
+        {"comparable": []}, {"comparable": None}, {"comparable": {"honesty": 1}}, {"judges": "x"}, {"manifest": None},
+        {"items_file": 5}, {"metrics": {METRIC: None}}, {"metrics": []},
+    ],
+)  # fmt: skip
+def test_a_damaged_result_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any]
+) -> None:
+    candidate = written(tmp_path, "candidate", items(GOOD, METRIC))
+    Path(candidate).write_text(json.dumps(json.loads(Path(candidate).read_text()) | change))
+    assert_refused(candidate, tmp_path, capsys, "is not a result file")
+
+
+@pytest.mark.parametrize("content", [b'{"a": "\xff"}', "{}".encode("utf-16"), b"", b"[]", b"[" * 100_000])
+def test_a_file_that_is_no_result_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    (tmp_path / "candidate.json").write_bytes(content)
+    assert_refused(str(tmp_path / "candidate.json"), tmp_path, capsys, "is not a result file")
+
+
+def rewritten(folder: Path, rows: list[Any]) -> str:
+    """A result whose items are these rows or lines."""
+    candidate = Path(written(folder, "candidate", items(GOOD, METRIC)))
+    text = "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
+    (folder / "candidate.items.jsonl").write_text(text)
+    digest = {"items_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    candidate.write_text(json.dumps(json.loads(candidate.read_text()) | digest))
+    return str(candidate)
+
+
+def assert_refused(candidate: str, folder: Path, capsys: pytest.CaptureFixture[str], message: str) -> None:
+    baseline = written(folder, "baseline", items(GOOD, METRIC))
+    capsys.readouterr()
+    assert status(candidate, baseline) == 2
+    assert re.search(message, capsys.readouterr().err)

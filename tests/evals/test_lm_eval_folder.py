@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -186,7 +187,7 @@ def break_results(folder: Path) -> None:
         (damage(without("arguments")), "line 1 has no arguments"),
         (damage(without("acc")), "lacks the values of its metrics"),
         (damage(lambda lines: [*lines[:5], '{"doc_id": 5, "do']), "line 6 is not JSON"),
-        (damage(lambda lines: ["[]"]), "line 1 has no"),
+        (damage(lambda lines: ["[]"]), "line 1 is not JSON"),
         (damage(lambda lines: lines[:-3]), "holds 397 of 400 items"),
         (damage(lambda lines: lines + lines[:2]), "2 lines repeat a document"),
         (damage(lambda lines: []), "is empty"),
@@ -213,3 +214,37 @@ def test_nan_scores_are_missing_and_counted(tmp_path: Path) -> None:
     bad = write_run(tmp_path / "bad", {"t": {"acc": values}}, figures={"acc,none": mean})
     result = verdict(bad, write_run(tmp_path / "good", {"t": {"acc": HALF}}))
     assert result.outcome == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"config": [1]}, {"configs": [1]}, {"higher_is_better": ["t"]}, {"n-samples": 5}, {"n-samples": {"t": 5}},
+     {"results": {"t": [1]}}, {"results": None}, {"versions": [1]}, {"n-shot": 3}],
+)  # fmt: skip
+def test_a_results_file_of_another_form_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    folder = write_run(tmp_path, {"t": {"acc": [1.0, 0.0] * 20}})
+    file = next(folder.glob("results_*"))
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(UserError, match="is not a results file of lm-eval"):
+        read_lm_eval(folder)
+
+
+@pytest.mark.parametrize("change", [{"acc": 10**400}, {"metrics": [["acc"]]}, {"arguments": 5}, {"arguments": [5]}])
+def test_samples_of_another_form_end_without_a_verdict(tmp_path: Path, change: dict[str, Any]) -> None:
+    folder = write_run(tmp_path, {"t": {"acc": [1.0, 0.0] * 20}})
+    file = next(folder.glob("samples_*"))
+    rows = [json.loads(line) | change for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    try:
+        measured = read_lm_eval(folder)
+    except UserError:
+        return
+    assert "arguments" in change or measured.unusable
+
+
+@pytest.mark.parametrize("name", ["samples_.jsonl", "samples_t.jsonl"])
+def test_samples_without_task_or_date_are_refused(tmp_path: Path, name: str) -> None:
+    folder = write_run(tmp_path, {"t": {"acc": [1.0, 0.0] * 20}})
+    (folder / name).write_text("{}\n")
+    with pytest.raises(UserError, match="is not named samples_TASK_DATE"):
+        read_lm_eval(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,9 @@ def test_comments_of_a_table_keep_their_lines(tmp_path: Path) -> None:
     assert skipped == {"`text` is not text": 1}
 
 
+SIQA = {"context": "c", "question": "q", "answerA": "a", "answerB": "b", "answerC": "c"}
+
+
 @pytest.mark.parametrize(
     ("kind", "row", "reason"),
     [
@@ -96,7 +100,18 @@ def test_comments_of_a_table_keep_their_lines(tmp_path: Path) -> None:
         ("boolq", {"passage": "p", "question": "q", "label": "maybe"}, "gold label names no"),
         ("lambada_openai", {"context": "a b", "continuation": "two words"}, "not one word"),
         ("copa", {"query": "It rained, so", "choices": ["a", "b"], "gold": 0}, "something else than it should"),
-        ("rte", {"premise": "p", "hypothesis": "h", "label": "unknown"}, "something else than it should"),
+        ("rte", {"premise": "p", "hypothesis": "h", "label": "unknown"}, "gold label names no"),
+        ("winogrande", {"sentence": "A _ is.", "option1": "a", "option2": "b", "answer": True}, "gold label names no"),
+        ("social_iqa", SIQA | {"label": float("inf")}, "not finite|gold label names no"),
+        ("social_iqa", SIQA | {"label": 1.5}, "gold label names no"),
+        ("social_iqa", SIQA | {"label": 0}, "gold label names no"),
+        ("social_iqa", SIQA | {"correct": "Z"}, "gold label names no"),
+        ("choices", {"query": "q", "choices": ["a", "b"], "gold": "B"}, "gold label names no"),
+        (
+            "arc_easy",
+            {"question": "?", "choices": {"text": ["a", "a"], "label": ["A", "B"]}, "answerKey": "A"},
+            "stands there twice",
+        ),
         ("rte", {"premise": "p", "hypothesis": "h", "label": 2}, "gold label names no"),
         (
             "hellaswag",
@@ -141,6 +156,7 @@ def test_a_damaged_row_of_the_world_is_no_small_matter(tmp_path: Path) -> None:
         {"query": "Who?", "choices": ["Ada"], "gold": 0},  # nothing to choose from: every model would be right
         {"query": "Who?", "choices": ["Ada", "Bo"], "gold": 1.5},
         {"query": "Who?", "choices": ["Ada", "Bo"], "gold": True},
+        {"query": "Who?", "choices": ["Ada", "Ada"], "gold": 0},  # the one that comes first would be right
     ],
 )
 def test_a_choice_that_measures_nothing_is_left_out(tmp_path: Path, row: dict[str, Any]) -> None:
@@ -167,6 +183,54 @@ def test_data_may_be_a_folder_or_a_split(tmp_path: Path) -> None:
     for suite in run.suites_of((), sources):
         data |= suite.check(sources, options)
     assert {name: entry["rows"] for name, entry in data.items()} == {"trivia": 3, "quiz": 1, "truthfulqa": 1}
+
+
+def test_a_named_file_that_nothing_is_asked_of_is_refused(tmp_path: Path) -> None:
+    choice = write(tmp_path / "a.jsonl", [{"query": "Who?", "choices": ["Ada", "Bo"], "gold": 1}])
+    for name, needed in (("toxicity", "--scorer"), ("prompts", "--reward")):
+        for others in ((), (f"quiz={choice}",)):
+            with pytest.raises(UserError, match=f"--data {name}=... is not used: .*{needed}"):
+                run.prepare(config(tmp_path, f"{name}={choice}", *others))
+
+
+@pytest.mark.parametrize(
+    ("names", "kinds", "message"),
+    [
+        (("heldout:a", "choices:a_tokens"), ("text", "choice"), "both be called a_tokens"),
+        (("choices:a", "choices:a-chat"), ("choice", "choice"), "both be called a-chat"),
+    ],
+)
+def test_results_of_two_tasks_never_share_a_name(
+    tmp_path: Path, names: tuple[str, str], kinds: tuple[str, str], message: str
+) -> None:
+    rows = {"text": {"text": "two words"}, "choice": {"query": "Who?", "choices": ["Ada", "Bo"], "gold": 1}}
+    files = [write(tmp_path / f"{i}.jsonl", [rows[kind]]) for i, kind in enumerate(kinds)]
+    with pytest.raises(UserError, match=message):
+        run.prepare(config(tmp_path, *(f"{name}={file}" for name, file in zip(names, files, strict=True))))
+
+
+@pytest.mark.parametrize("answer", [-1, 4, "E", None, True])
+def test_a_label_of_the_hubs_layout_names_a_choice(tmp_path: Path, answer: Any) -> None:
+    row = {"question": "q", "subject": "anatomy", "choices": ["a", "b", "c", "d"], "answer": 1}
+    file = write(tmp_path / "a.jsonl", [row, row | {"answer": answer}])
+    if answer is None:  # counted as a row without a value
+        run.prepare(config(tmp_path, f"mmlu_anatomy={file}"))
+        return
+    with pytest.raises(UserError, match=r"row 2 of .* does not fit|several types"):
+        run.prepare(config(tmp_path, f"mmlu_anatomy={file}"))
+
+
+def test_more_examples_than_rows_are_refused_beforehand(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", [{"query": f"Who {i}?", "choices": ["Ada", "Bo"], "gold": 1} for i in range(3)])
+    run.prepare(replace(config(tmp_path, f"quiz={file}"), shots=(2,)))
+    with pytest.raises(UserError, match="has 2 rows for examples, and --shots wants 3"):
+        run.prepare(replace(config(tmp_path, f"quiz={file}"), shots=(3,)))
+
+
+def test_a_file_of_unreadable_rows_says_why(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", ["{cut"])
+    with pytest.raises(UserError, match="not valid JSON"):
+        run.prepare(config(tmp_path, f"quiz={file}"))
 
 
 @pytest.mark.parametrize(

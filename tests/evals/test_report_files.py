@@ -13,12 +13,14 @@ import pytest
 from rich.console import Console
 
 from evals.report import build
+from evals.report.contents import read_contents
 from evals.report.csv_file import cell_text
 from evals.report.markdown import escaped
 from evals.report.summary import Summary
 from evals.results import Item, prompt_hash
 from evals.suite import Metric
 from tests.support.evaluations import HOSTILE, gate_of, write_result_of, write_run
+from training.artifacts.errors import UserError
 from training.loop.turn import _verdict, _win_rates
 
 pytestmark = pytest.mark.unit
@@ -188,3 +190,14 @@ def test_a_verdict_without_rows_is_not_green(tmp_path: Path, outcome: str, count
     build(write_run(tmp_path, ("base", "sft", "ppo"), 4, baselines=2, gate=gate), QUIET)
     (suite,) = ElementTree.parse(tmp_path / "junit.xml").getroot()
     assert [suite.get(name) for name in ("tests", "failures", "errors")] == counts
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 100_000, "[]", '{"systems": ["a"], "baselines": 5}', '{"systems": ["a"], "seconds": "x"}',
+     '{"systems": ["a"], "config": [1]}', '{"systems": 3}'],
+)  # fmt: skip
+def test_a_damaged_run_is_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(UserError, match=r"run\.json (is damaged|names no models)"):
+        read_contents(tmp_path)

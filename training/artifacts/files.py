@@ -7,6 +7,8 @@ import os
 import tempfile
 from pathlib import Path
 
+LONGEST_NAME = 120  # bytes of a name that others are put behind: systems take 255 in all
+
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write to a temporary file beside `path`, flush it to the disk, then rename it over `path`."""
@@ -32,6 +34,14 @@ def exists(path: Path) -> bool:
         return path.exists()
     except OSError:
         return False
+
+
+def file_name(name: str) -> str:
+    """A name as part of a file's: without slashes, and a long one cut, with a hash that keeps it apart."""
+    plain = name.replace("/", "_")
+    if len(plain.encode()) <= LONGEST_NAME:
+        return plain
+    return f"{plain.encode()[:LONGEST_NAME].decode(errors='ignore')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def split_lines(text: str) -> list[str]:

@@ -99,8 +99,15 @@ class _Display:
         with self._lock:
             if CONSOLE.is_terminal:
                 if self._rich is None:
-                    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-                    self._rich = Progress(*columns, _Left(), TextColumn("{task.fields[note]}"), console=CONSOLE)
+                    columns = (
+                        TextColumn("{task.description}", markup=False),
+                        BarColumn(),
+                        MofNCompleteColumn(),
+                        TimeElapsedColumn(),
+                    )
+                    self._rich = Progress(
+                        *columns, _Left(), TextColumn("{task.fields[note]}", markup=False), console=CONSOLE
+                    )
                     self._rich.start()
                 number = self._rich.add_task(bar.title, total=bar.total, completed=bar.completed, note="", bar=bar)
                 self._bars[bar] = number

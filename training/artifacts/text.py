@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# A pattern of the signs that steer a terminal or turn text round.
+STEERING = r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+
 
 def common_prefix(a: str, b: str) -> str:
     """The longest text that both begin with."""
