@@ -46,7 +46,7 @@ def joined(*parts: Suite) -> Suite:
         return {name: read for part in ready for name, read in part.check(sources, options).items()}
 
     metrics = tuple(metric for part in parts for metric in part.metrics)
-    return Suite(parts[0].name, parts[0].title, metrics, needs, measure, check)
+    return Suite(parts[0].name, parts[0].title, metrics, needs, measure, check, parts=parts)
 
 
 SUITES: tuple[Suite, ...] = (

@@ -22,8 +22,15 @@ from evals.results import Item
 from evals.serving import server_of
 from evals.sources import Sources, sources_of
 from evals.suite import Suite
+from evals.suites import tax
 from training.artifacts.errors import UserError, run_command
 
+# What a name of --data needs before any suite reads it.
+NEEDS = {
+    "truthfulqa": "the suite truthfulqa",
+    "toxicity": "the suite toxicity and a --scorer",
+    "prompts": "the suite reward and a --reward",
+}
 INCOMPLETE = 3  # exit status where nothing was decided, or a suite measured nothing
 
 
@@ -131,15 +138,15 @@ def suites_of(names: Sequence[str], sources: Sources) -> tuple[Suite, ...]:
 
 def _check_used(sources: Sources, suites: Sequence[Suite]) -> None:
     """Raise `UserError` for a file that is named and that nothing would be asked of."""
-    running = {suite.name for suite in suites}
-    lacking = {
-        "truthfulqa": None if "truthfulqa" in running else "the suite truthfulqa",
-        "toxicity": None if "toxicity" in running and sources.scorer else "the suite toxicity and a --scorer",
-        "prompts": None if "reward" in running and sources.reward else "the suite reward and a --reward",
-    } | dict.fromkeys(sources.tax_files, None if "tax" in running else "the suite tax")
+    ready = [part for suite in suites for part in suite.parts or (suite,) if part.needs(sources) is None]
+    used = {name for part in ready for name in part.reads}
+    if any(suite.name == tax.SUITE.name for suite in suites):
+        used |= set(sources.tax_files)
     for name in sources.files:
-        if lacking.get(name):
-            raise UserError(f"--data {name}=... is not used: it needs {lacking[name]}, or leave it out")
+        if name not in used:
+            raise UserError(
+                f"--data {name}=... is not used: it needs {NEEDS.get(name, 'the suite tax')}, or leave it out"
+            )
 
 
 def _unmeasured(out: Path) -> list[str]:

@@ -101,6 +101,8 @@ class Suite:
         measure: one model, on everything that the sources hold for this suite.
         check: reads the sources before anything is asked, so that a file of another form is refused at once; returns
             name -> what was read. Raises `UserError`.
+        reads: names of `--data` that it uses; one that no running suite uses is refused.
+        parts: of a suite for several kinds of sources, each with what it reads.
     """
 
     name: str
@@ -109,6 +111,8 @@ class Suite:
     needs: Callable[[Sources], str | None]
     measure: Callable[[Bench], Awaitable[Measurement]]
     check: Callable[[Sources, Config], Mapping[str, object]] = lambda sources, options: {}
+    reads: tuple[str, ...] = ()
+    parts: tuple[Suite, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.metrics:

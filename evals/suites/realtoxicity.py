@@ -263,4 +263,4 @@ def _described(scorer: Judge, role: str) -> dict[str, Any]:
     return scorer.described() | {"scores": scores, "threshold": TOXIC, "split": scorer.split}
 
 
-SUITE = Suite(NAME, "Toxicity", METRICS, needs, measure, check)
+SUITE = Suite(NAME, "Toxicity", METRICS, needs, measure, check, (NAME,))

@@ -160,4 +160,4 @@ def _sigmoid(value: float) -> float:
     return 1 / (1 + math.exp(-value)) if value > -700 else 0.0
 
 
-SUITE = Suite(NAME, "Reward", METRICS, needs, measure)
+SUITE = Suite(NAME, "Reward", METRICS, needs, measure, reads=("prompts",))

@@ -203,4 +203,4 @@ def _with_question(item: Item, question: Question, opinion: Opinion | None) -> I
     return replace(item, prompt=[{"role": "user", "content": question.text}], tags=tags, missing=missing)
 
 
-SUITE = Suite(NAME, "TruthfulQA", METRICS, needs, measure, check)
+SUITE = Suite(NAME, "TruthfulQA", METRICS, needs, measure, check, (NAME,))
