@@ -28,9 +28,7 @@ async def choose(
     """Scores (mc1, mc2) of every question, by the log-probability of " " + answer after its text."""
 
     async def one(question: Choices) -> list[float]:
-        texts = [question.text, *(f"{question.text} {answer}" for answer in (*question.true, *question.false))]
-        alone, *answered = await client.logprobs(checkpoint, texts)
-        return [math.fsum(value or 0.0 for value in scored.logprobs[len(alone.logprobs) :]) for scored in answered]
+        return await answer_logprobs(client, checkpoint, question.text, [*question.true, *question.false])
 
     results = await each(questions, one, f"{task}: choices", max(1, client.concurrency // 8))
     items = []
@@ -49,6 +47,19 @@ async def choose(
             )
         )  # fmt: skip
     return items
+
+
+async def answer_logprobs(client: Client, checkpoint: str, text: str, answers: Sequence[str]) -> list[float]:
+    """Sum of the log-probabilities of the tokens of " " + answer after a text, shape (answers,).
+
+    Raises:
+        Refused: the request failed, or an answer has no token of its own.
+    """
+    alone, *answered = await client.logprobs(checkpoint, [text, *(f"{text} {answer}" for answer in answers)])
+    begin = len(alone.logprobs)
+    if any(len(scored.logprobs) <= begin for scored in answered):
+        raise Refused(200, "an answer without a token of its own")
+    return [math.fsum(value or 0.0 for value in scored.logprobs[begin:]) for scored in answered]
 
 
 def mc1(true: Sequence[float], false: Sequence[float]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +25,27 @@ def find(records: Sequence[Record], store: Path) -> dict[str, dict[str, Any]]:
     items: dict[Key, Item] = {}
     for record in records:
         items |= {(item.suite, item.task, item.id): item for item in record.items}
-    known: dict[str, tuple[set[Key], dict[str, str]]] = {}
+    trained = {
+        record.subject.name: training_data(record.subject.manifest, store)
+        for record in records
+        if record.subject.manifest is not None and record.items
+    }
+    # Models share ancestors, and so sources: each is read once, under what it is instead of what a model calls it.
+    unique = {_identity(source): source for sources, _ in trained.values() for source in sources}
+    overlap = overlaps(list(items.values()), [replace(source, name=identity) for identity, source in unique.items()])
     reports = {}
     for record in records:
-        if record.subject.manifest is None or not record.items:
-            continue
-        sources, missing = training_data(record.subject.manifest, store)
-        hits: set[Key] = set()
-        for source in sources:
-            identity = source.sha256 or source.path
-            if identity not in known:
-                known[identity] = _in_source(list(items.values()), source)
-            hits |= known[identity][0]
-            missing |= known[identity][1]
-        reports[record.subject.name] = _report(record, hits, missing)
+        if record.subject.name in trained:
+            sources, ancestors = trained[record.subject.name]
+            mine = {_identity(source) for source in sources}
+            hits = {key for key, names in overlap.contaminated.items() if mine.intersection(names)}
+            unread = {s.name: overlap.missing[_identity(s)] for s in sources if _identity(s) in overlap.missing}
+            reports[record.subject.name] = _report(record, hits, ancestors | unread)
     return reports
 
 
-def _in_source(items: Sequence[Item], source: TrainingData) -> tuple[set[Key], dict[str, str]]:
-    report = overlaps(items, [source])
-    return set(report.contaminated), dict(report.missing)
+def _identity(source: TrainingData) -> str:
+    return source.sha256 or source.path
 
 
 def _report(record: Record, hits: set[Key], missing: dict[str, str]) -> dict[str, Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +58,20 @@ def read_card(folder: Path) -> Card:
         return Card(**json.loads((folder / CARD).read_text()))
     except (OSError, ValueError, TypeError):
         raise UserError(f"{folder / CARD} is missing or of another version: train the judge again") from None
+
+
+@contextmanager
+def saved_whole(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` to write a judge into. It takes the place of `folder`, or goes if anything fails."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".judge-"))
+    try:
+        yield staged
+        shutil.rmtree(folder, ignore_errors=True)
+        staged.rename(folder)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
 
 
 def write_card(card: Card, folder: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +14,7 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
-from evals.judges.card import CHECKPOINT, Card, write_card
+from evals.judges.card import CHECKPOINT, Card, saved_whole, write_card
 from evals.judges.measures import BAR, auc, balanced_accuracy, best_threshold, parts
 from evals.judges.scorer import Judge
 from training.artifacts import progress
@@ -96,9 +94,7 @@ def train(
             "give more of the rarer label"
         )
     torch.manual_seed(config.seed)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".judge-"))
-    try:
+    with saved_whole(folder) as staged:
         tokenizer = _tokenizer([examples.texts[i] for i in fit], config, staged)
         texts, labels, cut = _lengthened(tokenizer, examples, fit, config)
         model = _fit(tokenizer, texts, labels, config, name)
@@ -122,11 +118,6 @@ def train(
             **figures,
         )
         write_card(card, staged)
-        shutil.rmtree(folder, ignore_errors=True)
-        staged.rename(folder)
-    except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
-        raise
     return card
 
 

@@ -6,8 +6,6 @@ more. Its figures, on answers and on questions that it was not trained on, stand
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
@@ -19,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evals.data import truthfulqa
-from evals.judges.card import Card, read_card, write_card
+from evals.judges.card import Card, read_card, saved_whole, write_card
 from evals.judges.features import References, features, words_of
 from evals.judges.measures import BAR, auc, balanced_accuracy, parts
 from evals.judges.network import Fitting, Network, fit
@@ -116,9 +114,7 @@ def train(
     splits = {split: _measured(name, split, matrix, labels, group, config) for split, group in groups.items()}
     network = fit(matrix, labels.tolist(), config, f"training the {name} judge")
     worst = min(splits.values(), key=lambda figures: figures["balanced_accuracy"])
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".judge-"))
-    try:
+    with saved_whole(folder) as staged:
         write_atomically(staged / WEIGHTS, network.to_bytes())
         digest = sha256_file(staged / WEIGHTS)
         card = Card(
@@ -139,11 +135,6 @@ def train(
             splits=splits,
         )
         write_card(card, staged)
-        shutil.rmtree(folder, ignore_errors=True)
-        staged.rename(folder)
-    except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
-        raise
     return card
 
 

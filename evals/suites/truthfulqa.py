@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from evals import similarity
 from evals.bench import Bench
-from evals.choices import mc1, mc2
+from evals.choices import answer_logprobs, mc1, mc2
 from evals.client import Answer, Sampling, each
 from evals.data import truthfulqa, truthfulqa_prompts
 from evals.data.truthfulqa import Question, Targets
@@ -90,12 +89,7 @@ async def choose(bench: Bench, questions: Sequence[Question]) -> list[Item]:
     async def one(question: Question) -> dict[str, float]:
         text = truthfulqa_prompts.text_of(question.text)
         answers = answers_of(question)
-        alone, *answered = await client.logprobs(checkpoint, [text, *(f"{text} {answer}" for answer in answers)])
-        begin = len(alone.logprobs)
-        if any(len(scored.logprobs) <= begin for scored in answered):
-            raise Refused(200, "an answer without a token of its own")
-        sums = [math.fsum(value or 0.0 for value in scored.logprobs[begin:]) for scored in answered]
-        return dict(zip(answers, sums, strict=True))
+        return dict(zip(answers, await answer_logprobs(client, checkpoint, text, answers), strict=True))
 
     title = f"{bench.subject.label}: TruthfulQA choices"
     results = await each(questions, one, title, max(1, client.concurrency // 8))

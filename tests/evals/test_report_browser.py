@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import base64
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from rich.console import Console
 
 from evals.report import build
@@ -19,7 +16,6 @@ from evals.report.figures import figures
 from tests.support.evaluations import HOSTILE, LABELS, gate_of, write_run
 
 pytestmark = pytest.mark.integration
-FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
 WIDTHS = (360, 1280, 1920)
 UNBROKEN = "a_label_without_a_single_place_to_break_it_" * 3
 # Elements that are wider than their box, and whether each is one that may scroll.
@@ -30,19 +26,6 @@ WIDER = """() => [...document.querySelectorAll('html, body, body *')]
 OUTSIDE = """() => [...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll') &&
   e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map(e => e.tagName + '.' + e.className)"""
 IMAGES = "() => [...document.images].map(i => [i.complete, i.naturalWidth, i.clientWidth])"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no Chromium on this machine: install the package `chromium`")
-        pytest.skip("no Chromium on this machine: install the package `chromium`")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module", params=["long labels", "hostile text"])

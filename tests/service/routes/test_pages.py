@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from service.preferences import prompts, tasks
 from service.store.models import Labeler
@@ -19,21 +17,7 @@ from training.artifacts.files import split_lines
 
 pytestmark = pytest.mark.integration
 WAIT = 60_000  # ms; engines share the machine with other tests
-FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
 Visit = Callable[[str], tuple[Page, str]]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no Chromium on this machine: install the package `chromium`")
-        pytest.skip("no Chromium on this machine: install the package `chromium`")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
