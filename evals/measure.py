@@ -18,6 +18,7 @@ from evals.bench import Bench
 from evals.client import Client
 from evals.options import Config
 from evals.record import Record
+from evals.results import count_asked
 from evals.sources import Sources
 from evals.subjects import Subject, reward_of, subjects_of
 from evals.suite import Suite
@@ -113,7 +114,7 @@ async def _measure(bench: Bench, suites: Sequence[Suite], console: Console) -> R
         "sent": bench.client.sent[checkpoint] - sent,
         "from_cache": bench.client.cached(checkpoint) - cached,
     }
-    count = sum(len(m.items) for m in measured.values())
+    count = count_asked(item for m in measured.values() for item in m.items)
     console.print(
         f"measured {bench.subject.label} ({checkpoint}, {bench.subject.ask}): {count:,} items in {seconds:.0f} s, "
         f"{requests['from_cache']:,} answers known already",

@@ -130,6 +130,11 @@ def prompt_hash(prompt: Any) -> str:
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
+def count_asked(items: Iterable[Item]) -> int:
+    """Number of items, of which one that stands in several tasks (alone and pooled, say) counts once."""
+    return len({(item.suite, item.id, item.prompt_hash) for item in items})
+
+
 def declare(items: Iterable[Item], metrics: Mapping[str, Sequence[Metric]]) -> dict[str, Metric]:
     """The metric of every score of every item, by "suite.task.score".
 
