@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -416,3 +417,62 @@ def test_a_long_name_of_a_model_has_files(tmp_path: Path) -> None:
     for name in ("x" * 300, "x" * 299, "é/" * 150):
         assert ask(handler, lambda c, n=name: c.generate(n, ASKED, Sampling()), answers=tmp_path)
     assert len(list(tmp_path.glob("*.sqlite"))) == 3
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evals.transport.ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("evals.transport.SILENCE_SECONDS", 0.6)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_model_that_hangs_is_given_up_and_the_others_are_measured() -> None:
+    calls: list[str] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        model = (await request.json())["model"]
+        calls.append(model)
+        if model == "hanging":
+            await asyncio.sleep(60)
+        return chat_answer("yes")
+
+    async def use(client: Client) -> Any:
+        async def asked(model: str, concurrency: int) -> Any:
+            return await each(range(100), lambda _: client.generate(model, ASKED, Sampling()), model, concurrency)
+
+        began = time.monotonic()
+        hanging, whole = await asyncio.gather(asked("hanging", 3), asked("well", 1))
+        return hanging, whole, time.monotonic() - began
+
+    hanging, whole, seconds = ask(handler, use)
+    assert [answer.text for (answer,) in whole] == ["yes"] * 100
+    assert all(isinstance(answer, Refused) for answer in hanging)
+    assert hanging[-1].reason == "not asked any more after 1 s without any answer"
+    assert calls.count("hanging") <= 9
+    assert seconds < 20, "not 100 requests of six attempts each"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_one_prompt_that_hangs_is_missing_alone_in_bounded_time() -> None:
+    calls: list[str] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        calls.append((await request.json())["messages"][0]["content"])
+        if calls[-1] == "hang":
+            response = web.StreamResponse(headers={"Content-Type": "application/json"})
+            await response.prepare(request)  # it begins to answer, and goes on for ever
+            await asyncio.sleep(60)
+        await asyncio.sleep(0.05)
+        return chat_answer("yes")
+
+    async def use(client: Client) -> Any:
+        async def one(text: str) -> Any:
+            return await client.generate("m", [{"role": "user", "content": text}], Sampling())
+
+        return await each(["hang", *map(str, range(60))], one, "", concurrency=4)
+
+    first, *others = ask(handler, use)
+    assert isinstance(first, Refused)
+    assert first.reason == "no answer (TimeoutError)"
+    assert not any(isinstance(answer, Refused) for answer in others)
+    assert 2 <= calls.count("hang") <= 3
