@@ -17,8 +17,9 @@ def find(records: Sequence[Record], store: Path) -> dict[str, dict[str, Any]]:
     """Name of each model with a manifest -> how many of its items stand in what it and its ancestors were trained on.
 
     Returns:
-        checked, found: numbers of items, one in several tasks counted once; by_task: SUITE.TASK -> number found;
-        clean: metric -> mean on the other items, of tasks where some were found; not_read: source or ancestor -> why its data could not be looked into.
+        checked, found: numbers of items, one in several tasks counted once; by_task: SUITE.TASK -> number found; clean:
+        metric -> mean on the other items, of tasks where some were found; not_read: source or ancestor -> why its data
+        could not be looked into.
     """
     items: dict[Key, Item] = {}
     for record in records:

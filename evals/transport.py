@@ -76,6 +76,7 @@ class Server:
         url: root of the server, without `/v1`.
         key: bearer key of scope `eval`; $ALIGNLOOP_KEY when None; none is sent when neither is there.
         concurrency: requests in flight at once.
+        key_hint: what to do about a key that is refused.
         sent: model -> requests sent.
         lines: model -> how it has answered: one that hangs or is gone must not be asked on because others answer.
     """
@@ -83,6 +84,7 @@ class Server:
     url: str
     key: str | None = None
     concurrency: int = 48
+    key_hint: str = "give one of scope eval by --key or $ALIGNLOOP_KEY"
     sent: Counter[str] = field(default_factory=Counter)
     lines: dict[str, Line] = field(default_factory=lambda: defaultdict(Line), repr=False)
     _session: aiohttp.ClientSession | None = field(default=None, repr=False)
@@ -125,9 +127,7 @@ class Server:
             if status == 200:
                 return content
             if status in (401, 403):
-                raise UserError(
-                    f"{self.url} refused the key ({reason}): give one of scope eval by --key or $ALIGNLOOP_KEY"
-                )
+                raise UserError(f"{self.url} refused the key ({reason}): {self.key_hint}")
             if status == 404:  # no other request for this model will fare better
                 break
             if status and status not in RETRIED:

@@ -102,7 +102,9 @@ def needs(sources: Sources) -> str | None:
 
 
 def check(sources: Sources, options: Config) -> Mapping[str, object]:
-    """Reads the prompts."""
+    """Reads the prompts, and opens the scorers."""
+    if not options.dry_run:
+        open_scorers(options.scorer, options.second_scorer)
     return {NAME: realtoxicity.read(sources.files[NAME]).summary()}
 
 

@@ -55,8 +55,13 @@ def needs(sources: Sources) -> str | None:
 
 
 def check(sources: Sources, options: Config) -> Mapping[str, object]:
-    """Reads the questions."""
-    return truthfulqa.read(sources.files[NAME])[1]
+    """Reads the questions, and has a judge that is named open or answer."""
+    described = truthfulqa.read(sources.files[NAME])[1]
+    if options.judge and not options.dry_run:
+        from evals.judges.verdicts import check_judge  # torch: some seconds that --help and reports do not need
+
+        check_judge(options.judge, options.home)
+    return described
 
 
 async def measure(bench: Bench) -> Measurement:
