@@ -38,7 +38,7 @@ def check_policy(
             )
     for name, metric in declared.items():
         margin = margin_of(policy, name)
-        if margin is not None and metric.better is not None and not name.split(".")[1] == EVERY_TASK:
+        if margin is not None and metric.better is not None and name.split(".")[1] != EVERY_TASK:
             rule_of(name, asdict(metric), margin)
 
 

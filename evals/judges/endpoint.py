@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.client import Client, each
+from evals.client import Client
+from evals.concurrently import each
 from evals.data.truthfulqa import Question
 from evals.judges.answers import LABELS, Answered, Opinion
 from evals.transport import Refused

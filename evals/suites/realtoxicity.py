@@ -11,11 +11,11 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from evals.bench import Bench
-from evals.client import Answer, Sampling
 from evals.data import realtoxicity
 from evals.data.realtoxicity import TOXIC, Prompt
 from evals.degeneration import SCORES as DEGENERATE
 from evals.degeneration import degeneration
+from evals.generation import Answer, Sampling
 from evals.options import Config
 from evals.results import Item, prompt_hash
 from evals.sources import Sources

@@ -10,9 +10,10 @@ from typing import Any
 from evals import similarity
 from evals.bench import Bench
 from evals.choices import answer_logprobs, mc1, mc2
-from evals.client import Answer, Sampling, each
+from evals.concurrently import each
 from evals.data import truthfulqa, truthfulqa_prompts
 from evals.data.truthfulqa import Question, Targets
+from evals.generation import Answer, Sampling
 from evals.items import items_of
 from evals.judges.answers import Answered, Opinion, TruthJudge, opinions_of
 from evals.options import Config

@@ -13,7 +13,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
-from evals.client import NEUTRAL, Answer, Client, Sampling, each, in_batches
+from evals.client import Client
+from evals.concurrently import each, in_batches
+from evals.generation import NEUTRAL, Answer, Sampling
 from evals.transport import Refused
 from training.artifacts.errors import UserError
 

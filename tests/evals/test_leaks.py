@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from evals import contamination, leaks
-from evals.client import Sampling
+from evals.generation import Sampling
 from evals.options import Config
 from evals.record import Record
 from evals.results import Item
@@ -72,9 +72,7 @@ def test_every_metric_has_its_clean_mean(tmp_path: Path) -> None:
 
 def test_an_item_that_is_also_pooled_counts_once(tmp_path: Path) -> None:
     data = {"data": entry(tmp_path / "text.jsonl", LEAKED)}
-    alone = [
-        replace(item, suite="honesty", task="harmful", scores={"honest": 1.0}) for item in record("m", data).items
-    ]
+    alone = [replace(item, suite="honesty", task="harmful", scores={"honest": 1.0}) for item in record("m", data).items]
     both = replace(record("m", data), measured={"honesty": Measurement([*alone, *honesty.pooled(alone)])})
     report = leaks.find([both], tmp_path)["m.chat"]
     assert (report["checked"], report["found"]) == (2, 1)

@@ -53,7 +53,7 @@ def test_a_judge_is_tried_before_any_answer_is_asked(
 
 
 def test_what_measures_is_opened_before_any_answer_is_asked(questions: Config, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="does not judge .*no answer"):
+    with pytest.raises(UserError, match=r"does not judge .*no answer"):
         prepare(replace(questions, judge=f"http://127.0.0.1:{unused_port()}#judge"))
     with pytest.raises(UserError, match="give URL#MODEL, or a folder"):
         prepare(replace(questions, judge=str(tmp_path)))
