@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from evals import gate, results
 from evals.decision import Outcome
@@ -44,8 +45,7 @@ def decide_run(out: Path, policy_file: Path | None, console: Console) -> Outcome
             raise  # a mistake in the command, not a finding about the models
         except UserError as error:
             verdict = None
-            console.print(f"[yellow]INCONCLUSIVE[/]: {name}: ", end="")
-            console.print(str(error), markup=False, highlight=False)
+            console.print(f"[yellow]INCONCLUSIVE[/]: {escape(f'{name}: {error}')}", highlight=False)
             verdicts[name] = {"outcome": "INCONCLUSIVE", "baseline": run["baselines"][-1], "refused": str(error)}
         if verdict is not None:
             gate.print_verdict(verdict, console)

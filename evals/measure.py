@@ -122,6 +122,7 @@ async def _measure(bench: Bench, suites: Sequence[Suite], console: Console) -> R
         f"measured {bench.subject.label} ({checkpoint}, {bench.subject.ask}): {count:,} items in {seconds:.0f} s, "
         f"{requests['from_cache']:,} answers known already",
         highlight=False,
+        markup=False,
     )
     return Record(bench.subject, bench.options, bench.sampling, bench.reward, measured, seconds, requests)
 

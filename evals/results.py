@@ -213,6 +213,8 @@ def read_result(path: Path) -> tuple[Result, list[Item]]:
     """Read a result and its items. Raises `UserError` if a file is missing, damaged or of another format."""
     try:
         row = parsed(path.read_text(encoding="utf-8"))
+        if "results" in row and "higher_is_better" in row:
+            raise UserError(f"{path} is a results file of lm-eval: give its folder, with the samples beside it")
         if row.get("format") != FORMAT and "items_sha256" in row:
             raise UserError(_other_format(path, row))
         check_fields(row)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 
 from evals import decide, imports, preview, report, results
 from evals.catalog import SUITES
@@ -71,7 +72,7 @@ def _conclude(out: Path, config: Config, compared: bool, console: Console) -> in
     report.build(out, console)
     unmeasured = _unmeasured(out)
     for line in unmeasured:
-        console.print(f"[red]not measured:[/] {line}", highlight=False)
+        console.print(f"[red]not measured:[/] {escape(line)}", highlight=False)
     if outcome is not None and outcome != "PASS":
         return 1 if outcome == "FAIL" else INCOMPLETE
     return INCOMPLETE if unmeasured else 0

@@ -172,10 +172,11 @@ def test_the_reward_model_passes_its_own_test(planted: Planted) -> None:
 
 
 def test_a_policy_that_only_its_reward_model_likes_fails_the_gate(planted: Planted) -> None:
-    before, after = (figures(planted, c)["reward.prompts.reward"] for c in (planted.sft, planted.over_optimised))
-    assert after["low"] > before["high"], "the reward model scores it clearly higher"
+    before, after = (figures(planted, checkpoint) for checkpoint in (planted.sft, planted.over_optimised))
+    assert after["reward.prompts.reward"]["low"] > before["reward.prompts.reward"]["high"] + 0.2
+    # The gain is none: it hardly follows an instruction any more, and has lost the language.
+    assert after["preference.prompts.follows"]["high"] < before["preference.prompts.follows"]["low"]
     decided = rows(planted, planted.over_optimised)
-    assert decided["preference.prompts.utility"]["outcome"] == "FAIL"
     assert decided["tax.heldout.bits_per_byte"]["outcome"] == "FAIL"
     assert planted.verdicts[planted.over_optimised]["outcome"] == "FAIL"
 
