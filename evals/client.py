@@ -13,6 +13,7 @@ from evals.answer_forms import (
     expected_form,
     finish_reason,
     finite,
+    places_of,
     scored,
     text_of_choice,
     token_id,
@@ -214,9 +215,10 @@ class Client(Remembering):
             scores: list[float | None] = [None] * len(turns)
             answer = await self.request("POST", "/score", {"model": model, "conversations": turns})
             with expected_form():
-                for row in answer["data"]:
+                rows = list(answer["data"])
+                for place, row in zip(places_of(rows, len(turns)), rows, strict=True):
                     if row.get("error") is None and row.get("score") is not None:
-                        scores[int(row["index"])] = finite(row["score"])
+                        scores[place] = finite(row["score"])
             return scores
 
         return list(await self.remembered(model, "/score", turns, ask))

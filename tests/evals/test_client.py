@@ -347,6 +347,25 @@ def test_a_log_probability_that_is_no_number_is_missing(value: str) -> None:
         ask(handler, lambda c: c.logprobs("m", ["ab"]))
 
 
+@pytest.mark.parametrize("numbers", [(0, 0), (-1, 0), (0, 2), (1, 1)])
+def test_an_answer_with_the_number_of_another_is_taken_for_none(numbers: tuple[int, int]) -> None:
+    """By such numbers the value of one conversation or prompt would stand as that of another."""
+
+    async def handler(request: web.Request) -> web.Response:
+        rows = [
+            {"index": number, "score": 0.5, "text": "a", "logprobs": [-1.0], "greedy": [True]} for number in numbers
+        ]
+        return web.json_response({"data": rows, "choices": rows})
+
+    for use in (
+        lambda c: c.rewards("r", [ASKED, ASKED]),
+        lambda c: c.generate("m", "text", Sampling(temperature=1.0), seed=1, samples=2),
+        lambda c: c.continuations("m", [[1, 2], [1, 3]], [1, 1]),
+    ):
+        with pytest.raises(Refused, match=r"another form|no log-probabilities"):
+            ask(handler, use)
+
+
 def test_choices_without_numbers_keep_their_order() -> None:
     async def handler(request: web.Request) -> web.Response:
         return web.json_response({"choices": [{"text": "a"}, {"text": "b"}]})
