@@ -54,8 +54,8 @@ async def evaluate(setting: Setting, url: str, console: Console) -> None:
             served = await client.models()
             subjects = subjects_of([*config.baseline, *config.checkpoint], store, served)
             reward = reward_of(config.reward, store, served) if config.reward else None
-            asked = [*subjects, *([reward] if reward else [])]
-            client.answers = _answers_folder(setting, asked) if config.cache else Path(of_this_run)
+            everyone = [*subjects, *([reward] if reward else [])]
+            client.answers = _answers_folder(setting, everyone) if config.cache else Path(of_this_run)
             for stale in ("run.json", "gate.json"):  # of an earlier run in the same folder
                 (setting.out / stale).unlink(missing_ok=True)
             scored = reward and setting.sources.comparisons and any(suite.name == "reward" for suite in setting.suites)

@@ -7,6 +7,7 @@ reward models, PPO, and a measurement on engines with the gate's verdict.
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from training.artifacts import checkpoints, comparisons, processes
 from training.artifacts.comparisons import Comparison
 from training.artifacts.files import lines_of
 
-pytestmark = pytest.mark.slow  # trains six models and starts four engines: minutes
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]  # trains six models and starts four engines: minutes
 SEED = "5"
 PRESET = """
 [world]
@@ -97,11 +98,14 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
         """Run stages side by side; the last line that each prints."""
         common = ["--preset", str(preset), "--seed", SEED, "--home", str(home)]
         started = []
-        for number, (name, *arguments) in enumerate(stages):
-            log = home / "logs" / f"{name}-{number}.log"
-            command = ["training", name, *common, *arguments]
-            started.append((processes.start(command, capture=True, log=log, environment=processes.ONE_THREAD), log))
-        return [processes.finish(child, log.stem, log).strip().splitlines()[-1] for child, log in started]
+        with ExitStack() as stack:
+            for number, (name, *arguments) in enumerate(stages):
+                log = home / "logs" / f"{name}-{number}.log"
+                command = ["training", name, *common, *arguments]
+                child = processes.start(command, capture=True, log=log, environment=processes.ONE_THREAD)
+                stack.callback(processes.stop, child)
+                started.append((child, log))
+            return [processes.finish(child, log.stem, log).strip().splitlines()[-1] for child, log in started]
 
     (world,) = run(("world",))
     run(("tokenizer",))
