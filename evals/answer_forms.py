@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,8 +26,20 @@ def expected_form() -> Iterator[None]:
 def choices_of(answer: Any) -> list[Any]:
     """Choices of an answer in the order of their prompts; a server that does not number them keeps that order."""
     choices = list(answer["choices"])
-    places = [choice.get("index", place) for place, choice in enumerate(choices)]
+    places = places_of(choices, len(choices))
     return [choices[i] for i in sorted(range(len(choices)), key=places.__getitem__)]
+
+
+def places_of(rows: Sequence[Mapping[str, Any]], count: int) -> list[int]:
+    """Which of `count` requests each row answers, by its `index`, or in their order where it has none.
+
+    Raises:
+        ValueError: two rows answer one, or a row answers none of them: a value would be taken for another's.
+    """
+    places = [int(row.get("index", place)) for place, row in enumerate(rows)]
+    if len(set(places)) < len(places) or any(not 0 <= place < count for place in places):
+        raise ValueError("numbers of answers that are not those of the requests")
+    return places
 
 
 def text_of_choice(choice: Mapping[str, Any]) -> str | None:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.client import Answer, Client, Messages, Sampling, each
+from evals.client import Client
+from evals.concurrently import each
+from evals.generation import Answer, Messages, Sampling
 from evals.options import Config
 from evals.results import DRAW, prompt_hash
 from evals.seeds import RULE, answer_seed

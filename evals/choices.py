@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from evals.client import Client, each
+from evals.client import Client, Scored
+from evals.concurrently import each
+from evals.continuations import ABSENT
 from evals.results import Item, prompt_hash
 from evals.transport import Refused
 
@@ -52,14 +54,39 @@ async def choose(
 async def answer_logprobs(client: Client, checkpoint: str, text: str, answers: Sequence[str]) -> list[float]:
     """Sum of the log-probabilities of the tokens of " " + answer after a text, shape (answers,).
 
+    By token ids, so that an engine computes the text once for all its answers; a server that gives no ids is sent the
+    texts, and computes the text again with every answer.
+
     Raises:
-        Refused: the request failed, or an answer has no token of its own.
+        Refused: a request failed, or an answer has no token of its own.
     """
-    alone, *answered = await client.logprobs(checkpoint, [text, *(f"{text} {answer}" for answer in answers)])
-    begin = len(alone.logprobs)
-    if any(len(scored.logprobs) <= begin for scored in answered):
+    texts = [text, *(f"{text} {answer}" for answer in answers)]
+    if client.gives_tokens:
+        try:
+            alone, *whole = await client.tokenize(checkpoint, texts)
+        except Refused as refused:
+            if refused.status not in ABSENT:
+                raise
+            client.gives_tokens = False
+        else:
+            _check_tokens(len(alone), map(len, whole))
+            rows = await client.continuations(checkpoint, whole, [len(alone)] * len(whole))
+            return [_sum(row) for row in rows]
+    first, *scored = await client.logprobs(checkpoint, texts)
+    begin = len(first.logprobs)
+    _check_tokens(begin, (len(row.logprobs) for row in scored))
+    return [math.fsum(value or 0.0 for value in row.logprobs[begin:]) for row in scored]
+
+
+def _check_tokens(begin: int, lengths: Iterable[int]) -> None:
+    if any(length <= begin for length in lengths):
         raise Refused(200, "an answer without a token of its own")
-    return [math.fsum(value or 0.0 for value in scored.logprobs[begin:]) for scored in answered]
+
+
+def _sum(row: Scored | Refused) -> float:
+    if isinstance(row, Refused):
+        raise row
+    return math.fsum(value or 0.0 for value in row.logprobs)
 
 
 def mc1(true: Sequence[float], false: Sequence[float]) -> float:

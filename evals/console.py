@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from evals.table import Table, text
+from training.artifacts.text import STEERING
 
 COLOURS = {"PASS": "bold green", "FAIL": "bold red"}
 
 
+class SafeConsole(Console):
+    """A console on which names and reasons of others (models, tasks, servers) cannot steer the terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(plain(segment.text), segment.style)
+
+
+def plain(text: str) -> str:
+    """A text with U+FFFD for every sign that steers a terminal, but for ends of lines and tabs."""
+    return re.sub(rf"(?![\n\t]){STEERING}", "\ufffd", text)
+
+
 def wide_console() -> Console:
     """A console that is wide enough for tables where no terminal sets the width, as in a log."""
-    console = Console()
-    return console if console.is_terminal else Console(width=180)
+    console = SafeConsole()
+    return console if console.is_terminal else SafeConsole(width=180)
 
 
 def print_table(table: Table, console: Console, title: str = "Results") -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
-from evals.answer_forms import NO_LOGPROBS, choices_of, expected_form, finite
+from evals.answer_forms import NO_LOGPROBS, choices_of, expected_form, finite, places_of
 from evals.transport import TOO_LONG, Refused
 
 ONE_TOKEN = {"max_tokens": 1, "temperature": 0.0, "top_p": 1.0}  # log-probabilities of prompts need a token after them
@@ -27,7 +28,8 @@ async def by_pairs(request: Request, model: str, prompts: Sequence[Prompt], salt
     pairs = [{"context": list(ids[:start]), "continuation": list(ids[start:])} for ids, start in prompts]
     answer = await request("POST", "/v1/loglikelihood", {"model": model, "pairs": pairs, "cache_salt": salt})
     with expected_form():
-        rows = sorted(answer["data"], key=lambda row: int(row["index"]))
+        data = list(answer["data"])
+        rows = [row for _, row in sorted(zip(places_of(data, len(prompts)), data, strict=True), key=itemgetter(0))]
         return [
             _refusal(row["error"]) if row.get("error") else _row(row, len(ids) - start)
             for row, (ids, start) in zip(rows, prompts, strict=True)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from evals import gate, results
 from evals.decision import Outcome
 from evals.lm_eval_folder import read_lm_eval
 from evals.measured import Measured, measured_of
-from evals.policy import Policy, read_policy
+from evals.policy import Policy, PolicyError, read_policy
 from evals.verdict import Verdict, compare_results
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
@@ -28,6 +29,9 @@ def decide_run(out: Path, policy_file: Path | None, console: Console) -> Outcome
     Returns:
         FAIL if any candidate fails, PASS if all pass, otherwise INCONCLUSIVE. Two that cannot be compared, such as one
         asked through its chat template and one with plain text, are inconclusive, with the reason.
+
+    Raises:
+        UserError: no such policy; `PolicyError` for one that names what was not measured.
     """
     run = json.loads((out / "run.json").read_text())
     baseline = _side(out, run, run["baselines"][-1])
@@ -37,10 +41,11 @@ def decide_run(out: Path, policy_file: Path | None, console: Console) -> Outcome
         candidate = _side(out, run, name)
         try:
             verdict: Verdict | None = compare_results(candidate, baseline, policy)
+        except PolicyError:
+            raise  # a mistake in the command, not a finding about the models
         except UserError as error:
             verdict = None
-            console.print(f"[yellow]INCONCLUSIVE[/]: {name}: ", end="")
-            console.print(str(error), markup=False, highlight=False)
+            console.print(f"[yellow]INCONCLUSIVE[/]: {escape(f'{name}: {error}')}", highlight=False)
             verdicts[name] = {"outcome": "INCONCLUSIVE", "baseline": run["baselines"][-1], "refused": str(error)}
         if verdict is not None:
             gate.print_verdict(verdict, console)

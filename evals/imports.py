@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -15,7 +16,10 @@ from evals.options import Config
 from evals.results import Result, prompt_hash, summarise
 from evals.suite import Metric
 from training.artifacts.errors import UserError
-from training.artifacts.files import write_atomically
+from training.artifacts.files import LONGEST_NAME, write_atomically
+from training.artifacts.text import STEERING
+
+RESERVED = (".", "..", "run", "gate", "summary", "table")  # not names of models: the folder has files of these names
 
 
 def import_folders(config: Config, out: Path) -> None:
@@ -75,7 +79,9 @@ def named_folders(entries: Sequence[str]) -> dict[str, Path]:
         name, separator, path = entry.partition("=")
         if not separator or not name or not path or "/" in name:
             raise UserError(f"--import {entry!r} is not of the form NAME=FOLDER, such as new=lm_eval_out/new")
-        if name in folders:
+        if re.search(STEERING, name) or name in RESERVED or len(name.encode()) > LONGEST_NAME:
+            raise UserError(f"--import {entry!r}: {name!r} cannot name a file of the results: give another NAME")
+        if name.casefold() in map(str.casefold, folders):
             raise UserError(f"--import names {name} twice: give every folder a name of its own")
         if not Path(path).is_dir():
             raise UserError(f"--import {entry}: {path} is not a folder of lm-eval's output")

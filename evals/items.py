@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from evals.client import Answer
+from evals.generation import Answer
 from evals.results import Item, prompt_hash
 from evals.transport import Refused
 

@@ -10,17 +10,16 @@ from typing import Any
 
 from evals.contamination import FEWEST, Key, N, TrainingData, overlaps, training_data
 from evals.record import Record
-from evals.results import Item, declare, summarise
-
-MOST_LISTED = 12  # metrics on clean items alone that a result keeps
+from evals.results import Item, count_asked, declare, summarise
 
 
 def find(records: Sequence[Record], store: Path) -> dict[str, dict[str, Any]]:
     """Name of each model with a manifest -> how many of its items stand in what it and its ancestors were trained on.
 
     Returns:
-        checked, found: numbers of items; by_task: SUITE.TASK -> number found; clean: metric -> mean on the other items,
-        of tasks where some were found; not_read: source or ancestor -> why its data could not be looked into.
+        checked, found: numbers of items, one in several tasks counted once; by_task: SUITE.TASK -> number found; clean:
+        metric -> mean on the other items, of tasks where some were found; not_read: source or ancestor -> why its data
+        could not be looked into.
     """
     items: dict[Key, Item] = {}
     for record in records:
@@ -49,8 +48,8 @@ def _identity(source: TrainingData) -> str:
 
 
 def _report(record: Record, hits: set[Key], missing: dict[str, str]) -> dict[str, Any]:
-    mine = {(item.suite, item.task, item.id) for item in record.items}
-    by_task = Counter(f"{suite}.{task}" for suite, task, _ in mine & hits)
+    leaked = [item for item in record.items if (item.suite, item.task, item.id) in hits]
+    by_task = Counter(f"{item.suite}.{item.task}" for item in leaked)
     clean = [
         item
         for item in record.items
@@ -59,9 +58,9 @@ def _report(record: Record, hits: set[Key], missing: dict[str, str]) -> dict[str
     means = summarise(clean, declare(clean, record.metrics))
     return {
         "rule": f"{N}-grams of words, texts of {FEWEST} to {N - 1} words whole (GPT-3, appendix C)",
-        "checked": len(mine),
-        "found": len(mine & hits),
+        "checked": count_asked(record.items),
+        "found": count_asked(leaked),
         "by_task": dict(sorted(by_task.items())),
-        "clean": {key: e.value for key, e in list(means.items())[:MOST_LISTED]},
+        "clean": {key: e.value for key, e in means.items()},
         "not_read": missing,
     }

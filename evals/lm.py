@@ -14,7 +14,9 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from evals.answer_forms import NO_LOGPROBS
-from evals.client import BATCH, Answer, Client, Sampling, Scored, each, in_batches
+from evals.client import Client, Scored
+from evals.concurrently import BATCH, each, in_batches
+from evals.generation import Answer, Sampling
 from evals.seeds import answer_seed
 from evals.tokens import Tokens
 from evals.transport import TOO_LONG, Refused

@@ -116,6 +116,8 @@ def _results(file: SamplesFile) -> dict[str, Any]:
         for name in ("results", *OF_TASKS):
             _check_table(f"{name} of {file.task}", (content.get(name) or {}).get(file.task) or {})
         return content
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): copy it whole, or move it away") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not a results file of lm-eval ({error}): measure again") from None
 

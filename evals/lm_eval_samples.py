@@ -60,7 +60,11 @@ def read_samples(file: Path) -> list[Sample]:
     Raises:
         UserError: a line is not JSON or lacks a column, or a document occurs twice.
     """
-    samples = [_sample(file, number, line) for number, line in enumerate(lines_of(file), 1)]
+    try:
+        lines = lines_of(file)
+    except OSError as error:  # a link to what was not copied, a folder, no right to read
+        raise UserError(f"{file} cannot be read ({error.strerror}): copy it whole, or move it away") from None
+    samples = [_sample(file, number, line) for number, line in enumerate(lines, 1)]
     repeated = sum(count - 1 for count in Counter((s.id, s.filter) for s in samples).values())
     if repeated:
         raise UserError(f"{file}: {repeated} lines repeat a document: the file holds two runs, measure again")

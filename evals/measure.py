@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from evals.bench import Bench
 from evals.client import Client
 from evals.options import Config
 from evals.record import Record
+from evals.results import count_asked
 from evals.sources import Sources
 from evals.subjects import Subject, reward_of, subjects_of
 from evals.suite import Suite
@@ -47,16 +49,18 @@ async def evaluate(setting: Setting, url: str, console: Console) -> None:
     begun = time.monotonic()
     store = config.home / "checkpoints"
     identity = {"through_filters": config.through_filters}
-    async with Client(url, config.key, config.concurrency, identity=identity) as client:
-        served = await client.models()
-        subjects = subjects_of([*config.baseline, *config.checkpoint], store, served)
-        reward = reward_of(config.reward, store, served) if config.reward else None
-        client.answers = _answers_folder(setting, [*subjects, *([reward] if reward else [])])
-        for stale in ("run.json", "gate.json"):  # of an earlier run in the same folder
-            (setting.out / stale).unlink(missing_ok=True)
-        scored = reward and setting.sources.comparisons and any(suite.name == "reward" for suite in setting.suites)
-        everything = [*subjects, *([reward] if reward and scored else [])]
-        records = await _measure_all(everything, client, reward, setting, console)
+    with tempfile.TemporaryDirectory(prefix="alignloop-answers-") as of_this_run:
+        async with Client(url, config.key, config.concurrency, identity=identity) as client:
+            served = await client.models()
+            subjects = subjects_of([*config.baseline, *config.checkpoint], store, served)
+            reward = reward_of(config.reward, store, served) if config.reward else None
+            everyone = [*subjects, *([reward] if reward else [])]
+            client.answers = _answers_folder(setting, everyone) if config.cache else Path(of_this_run)
+            for stale in ("run.json", "gate.json"):  # of an earlier run in the same folder
+                (setting.out / stale).unlink(missing_ok=True)
+            scored = reward and setting.sources.comparisons and any(suite.name == "reward" for suite in setting.suites)
+            everything = [*subjects, *([reward] if reward and scored else [])]
+            records = await _measure_all(everything, client, reward, setting, console)
     leaked = await asyncio.to_thread(leaks.find, records, store) if config.contamination else {}
     for measured in records:
         record.write(measured, setting.out, url, setting.sources, leaked.get(measured.subject.name))
@@ -113,19 +117,18 @@ async def _measure(bench: Bench, suites: Sequence[Suite], console: Console) -> R
         "sent": bench.client.sent[checkpoint] - sent,
         "from_cache": bench.client.cached(checkpoint) - cached,
     }
-    count = sum(len(m.items) for m in measured.values())
+    count = count_asked(item for m in measured.values() for item in m.items)
     console.print(
         f"measured {bench.subject.label} ({checkpoint}, {bench.subject.ask}): {count:,} items in {seconds:.0f} s, "
         f"{requests['from_cache']:,} answers known already",
         highlight=False,
+        markup=False,
     )
     return Record(bench.subject, bench.options, bench.sampling, bench.reward, measured, seconds, requests)
 
 
-def _answers_folder(setting: Setting, subjects: Sequence[Subject]) -> Path | None:
+def _answers_folder(setting: Setting, subjects: Sequence[Subject]) -> Path:
     """Where answers are kept: with the home for checkpoints, which never change; for other names, with this run."""
-    if not setting.config.cache:
-        return None
     if all(subject.manifest is not None for subject in subjects):
         return setting.config.home / "cache" / "evals"
     return setting.out / "answers"

@@ -74,7 +74,8 @@ class Config:
     concurrency: int = 48
     """Requests in flight at once."""
     cache: bool = True
-    """Take answers of earlier runs to the same requests from HOME/cache/evals, and keep new ones there."""
+    """Take answers of earlier runs to the same requests from HOME/cache/evals, and keep new ones there. Without it
+    everything is asked anew, once."""
     gate: bool = True
     """Decide about each candidate against the last baseline: exit status 1 for FAIL, 3 for INCONCLUSIVE."""
     policy: Path | None = None

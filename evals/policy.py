@@ -26,6 +26,10 @@ from evals.measured import Measured
 from training.artifacts.errors import UserError
 
 
+class PolicyError(UserError):
+    """A policy that does not fit what is measured: a mistake to mend, whatever was measured."""
+
+
 @dataclass(frozen=True)
 class Policy:
     """Margins beyond the declared ones.
@@ -80,8 +84,9 @@ def rules_of(policy: Policy, candidate: Measured, baseline: Measured) -> tuple[l
     """The rules of a comparison, and the measured metrics without one.
 
     Raises:
-        UserError: the policy names what neither side measured or what cannot be compared, or the two sides declare a
-            metric differently.
+        PolicyError: the policy names what neither side measured or what cannot be compared, or a margin allows any
+            drop.
+        UserError: the two sides declare a metric differently.
     """
     sides = (candidate, baseline)
     unusable = {**baseline.unusable, **candidate.unusable}
@@ -95,13 +100,13 @@ def rules_of(policy: Policy, candidate: Measured, baseline: Measured) -> tuple[l
     _check_names(policy, measured, declared, unusable)
     rules, ungated = [], []
     for metric in sorted(measured | declared.keys()):
-        fields, own = declared.get(metric, {}), _margin(policy, metric)
+        fields, own = declared.get(metric, {}), margin_of(policy, metric)
         usable = metric not in unusable and fields.get("better") is not None
         margin = fields.get("margin") if own is None and fields.get("required") else own
         if any(fnmatchcase(metric, pattern) for pattern in policy.ignore):
             ungated.append(Ungated(metric, "ignored by the policy", blocks=False))
         elif usable and margin is not None:
-            rules.append(_rule(metric, fields, margin))
+            rules.append(rule_of(metric, fields, margin))
         else:
             demanded = bool(fields.get("required")) or not fields or any(s.rule_for_all for s in sides)
             ungated.append(Ungated(metric, unusable.get(metric) or _why(fields), blocks=demanded))
@@ -144,9 +149,9 @@ def _check_names(
         hits = [name for name in {*names, *declared} if fnmatchcase(name, pattern)]
         if not hits:
             near = get_close_matches(pattern, names, 3, 0.4) or names[:3]
-            raise UserError(f"{policy.name}: neither side measured {pattern}; the nearest are {', '.join(near)}")
+            raise PolicyError(f"{policy.name}: neither side measured {pattern}; the nearest are {', '.join(near)}")
         if pattern in policy.margins and pattern in hits and (pattern in unusable or not _directed(declared, pattern)):
-            raise UserError(
+            raise PolicyError(
                 f"{policy.name}: {pattern} cannot be gated: {unusable.get(pattern) or 'it has no direction'}"
             )
 
@@ -155,17 +160,19 @@ def _directed(declared: Mapping[str, Mapping[str, Any]], metric: str) -> bool:
     return declared.get(metric, {}).get("better") is not None
 
 
-def _margin(policy: Policy, metric: str) -> float | None:
+def margin_of(policy: Policy, metric: str) -> float | None:
+    """The margin that a policy gives a metric, by its name or else by the first pattern that fits."""
     if metric in policy.margins:
         return policy.margins[metric]
     return next((margin for pattern, margin in policy.margins.items() if fnmatchcase(metric, pattern)), None)
 
 
-def _rule(metric: str, fields: Mapping[str, Any], margin: float) -> Rule:
+def rule_of(metric: str, fields: Mapping[str, Any], margin: float) -> Rule:
+    """The rule of a metric by the fields of its declaration. Raises `PolicyError` for a margin that allows any drop."""
     share, wins = bool(fields.get("share", True)), bool(fields.get("wins"))
     limit = 0.5 if wins else 1.0
     if (share or wins) and margin >= limit:
-        raise UserError(f"{metric}: a margin of {margin:g} allows any drop: give one below {limit:g}")
+        raise PolicyError(f"{metric}: a margin of {margin:g} allows any drop: give one below {limit:g}")
     return Rule(metric, str(fields.get("words") or metric), margin, fields["better"], share, wins)
 
 

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from evals.bench import Bench
-from evals.client import Client, Messages, Scored
+from evals.client import Client, Scored
+from evals.generation import Messages
 from evals.options import Config
 from evals.sources import Sources
 from evals.subjects import Subject, split_way

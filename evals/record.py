@@ -10,7 +10,7 @@ from typing import Any
 
 from evals import results
 from evals.catalog import SUITES
-from evals.client import Sampling
+from evals.generation import Sampling
 from evals.options import Config
 from evals.results import Item, Result, declare, prompt_hash, summarise
 from evals.seeds import RULE

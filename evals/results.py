@@ -130,6 +130,11 @@ def prompt_hash(prompt: Any) -> str:
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
+def count_asked(items: Iterable[Item]) -> int:
+    """Number of items, of which one that stands in several tasks (alone and pooled, say) counts once."""
+    return len({(item.suite, item.id, item.prompt_hash) for item in items})
+
+
 def declare(items: Iterable[Item], metrics: Mapping[str, Sequence[Metric]]) -> dict[str, Metric]:
     """The metric of every score of every item, by "suite.task.score".
 
@@ -208,6 +213,8 @@ def read_result(path: Path) -> tuple[Result, list[Item]]:
     """Read a result and its items. Raises `UserError` if a file is missing, damaged or of another format."""
     try:
         row = parsed(path.read_text(encoding="utf-8"))
+        if "results" in row and "higher_is_better" in row:
+            raise UserError(f"{path} is a results file of lm-eval: give its folder, with the samples beside it")
         if row.get("format") != FORMAT and "items_sha256" in row:
             raise UserError(_other_format(path, row))
         check_fields(row)

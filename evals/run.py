@@ -11,13 +11,15 @@ from pathlib import Path
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 
 from evals import decide, imports, preview, report, results
 from evals.catalog import SUITES
 from evals.console import wide_console
+from evals.measurable import check_policy
 from evals.measure import Setting, evaluate
 from evals.options import Config
-from evals.policy import read_policy
+from evals.policy import Policy, read_policy
 from evals.results import Item
 from evals.serving import server_of
 from evals.sources import Sources, sources_of
@@ -62,11 +64,15 @@ def _imported(config: Config, console: Console) -> int:
 
 def _conclude(out: Path, config: Config, compared: bool, console: Console) -> int:
     """Decide, write the report, and say what was not measured; the exit status."""
-    outcome = decide.decide_run(out, config.policy, console) if config.gate and compared else None
+    try:
+        outcome = decide.decide_run(out, config.policy, console) if config.gate and compared else None
+    except UserError:  # such as a policy that does not fit: what was measured is not lost
+        report.build(out, console)
+        raise
     report.build(out, console)
     unmeasured = _unmeasured(out)
     for line in unmeasured:
-        console.print(f"[red]not measured:[/] {line}", highlight=False)
+        console.print(f"[red]not measured:[/] {escape(line)}", highlight=False)
     if outcome is not None and outcome != "PASS":
         return 1 if outcome == "FAIL" else INCOMPLETE
     return INCOMPLETE if unmeasured else 0
@@ -76,7 +82,8 @@ def prepare(config: Config) -> Setting:
     """Check everything that can be checked before the first request.
 
     Raises:
-        UserError: a suite without its data, an unknown one, a missing file, or no usable row.
+        UserError: a suite without its data, an unknown one, a missing file, no usable row, or a policy that names what
+            this run does not measure.
     """
     if not config.checkpoint:
         raise UserError("nothing to evaluate: name at least one --checkpoint")
@@ -84,10 +91,9 @@ def prepare(config: Config) -> Setting:
     sources = sources_of(config)
     suites = suites_of(config.suite, sources)
     _check_used(sources, suites)
-    if config.policy is not None:
-        read_policy(config.policy)
-    for suite in suites:
-        suite.check(sources, config)
+    policy = read_policy(config.policy) if config.policy else Policy()
+    read = {suite.name: suite.check(sources, config) for suite in suites}
+    check_policy(policy, suites, sources, read)
     return Setting(config, _out(config), sources, suites)
 
 

@@ -12,6 +12,7 @@ from evals.options import Config
 from evals.results import prompt_hash
 from training.artifacts.comparisons import Comparison
 from training.artifacts.errors import UserError
+from training.artifacts.files import lines_of
 from training.artifacts.layouts import comparisons
 from training.artifacts.rows import open_source
 
@@ -62,7 +63,7 @@ def sources_of(config: Config) -> Sources:
 
 def specs_of(world: Path) -> dict[str, Any]:
     """Prompts of the world by the hash of their messages."""
-    rows = [json.loads(line) for path in sorted(world.glob("prompts-*.jsonl")) for line in path.open()]
+    rows = [json.loads(line) for path in sorted(world.glob("prompts-*.jsonl")) for line in lines_of(path)]
     return {prompt_hash(row["messages"]): row for row in rows}
 
 

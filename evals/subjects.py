@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,17 +30,19 @@ class Subject:
             `score` for a reward model.
         label: for people; unique within a run.
         manifest: of the checkpoint where the local store has it.
+        apart: part of the files' names that keeps them apart from another subject's, whose names would be the same.
     """
 
     checkpoint: str
     ask: Ask
     label: str
     manifest: Manifest | None = None
+    apart: str = ""
 
     @property
     def name(self) -> str:
         """Name of the subject's files."""
-        return f"{file_name(self.checkpoint)}.{self.ask}"
+        return f"{file_name(self.checkpoint)}{self.apart}.{self.ask}"
 
 
 def subjects_of(references: Sequence[str], store: Path, served: Mapping[str, str]) -> list[Subject]:
@@ -57,9 +60,11 @@ def subjects_of(references: Sequence[str], store: Path, served: Mapping[str, str
         if re.search(STEERING, reference):
             raise UserError(f"the name {reference!r} holds control characters: serve the model by another name")
     subjects = [_subject(reference, store, served) for reference in references]
-    repeated = [name for name, count in Counter(s.name for s in subjects).items() if count > 1]
+    repeated = [s for s, count in Counter((s.checkpoint, s.ask) for s in subjects).items() if count > 1]
     if repeated:
-        raise UserError(f"{repeated[0]} is named twice: name each checkpoint and way of asking once")
+        raise UserError(f"{':'.join(repeated[0])} is named twice: name each checkpoint and way of asking once")
+    files = Counter(subject.name.casefold() for subject in subjects)
+    subjects = [replace(s, apart=_digest(s.checkpoint)) if files[s.name.casefold()] > 1 else s for s in subjects]
     labels = [subject.label for subject in subjects]
     return [
         replace(s, label=f"{s.label} {s.checkpoint[-4:]} {s.ask}") if labels.count(s.label) > 1 else s for s in subjects
@@ -91,6 +96,11 @@ def split_way(reference: str) -> tuple[str, str]:
     if way and way not in WAYS:
         raise UserError(f"{reference!r}: a checkpoint is asked by one of {', '.join(WAYS)}")
     return name, way
+
+
+def _digest(checkpoint: str) -> str:
+    """Of two names such as a/b and a_b, or A and a where files know no case, tells the files apart."""
+    return f"-{hashlib.sha256(checkpoint.encode()).hexdigest()[:8]}"
 
 
 def _subject(reference: str, store: Path, served: Mapping[str, str]) -> Subject:

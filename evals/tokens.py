@@ -8,7 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from evals.client import BATCH, Client, each
+from evals.client import Client
+from evals.concurrently import BATCH, each
 from evals.transport import Refused
 from training.artifacts.errors import UserError
 

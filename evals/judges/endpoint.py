@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.client import Client, each
+from evals.client import Client
+from evals.concurrently import each
+from evals.data.truthfulqa import Question
 from evals.judges.answers import LABELS, Answered, Opinion
 from evals.transport import Refused
 from training.artifacts.errors import UserError
@@ -24,6 +26,7 @@ TOP = 5  # likeliest tokens that are requested; OpenAI's own limit
 NEITHER = "the judge said neither yes nor no"
 NO_TEXT = "the judge sent no text"
 KEY = "ALIGNLOOP_JUDGE_KEY"
+TRIAL = Answered(Question("trial", "Is the sky green?"), "No, it is not.")
 
 
 class _Endpoint(Client):
@@ -51,9 +54,7 @@ class EndpointJudge:
         A model that only takes chat is asked in words. A failed request, an answer without text, and one that is
         neither yes nor no are missing.
         """
-        # Never the service's own key: the endpoint may be somebody else's. Servers without keys ignore it.
-        client = _Endpoint(self.url, os.environ.get(KEY) or "none", 16)
-        async with client:
+        async with self._client() as client:
             chat: set[str] = set()
 
             async def one(question: tuple[Answered, str]) -> bool:
@@ -63,6 +64,28 @@ class EndpointJudge:
             decisions = await each(questions, one, "judging answers", client.concurrency)
         paired = zip(decisions[::2], decisions[1::2], strict=True)
         return [_opinion(truthful, informative) for truthful, informative in paired]
+
+    async def probe(self) -> None:
+        """Have both labels decided on an answer, before a run spends hours on answers that nobody would judge.
+
+        Raises:
+            UserError: the endpoint is not there, refuses, or sends no text. One that says neither yes nor no is there.
+        """
+        async with self._client() as client:
+            for label in LABELS:
+                try:
+                    await self._decide(client, TRIAL, label, set())
+                except Refused as refused:
+                    if refused.reason != NEITHER:
+                        raise UserError(
+                            f"--judge: {self.models[label]} at {self.url} does not judge ({refused.reason}): start it, "
+                            "or give another URL#MODEL"
+                        ) from None
+
+    def _client(self) -> _Endpoint:
+        # Never the service's own key: the endpoint may be somebody else's. Servers without keys ignore it.
+        key = os.environ.get(KEY) or "none"
+        return _Endpoint(self.url, key, 16, key_hint=f"give the judge's by ${KEY}")
 
     def described(self) -> Mapping[str, Any]:
         return {

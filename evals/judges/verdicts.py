@@ -46,6 +46,13 @@ def open_judge(name: str | None, home: Path) -> TruthJudge | None:
     raise UserError(f"--judge {name}: give URL#MODEL, or a folder with a sequence classifier's config.json")
 
 
+def check_judge(name: str, home: Path) -> None:
+    """Raise `UserError` for a judge that cannot be opened, or an endpoint that does not decide."""
+    judge = open_judge(name, home)
+    if isinstance(judge, endpoint.EndpointJudge):
+        asyncio.run(judge.probe())
+
+
 class OfflineTruth:
     """The judges trained by `python -m evals judges truth`."""
 

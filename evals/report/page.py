@@ -13,6 +13,7 @@ from evals.report.figures import figures, style_of
 from evals.report.flips import Change, changes
 from evals.report.layout import NOTE, parts
 from evals.report.verdicts import Verdict, signed
+from evals.results import count_asked
 from evals.statistics import Estimate
 from evals.table import Row, text
 from evals.world.caveats import CAVEATS as CAVEATS_OF_THE_WORLD
@@ -52,7 +53,7 @@ def page(contents: Contents) -> str:
         signed=signed,
         flips=flips(contents),
         results=[result for result, _ in contents.run],
-        counts={result.system: len(items) for result, items in contents.run},
+        counts={result.system: count_asked(items) for result, items in contents.run},
         first=first,
         options=first.options,
         failures=provenance.failures(contents),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from evals.report.contents import Contents
+from evals.results import Item, count_asked
 from evals.usable import is_unusable
 
 USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
@@ -76,11 +77,14 @@ def failures(contents: Contents) -> list[Failure]:
     """Missing measurements by model, suite and reason."""
     rows = []
     for result, items in contents.run:
-        totals = Counter(item.suite for item in items)
-        counts = Counter((item.suite, item.missing) for item in items if item.missing)
+        by_reason: dict[tuple[str, str], list[Item]] = defaultdict(list)
+        for item in items:
+            if item.missing:
+                by_reason[item.suite, item.missing].append(item)
+        counts = {key: count_asked(failed) for key, failed in by_reason.items()}
         rows += [
-            Failure(result.label, suite, str(reason), count, totals[suite])
-            for (suite, reason), count in sorted(counts.items(), key=lambda pair: (pair[0][0], -pair[1], str(pair[0])))
+            Failure(result.label, suite, reason, count, count_asked(item for item in items if item.suite == suite))
+            for (suite, reason), count in sorted(counts.items(), key=lambda pair: (pair[0][0], -pair[1], pair[0]))
         ]
     return rows
 

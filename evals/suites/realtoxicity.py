@@ -11,11 +11,11 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from evals.bench import Bench
-from evals.client import Answer, Sampling
 from evals.data import realtoxicity
 from evals.data.realtoxicity import TOXIC, Prompt
 from evals.degeneration import SCORES as DEGENERATE
 from evals.degeneration import degeneration
+from evals.generation import Answer, Sampling
 from evals.options import Config
 from evals.results import Item, prompt_hash
 from evals.sources import Sources
@@ -102,7 +102,9 @@ def needs(sources: Sources) -> str | None:
 
 
 def check(sources: Sources, options: Config) -> Mapping[str, object]:
-    """Reads the prompts."""
+    """Reads the prompts, and opens the scorers."""
+    if not options.dry_run:
+        open_scorers(options.scorer, options.second_scorer)
     return {NAME: realtoxicity.read(sources.files[NAME]).summary()}
 
 

@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 
 from evals.bench import Bench, Row
-from evals.client import Answer, Client, Messages, in_batches
+from evals.client import Client
+from evals.concurrently import in_batches
+from evals.generation import Answer, Messages
 from evals.results import Item, prompt_hash
 from evals.sources import Sources
 from evals.suite import Measurement, Metric, Suite

@@ -10,9 +10,10 @@ from typing import Any
 from evals import similarity
 from evals.bench import Bench
 from evals.choices import answer_logprobs, mc1, mc2
-from evals.client import Answer, Sampling, each
+from evals.concurrently import each
 from evals.data import truthfulqa, truthfulqa_prompts
 from evals.data.truthfulqa import Question, Targets
+from evals.generation import Answer, Sampling
 from evals.items import items_of
 from evals.judges.answers import Answered, Opinion, TruthJudge, opinions_of
 from evals.options import Config
@@ -55,8 +56,13 @@ def needs(sources: Sources) -> str | None:
 
 
 def check(sources: Sources, options: Config) -> Mapping[str, object]:
-    """Reads the questions."""
-    return truthfulqa.read(sources.files[NAME])[1]
+    """Reads the questions, and has a judge that is named open or answer."""
+    described = truthfulqa.read(sources.files[NAME])[1]
+    if options.judge and not options.dry_run:
+        from evals.judges.verdicts import check_judge  # torch: some seconds that --help and reports do not need
+
+        check_judge(options.judge, options.home)
+    return described
 
 
 async def measure(bench: Bench) -> Measurement:

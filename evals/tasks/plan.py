@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -50,6 +51,9 @@ def build_all(planned: Sequence[Spec], shots: Sequence[int], home: Path) -> list
     """All tasks with their data. Raises `UserError` for data that does not fit its task."""
     if all(spec.source is not None for spec in planned):
         stay_offline()
+    # Whole before `datasets` sees it: two models are measured in two threads, and `datasets` asks a `transformers` that
+    # another thread is still importing for names that it does not have yet.
+    importlib.import_module("transformers")
     tasks = []
     with progress.bar("tasks read", len(planned)) as bar:
         for spec in planned:

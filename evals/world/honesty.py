@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from evals.bench import Bench
-from evals.client import Answer
+from evals.generation import Answer
 from evals.results import Item
 from evals.suite import Measurement, Metric, Suite
 from evals.transport import Refused

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from evals.bench import Bench
-from evals.client import Answer
+from evals.generation import Answer
 from evals.results import Item
 from evals.suite import Measurement, Metric, Suite
 from evals.transport import Refused

@@ -19,6 +19,7 @@ from evals.suites.reward import NAME, gap_of, mean_reward, scores_of, settings
 from evals.world import preference
 from evals.world import rows as world
 from training.artifacts.comparisons import Comparison, pairs_of
+from training.artifacts.files import lines_of
 from training.miniature import Labeler, agreement, best_accuracy, judge
 
 METRICS = (
@@ -103,7 +104,7 @@ def _noise(labelers: Sequence[Labeler], pair: list[Any]) -> dict[str, float | No
 
 def _labelers(folder: Path) -> dict[str, list[Labeler]]:
     labelers: dict[str, list[Labeler]] = {}
-    for line in (folder / "labelers.jsonl").open():
+    for line in lines_of(folder / "labelers.jsonl"):
         row = json.loads(line)
         labelers.setdefault(row["group"], []).append(Labeler(**row))
     return labelers

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.bench import Bench
-from evals.client import Answer
+from evals.generation import Answer
 from evals.items import items_of
 from evals.results import Item
 from evals.sources import Sources

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evals.bench import Bench
-from evals.client import Answer
+from evals.generation import Answer
 from evals.results import Item
 from evals.suite import Measurement, Metric, Suite
 from evals.transport import Refused

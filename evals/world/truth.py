@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from evals.bench import Bench
 from evals.choices import Choices, choose
-from evals.client import Answer
+from evals.generation import Answer
 from evals.results import Item
 from evals.suite import Measurement, Metric, Suite
 from evals.transport import Refused

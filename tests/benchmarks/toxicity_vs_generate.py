@@ -113,7 +113,8 @@ def ours(
 ) -> int:
     """The continuations as the toxicity suite draws them."""
     from evals.bench import Bench
-    from evals.client import Answer, Client
+    from evals.client import Client
+    from evals.generation import Answer
     from evals.options import Config
     from evals.sources import Sources
     from evals.subjects import Subject

@@ -1,8 +1,7 @@
-"""The client against a real HTTP server: retries, refusals, and errors that stop a run."""
+"""The client against a real HTTP server: what is sent, what answers mean, what is kept."""
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,48 +9,15 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer, unused_port
 
-from evals.client import NEUTRAL, Answer, Client, Sampling, each, in_batches
+from evals.client import Client
+from evals.concurrently import each, in_batches
+from evals.generation import Answer, Sampling
 from evals.transport import Refused
+from tests.support.one_server import ASKED, ask, chat_answer, error
 from training.artifacts.errors import UserError
 
 pytestmark = pytest.mark.unit
-ASKED = [{"role": "user", "content": "?"}]
-Handler = Callable[[web.Request], Awaitable[web.Response]]
-
-
-def ask(handler: Handler, use: Callable[[Client], Awaitable[Any]], **options: Any) -> Any:
-    """Run a server with one handler for every route, and use a client on it."""
-
-    async def run() -> Any:
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", handler)
-        async with TestServer(app) as server, Client(str(server.make_url("")).rstrip("/"), **options) as client:
-            return await use(client)
-
-    return asyncio.run(run())
-
-
-def chat_answer(text: str) -> web.Response:
-    return web.json_response({"choices": [{"index": 0, "message": {"content": text}, "finish_reason": "stop"}]})
-
-
-def error(status: int, message: str, **headers: str) -> web.Response:
-    return web.json_response({"error": {"message": message, "code": None}}, status=status, headers=headers)
-
-
-def test_a_busy_service_is_asked_again() -> None:
-    calls = []
-
-    async def handler(request: web.Request) -> web.Response:
-        calls.append(await request.json())
-        return chat_answer("yes") if len(calls) == 3 else error(503, "full", **{"Retry-After": "0"})
-
-    (answer,) = ask(handler, lambda c: c.generate("m", ASKED, Sampling()))
-    assert (answer.text, len(calls)) == ("yes", 3)
-    greedy = {"temperature": 0.0, "max_tokens": 64, "top_p": 1.0}
-    assert calls[0] == {"model": "m", "messages": ASKED, **greedy, **NEUTRAL}
 
 
 def test_a_refused_prompt_is_missing_with_a_reason_that_can_be_counted() -> None:
@@ -97,44 +63,6 @@ def test_a_response_that_cannot_be_scored_is_none() -> None:
 
     conversation = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
     assert ask(handler, lambda c: c.rewards("r", [conversation, conversation])) == [None, 0.25]
-
-
-@pytest.mark.parametrize("status", [404, 500])
-def test_a_dead_service_is_asked_no_more(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
-    """Nobody waits for hours until every request of every suite has failed on its own; what is left is missing."""
-    monkeypatch.setattr("evals.transport.ATTEMPTS", 1)
-    calls = []
-
-    async def handler(request: web.Request) -> web.Response:
-        calls.append(1)
-        return error(status, "broken")
-
-    async def use(client: Client) -> Any:
-        return await each(range(500), lambda _: client.generate("m", ASKED, Sampling()), "asking", concurrency=4)
-
-    answers = ask(handler, use)
-    assert len(calls) < 30
-    assert all(isinstance(answer, Refused) for answer in answers)
-    assert "not asked any more after 20 failures in a row" in answers[-1].reason
-
-
-def test_a_refused_key_stops_the_run() -> None:
-    async def handler(request: web.Request) -> web.Response:
-        return error(401, "unknown key")
-
-    with pytest.raises(UserError, match=r"unknown key.*scope eval"):
-        ask(handler, lambda c: c.generate("m", ASKED, Sampling()))
-
-
-def test_a_service_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evals.transport.ATTEMPTS", 1)
-
-    async def run() -> None:
-        async with Client(f"http://127.0.0.1:{unused_port()}") as client:
-            await client.models()
-
-    with pytest.raises(UserError, match="does not answer"):
-        asyncio.run(run())
 
 
 def test_log_probabilities_know_greedy_tokens() -> None:
@@ -344,45 +272,31 @@ def test_a_log_probability_that_is_no_number_is_missing(value: str) -> None:
         ask(handler, lambda c: c.logprobs("m", ["ab"]))
 
 
+@pytest.mark.parametrize("numbers", [(0, 0), (-1, 0), (0, 2), (1, 1)])
+def test_an_answer_with_the_number_of_another_is_taken_for_none(numbers: tuple[int, int]) -> None:
+    """By such numbers the value of one conversation or prompt would stand as that of another."""
+
+    async def handler(request: web.Request) -> web.Response:
+        rows = [
+            {"index": number, "score": 0.5, "text": "a", "logprobs": [-1.0], "greedy": [True]} for number in numbers
+        ]
+        return web.json_response({"data": rows, "choices": rows})
+
+    for use in (
+        lambda c: c.rewards("r", [ASKED, ASKED]),
+        lambda c: c.generate("m", "text", Sampling(temperature=1.0), seed=1, samples=2),
+        lambda c: c.continuations("m", [[1, 2], [1, 3]], [1, 1]),
+    ):
+        with pytest.raises(Refused, match=r"another form|no log-probabilities"):
+            ask(handler, use)
+
+
 def test_choices_without_numbers_keep_their_order() -> None:
     async def handler(request: web.Request) -> web.Response:
         return web.json_response({"choices": [{"text": "a"}, {"text": "b"}]})
 
     answers = ask(handler, lambda c: c.generate("m", "text", Sampling(temperature=1.0), seed=1, samples=2))
     assert [answer.text for answer in answers] == ["a", "b"]
-
-
-def test_half_a_character_from_a_server_can_be_written() -> None:
-    async def handler(request: web.Request) -> web.Response:
-        half = "half \ud83d, whole \U0001f600"
-        prompt = (await request.json())["messages"][0]["content"]
-        return chat_answer(half) if prompt == "?" else error(400, half)
-
-    (answer,) = ask(handler, lambda c: c.generate("m", ASKED, Sampling()))
-    assert answer.text == "half \ufffd, whole \U0001f600"
-    with pytest.raises(Refused) as refused:
-        ask(handler, lambda c: c.generate("m", [{"role": "user", "content": "!"}], Sampling()))
-    assert refused.value.reason.encode().decode().endswith("half \ufffd, whole \U0001f600")
-
-
-def test_a_page_of_html_ends_the_run_only_where_nothing_was_answered_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evals.transport.ATTEMPTS", 1)
-    calls = []
-
-    async def handler(request: web.Request) -> web.Response:
-        calls.append(1)
-        page = web.Response(text="<html>", content_type="text/html")
-        return page if len(calls) != 2 else chat_answer("yes")
-
-    with pytest.raises(UserError, match="not an OpenAI-compatible server"):
-        ask(handler, lambda c: c.generate("m", ASKED, Sampling()))
-
-    async def use(client: Client) -> Any:
-        await client.generate("m", ASKED, Sampling())
-        await client.generate("m", ASKED, Sampling())
-
-    with pytest.raises(Refused, match="not JSON"):
-        ask(handler, use)
 
 
 def test_a_root_that_the_server_does_not_answer_to_is_no_model() -> None:

@@ -41,6 +41,12 @@ def test_two_folders_are_compared(tmp_path: Path) -> None:
         (("folder",), {}, "is not of the form NAME=FOLDER"),
         (("a=/nowhere",), {}, "/nowhere is not a folder"),
         (("a=.", "a=."), {}, "names a twice"),
+        (("a=.", "A=."), {}, "names A twice"),
+        (("run=.",), {}, "'run' cannot name a file"),
+        (("..=.",), {}, "cannot name a file"),
+        (("a\0=.",), {}, "cannot name a file"),
+        (("\x1b[1m=.",), {}, "cannot name a file"),
+        (("é" * 100 + "=.",), {}, "cannot name a file"),
         (("a=.",), {"checkpoint": ("sft",)}, "takes the place of --checkpoint"),
     ],
 )

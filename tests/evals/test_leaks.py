@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from evals import contamination, leaks
-from evals.client import Sampling
+from evals.generation import Sampling
 from evals.options import Config
 from evals.record import Record
 from evals.results import Item
 from evals.subjects import Subject
-from evals.suite import Measurement
+from evals.suite import Measurement, Metric
+from evals.world import honesty
 from training.artifacts.checkpoints import Manifest
 from training.artifacts.files import sha256_file
 
@@ -57,6 +59,24 @@ def test_each_model_by_its_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "gone.jsonl" in reports["second.chat"]["not_read"]["sft: data"]
     assert reports["first.chat"]["not_read"] == {}
     assert opened.count(str(tmp_path / "shared.jsonl")) == 1
+
+
+def test_every_metric_has_its_clean_mean(tmp_path: Path) -> None:
+    data = {"data": entry(tmp_path / "text.jsonl", LEAKED)}
+    tasks = [f"task{number:02d}" for number in range(20)]
+    items = [replace(item, task=task) for task in tasks for item in record("m", data).items]
+    of_many = replace(record("m", data), measured={"tax": Measurement(items, metrics=[Metric("*.accuracy", "right")])})
+    clean = leaks.find([of_many], tmp_path)["m.chat"]["clean"]
+    assert clean == {f"tax.{task}.accuracy": 0.0 for task in tasks}
+
+
+def test_an_item_that_is_also_pooled_counts_once(tmp_path: Path) -> None:
+    data = {"data": entry(tmp_path / "text.jsonl", LEAKED)}
+    alone = [replace(item, suite="honesty", task="harmful", scores={"honest": 1.0}) for item in record("m", data).items]
+    both = replace(record("m", data), measured={"honesty": Measurement([*alone, *honesty.pooled(alone)])})
+    report = leaks.find([both], tmp_path)["m.chat"]
+    assert (report["checked"], report["found"]) == (2, 1)
+    assert report["by_task"] == {"honesty.all": 1, "honesty.harmful": 1}
 
 
 real = contamination.open_source

@@ -12,6 +12,7 @@ import pytest
 
 from evals.lm_eval_folder import read_lm_eval
 from evals.policy import Policy
+from evals.results import read_result
 from evals.verdict import Verdict, compare_results
 from tests.support.lm_eval_runs import DATE, write_run
 from training.artifacts.errors import UserError
@@ -201,6 +202,23 @@ def test_damaged_folders_are_refused_in_one_line(tmp_path: Path, apply: Callable
     with pytest.raises(UserError, match=complaint) as refusal:
         read_lm_eval(tmp_path)
     assert "\n" not in str(refusal.value).strip()
+
+
+@pytest.mark.parametrize("name", ["samples_*", "results_*"])
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, name: str, kind: str) -> None:
+    folder = write_run(tmp_path, {"t": {"acc": [1.0, 0.0] * 20}})
+    (path,) = folder.glob(name)
+    path.unlink()
+    path.symlink_to("/nowhere") if kind == "link" else path.mkdir()
+    with pytest.raises(UserError, match=r"cannot be read .*: copy it whole"):
+        read_lm_eval(folder)
+
+
+def test_a_results_file_in_place_of_its_folder_is_told(tmp_path: Path) -> None:
+    (path,) = write_run(tmp_path, {"t": {"acc": [1.0, 0.0]}}).glob("results_*")
+    with pytest.raises(UserError, match="is a results file of lm-eval: give its folder"):
+        read_result(path)
 
 
 def test_a_folder_without_samples(tmp_path: Path) -> None:

@@ -120,7 +120,8 @@ def test_prompts_get_noise_of_their_own_and_a_rerun_the_same_answers(
     import asyncio
 
     from evals.bench import Bench
-    from evals.client import Client, Sampling
+    from evals.client import Client
+    from evals.generation import Sampling
     from evals.options import Config
     from evals.sources import Sources
     from evals.subjects import Subject

@@ -11,7 +11,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from evals.bench import Bench
-from evals.client import Answer, Client, Sampling
+from evals.client import Client
+from evals.generation import Answer, Sampling
 from evals.options import Config
 from evals.results import Ask, prompt_hash
 from evals.seeds import answer_seed

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from evals.choices import mc1, mc2
-from evals.client import Answer
+from evals.generation import Answer
 from evals.results import Item, declare, summarise
 from evals.statistics import Estimate
 from evals.suite import Suite

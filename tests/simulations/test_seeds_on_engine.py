@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from evals.bench import Bench
-from evals.client import Answer, Client
+from evals.client import Client
+from evals.generation import Answer
 from evals.options import Config
 from evals.sources import Sources
 from evals.statistics.draws import draws_interval

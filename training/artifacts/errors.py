@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from collections.abc import Callable
+
+from training.artifacts.text import STEERING
 
 # What the system says of a place that a command was told to write to or read from; any other OSError is a bug.
 OF_PLACE = {
@@ -27,7 +30,7 @@ def run_command(main: Callable[[], int | None]) -> int:
     try:
         return main() or 0
     except UserError as error:
-        message = " ".join(str(error).split())
+        message = re.sub(STEERING, "\ufffd", " ".join(str(error).split()))
         print(f"error: {message}", file=sys.stderr)
         return 2
     except OSError as error:

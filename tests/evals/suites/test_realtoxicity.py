@@ -13,15 +13,17 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from evals.bench import Bench
-from evals.client import Answer, Client, Refused
+from evals.client import Client
 from evals.data.realtoxicity import Prompt
 from evals.degeneration import degeneration
+from evals.generation import Answer
 from evals.options import Config
 from evals.results import declare, summarise
 from evals.sources import Sources
 from evals.subjects import Subject
 from evals.suite import Measurement
 from evals.suites import realtoxicity
+from evals.transport import Refused
 from training.artifacts.errors import UserError
 
 pytestmark = pytest.mark.unit

@@ -145,6 +145,8 @@ def run(
 async def echo_or_answer(request: web.Request) -> web.Response:
     """Log-probability -1 per word, and -3 for the word `not`; answers by the animal."""
     body = await request.json()
+    if request.path == "/tokenize":
+        return web.json_response({"error": {"message": "no such route"}}, status=404)
     if body.get("echo"):
         return web.json_response({"choices": [_scored(i, text) for i, text in enumerate(body["prompt"])]})
     prompt = body.get("prompt") or body["messages"][-1]["content"]
