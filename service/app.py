@@ -12,8 +12,8 @@ from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from service import errors
-from service.auth import Keys
 from service.endpoints import Endpoints
+from service.known_keys import KnownKeys
 from service.middleware import RequestChecks
 from service.routes import (
     admin,
@@ -60,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="AlignLoop", version="0.1.0", docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.state.settings = settings
     app.state.store = Store(settings.database)
-    app.state.keys = Keys(app.state.store)
+    app.state.keys = KnownKeys(app.state.store)
     app.state.endpoints = Endpoints(app.state.store)
     app.state.plain_engines = set()
     errors.install(app)
@@ -90,4 +90,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             follower.cancel()
             with suppress(asyncio.CancelledError):
                 await follower
+            app.state.keys.close()
             app.state.store.close()

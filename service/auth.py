@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.dependencies.models import Dependant
@@ -24,11 +23,12 @@ from service.store.database import Store
 from service.store.models import Key, Labeler, LabelerSession, now
 from training.artifacts.errors import UserError
 
+if TYPE_CHECKING:
+    from service.known_keys import KnownKeys
+
 OPEN_SCOPES = ("generate", "score")  # what open mode on loopback allows without a key
 IMPLIED = {"eval": ("generate", "score"), "admin": SCOPES}
 COOKIE = "alignloop_session"
-CACHE_SECONDS = 1.0
-CACHE_SIZE = 10_000
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -54,34 +54,6 @@ class SignedIn:
 def digest(secret: str) -> str:
     """What the store keeps of a secret. Secrets are 256 random bits, so a plain hash cannot be guessed back."""
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-class Keys:
-    """Looks keys up by hash. An answer is kept for a second, so that a revoked key stops working at once."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._known: dict[str, tuple[float, Caller | None]] = {}
-
-    async def find(self, secret: str) -> Caller | None:
-        hashed = digest(secret)
-        entry = self._known.get(hashed)
-        if entry is None or time.monotonic() - entry[0] > CACHE_SECONDS:
-            if len(self._known) >= CACHE_SIZE:
-                self._known.clear()
-            entry = (time.monotonic(), await asyncio.to_thread(self._read, hashed))
-            self._known[hashed] = entry
-        return entry[1]
-
-    def _read(self, hashed: str) -> Caller | None:
-        with self._store.session() as session:
-            key = session.scalar(select(Key).where(Key.secret_hash == hashed))
-            if key is None or key.revoked or (key.expires and key.expires <= now()):
-                return None
-            scopes = set(key.scopes)
-            for scope in key.scopes:
-                scopes.update(IMPLIED.get(scope, ()))
-            return Caller(key.name, frozenset(scopes))
 
 
 def require(scope: str) -> Callable[..., Any]:
@@ -116,7 +88,7 @@ async def identify(request: Request) -> Caller | None:
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not secret.strip():
         return None
-    keys: Keys = request.app.state.keys
+    keys: KnownKeys = request.app.state.keys
     return await keys.find(secret.strip())
 
 
