@@ -22,6 +22,7 @@ from service.settings import SCOPES, Settings
 from service.store.database import Store
 from service.store.models import Key, Labeler, LabelerSession, now
 from training.artifacts.errors import UserError
+from training.artifacts.text import clean_text
 
 if TYPE_CHECKING:
     from service.known_keys import KnownKeys
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 OPEN_SCOPES = ("generate", "score")  # what open mode on loopback allows without a key
 IMPLIED = {"eval": ("generate", "score"), "admin": SCOPES}
 COOKIE = "alignloop_session"
+MOST_DAYS = 36_500
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -157,8 +159,10 @@ def add_labeler(session: Session, name: str, group: str | None = None) -> tuple[
     """Add a labeler. Returns the row and the sign-in token, which cannot be read again.
 
     Raises:
-        UserError: the name is taken.
+        UserError: the name is taken, or name or group are not a line of text.
     """
+    name = clean_text(name, "the labeler's name", 200)
+    group = None if group is None else clean_text(group, "the group", 40)
     if session.scalar(select(Labeler.id).where(Labeler.name == name)):
         raise UserError(f"there is a labeler {name!r} already: choose another name")
     token = secrets.token_urlsafe(32)
@@ -199,8 +203,11 @@ def add_key(session: Session, name: str, scopes: Iterable[str], days: float | No
     """Add an API key. Returns the row and the key itself, which cannot be read again.
 
     Raises:
-        UserError: an unknown scope, or none.
+        UserError: an unknown scope, or none; a name that is not a line of text; days that no calendar holds.
     """
+    name = clean_text(name, "the key's name", 200)
+    if days is not None and not 0 < days <= MOST_DAYS:
+        raise UserError(f"a key lives more than 0 and at most {MOST_DAYS} days: leave them out for one without an end")
     names = sorted(set(scopes))
     unknown = [scope for scope in names if scope not in SCOPES]
     if unknown or not names:

@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from training.artifacts.text import text_fault
+
+FAULTS = {
+    "half_character": "holds half a character (a lone surrogate): mend the text's encoding",
+    "null_character": "holds a null character: remove it",
+}
 
 
 class Body(BaseModel):
-    """Unknown fields are refused: a misspelt one would be ignored silently."""
+    """A request's body, the base of all.
+
+    Unknown fields are refused: a misspelt one would be ignored silently. So is text that no store or engine can take,
+    at any depth, but for the fields of `checked_apart`, whose entries are looked at one by one.
+    """
 
     model_config = ConfigDict(extra="forbid")
+    checked_apart: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            for name, held in value.items():
+                fault = text_fault(name) or (None if name in cls.checked_apart else text_fault(held))
+                if fault is not None:
+                    shown = str(name).encode(errors="replace").decode()
+                    raise PydanticCustomError(fault, "{fault}", {"fault": f"`{shown}` {FAULTS[fault]}"})
+        return value
 
 
 # Checked one conversation at a time, when it is rendered: one that is broken must not spoil the others of its request.
@@ -18,6 +42,7 @@ Unchecked = Annotated[Any, WithJsonSchema({"description": "text, or a list of te
 
 
 class Turn(Body):
+    checked_apart = frozenset({"role", "content"})
     role: Any
     content: Unchecked
 
@@ -25,6 +50,7 @@ class Turn(Body):
 class ScoreRequest(Body):
     """Responses to one prompt, or whole conversations; each is scored as a finished assistant turn."""
 
+    checked_apart = frozenset({"messages", "responses", "conversations"})
     model: str = Field(description="id or alias of a reward model")
     messages: list[Turn] | None = Field(None, description="the prompt, ending with the user")
     responses: list[Unchecked] | None = Field(None, min_length=1, description="responses to `messages`")

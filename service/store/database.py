@@ -58,6 +58,11 @@ class Store:
         with self._sessions.begin() as session:
             yield session
 
+    @property
+    def has_one_writer(self) -> bool:
+        """Whether everybody waits while one connection writes."""
+        return self.engine.dialect.name == "sqlite"
+
     def migrate(self) -> None:
         """Bring the tables up to date. Raises what `migrating.migrate` does."""
         migrating.migrate(self.engine)
@@ -71,8 +76,9 @@ def explained(url: str) -> Iterator[None]:
     """Turn a store that does not answer, or takes a value not, into a `UserError` for the command line."""
     try:
         yield
-    except DataError:
-        raise UserError("the store does not take a value: shorten it, and remove control characters") from None
+    except (DataError, UnicodeEncodeError):
+        message = "a value cannot be stored: shorten it, and remove control characters and half characters"
+        raise UserError(message) from None
     except (OperationalError, InterfaceError) as error:
         raise UserError(migrating.reason(error, parse_url(url).render_as_string(hide_password=True))) from None
 

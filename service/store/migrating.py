@@ -35,8 +35,8 @@ def migrate(engine: Engine) -> None:
     """Create the tables or upgrade them to what this version knows. Nothing is changed when it fails.
 
     Raises:
-        UserError: the database cannot be reached, is not a database, is busy, belongs to a newer version, or holds tables
-            that no migration left like this.
+        UserError: the database cannot be reached, is not a database, is busy, belongs to a newer version, or holds
+            tables that no migration left like this.
     """
     configuration = Config()
     configuration.set_main_option("script_location", str(MIGRATIONS))
