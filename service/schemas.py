@@ -47,23 +47,34 @@ class Turn(Body):
     content: Unchecked
 
 
-class ScoreRequest(Body):
-    """Responses to one prompt, or whole conversations; each is scored as a finished assistant turn."""
+class PromptResponses(Body):
+    """A prompt and responses to it."""
 
-    checked_apart = frozenset({"messages", "responses", "conversations"})
+    checked_apart = frozenset({"messages", "responses"})
+    messages: list[Turn] = Field(description="the prompt, ending with the user")
+    responses: list[Unchecked] = Field(min_length=1, description="responses to `messages`")
+
+
+class ScoreRequest(Body):
+    """Responses to one prompt or to many, or whole conversations; each is scored as a finished assistant turn."""
+
+    checked_apart = frozenset({"messages", "responses", "prompts", "conversations"})
     model: str = Field(description="id or alias of a reward model")
     messages: list[Turn] | None = Field(None, description="the prompt, ending with the user")
     responses: list[Unchecked] | None = Field(None, min_length=1, description="responses to `messages`")
+    prompts: list[PromptResponses] | None = Field(
+        None, min_length=1, description="many prompts, each with its responses, scored in this order"
+    )
     conversations: list[list[Turn]] | None = Field(
-        None, min_length=1, description="whole conversations, each ending with the assistant; instead of the other two"
+        None, min_length=1, description="whole conversations, each ending with the assistant"
     )
 
     @model_validator(mode="after")
     def _one_form(self) -> ScoreRequest:
-        if (self.conversations is None) == (self.messages is None or self.responses is None):
-            raise ValueError("give `messages` with `responses`, or `conversations`")
-        if self.conversations is not None and (self.messages is not None or self.responses is not None):
-            raise ValueError("give `messages` with `responses`, or `conversations`, not both")
+        one_prompt = self.messages is not None or self.responses is not None
+        forms = (one_prompt, self.prompts is not None, self.conversations is not None)
+        if sum(forms) != 1 or (one_prompt and (self.messages is None or self.responses is None)):
+            raise ValueError("give `messages` with `responses`, or `prompts`, or `conversations`")
         return self
 
 
@@ -167,6 +178,7 @@ class ScoreAnswer(BaseModel):
     model: str
     reward_offset: float
     data: list[Score]
+    usage: dict[str, int]
 
 
 class WantEngine(Body):
