@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
-from pydantic_core import PydanticCustomError
 
 from training.artifacts.text import text_fault
 
@@ -33,7 +32,7 @@ class Body(BaseModel):
                 fault = text_fault(name) or (None if name in cls.checked_apart else text_fault(held))
                 if fault is not None:
                     shown = str(name).encode(errors="replace").decode()
-                    raise PydanticCustomError(fault, "{fault}", {"fault": f"`{shown}` {FAULTS[fault]}"})
+                    raise ValueError(f"`{shown}` {FAULTS[fault]}")
         return value
 
 
