@@ -24,7 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
     module, function = parsed.run.split(".")
     run: Callable[[Settings, argparse.Namespace], int | None]
     run = getattr(importlib.import_module(f"service.{module}"), function)
-    return run(settings_of(parsed), parsed)
+    settings = settings_of(parsed)
+    from service.store.database import explained
+
+    with explained(settings.database):
+        return run(settings, parsed)
 
 
 def settings_of(parsed: argparse.Namespace) -> Settings:

@@ -11,9 +11,9 @@ import aiohttp
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
-from service import errors
-from service.auth import Keys
+from service import errors, scoring
 from service.endpoints import Endpoints
+from service.known_keys import KnownKeys
 from service.middleware import RequestChecks
 from service.routes import (
     admin,
@@ -54,14 +54,16 @@ STATIC = Path(__file__).parent / "static"
 def create_app(settings: Settings) -> FastAPI:
     """Build the gateway.
 
-    `app.state` holds what routes share: `settings`, `store`, `keys`, `endpoints`, `plain_engines` (URLs of engines
-    without vLLM's token route), and, while it runs, `http` (the one aiohttp session to the engines).
+    `app.state` holds what routes share: `settings`, `store`, `keys`, `endpoints`, `scoring_pool` (the threads that
+    render for `/score`), `plain_engines` (URLs of engines without vLLM's token route), and, while it runs, `http` (the
+    one aiohttp session to the engines).
     """
     app = FastAPI(title="AlignLoop", version="0.1.0", docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.state.settings = settings
     app.state.store = Store(settings.database)
-    app.state.keys = Keys(app.state.store)
+    app.state.keys = KnownKeys(app.state.store)
     app.state.endpoints = Endpoints(app.state.store)
+    app.state.scoring_pool = scoring.new_pool()
     app.state.plain_engines = set()
     errors.install(app)
     app.add_middleware(RequestChecks, settings=settings)
@@ -90,4 +92,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             follower.cancel()
             with suppress(asyncio.CancelledError):
                 await follower
+            app.state.keys.close()
+            app.state.scoring_pool.shutdown(wait=False, cancel_futures=True)
             app.state.store.close()

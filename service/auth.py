@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.dependencies.models import Dependant
@@ -23,12 +22,15 @@ from service.settings import SCOPES, Settings
 from service.store.database import Store
 from service.store.models import Key, Labeler, LabelerSession, now
 from training.artifacts.errors import UserError
+from training.artifacts.text import clean_text
+
+if TYPE_CHECKING:
+    from service.known_keys import KnownKeys
 
 OPEN_SCOPES = ("generate", "score")  # what open mode on loopback allows without a key
 IMPLIED = {"eval": ("generate", "score"), "admin": SCOPES}
 COOKIE = "alignloop_session"
-CACHE_SECONDS = 1.0
-CACHE_SIZE = 10_000
+MOST_DAYS = 36_500
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -54,34 +56,6 @@ class SignedIn:
 def digest(secret: str) -> str:
     """What the store keeps of a secret. Secrets are 256 random bits, so a plain hash cannot be guessed back."""
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-class Keys:
-    """Looks keys up by hash. An answer is kept for a second, so that a revoked key stops working at once."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._known: dict[str, tuple[float, Caller | None]] = {}
-
-    async def find(self, secret: str) -> Caller | None:
-        hashed = digest(secret)
-        entry = self._known.get(hashed)
-        if entry is None or time.monotonic() - entry[0] > CACHE_SECONDS:
-            if len(self._known) >= CACHE_SIZE:
-                self._known.clear()
-            entry = (time.monotonic(), await asyncio.to_thread(self._read, hashed))
-            self._known[hashed] = entry
-        return entry[1]
-
-    def _read(self, hashed: str) -> Caller | None:
-        with self._store.session() as session:
-            key = session.scalar(select(Key).where(Key.secret_hash == hashed))
-            if key is None or key.revoked or (key.expires and key.expires <= now()):
-                return None
-            scopes = set(key.scopes)
-            for scope in key.scopes:
-                scopes.update(IMPLIED.get(scope, ()))
-            return Caller(key.name, frozenset(scopes))
 
 
 def require(scope: str) -> Callable[..., Any]:
@@ -116,7 +90,7 @@ async def identify(request: Request) -> Caller | None:
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not secret.strip():
         return None
-    keys: Keys = request.app.state.keys
+    keys: KnownKeys = request.app.state.keys
     return await keys.find(secret.strip())
 
 
@@ -185,8 +159,10 @@ def add_labeler(session: Session, name: str, group: str | None = None) -> tuple[
     """Add a labeler. Returns the row and the sign-in token, which cannot be read again.
 
     Raises:
-        UserError: the name is taken.
+        UserError: the name is taken, or name or group are not a line of text.
     """
+    name = clean_text(name, "the labeler's name", 200)
+    group = None if group is None else clean_text(group, "the group", 40)
     if session.scalar(select(Labeler.id).where(Labeler.name == name)):
         raise UserError(f"there is a labeler {name!r} already: choose another name")
     token = secrets.token_urlsafe(32)
@@ -227,8 +203,11 @@ def add_key(session: Session, name: str, scopes: Iterable[str], days: float | No
     """Add an API key. Returns the row and the key itself, which cannot be read again.
 
     Raises:
-        UserError: an unknown scope, or none.
+        UserError: an unknown scope, or none; a name that is not a line of text; days that no calendar holds.
     """
+    name = clean_text(name, "the key's name", 200)
+    if days is not None and not 0 < days <= MOST_DAYS:
+        raise UserError(f"a key lives more than 0 and at most {MOST_DAYS} days: leave them out for one without an end")
     names = sorted(set(scopes))
     unknown = [scope for scope in names if scope not in SCOPES]
     if unknown or not names:

@@ -110,13 +110,16 @@ def rollback(settings: Settings, parsed: argparse.Namespace) -> None:
 
 def export(settings: Settings, parsed: argparse.Namespace) -> None:
     with _store(settings).session() as session:
-        digest, count = preferences_export.export_file(session, parsed.file)
-    CONSOLE.print(f"{count} comparisons in {parsed.file}, sha256 {digest}", highlight=False)
+        done = preferences_export.export_file(session, parsed.file)
+    CONSOLE.print(f"{done.rows} comparisons in {parsed.file}, sha256 {done.sha256}", highlight=False)
+    if done.mended:
+        CONSOLE.print(f"  {done.mended} hold half a character, written as `?`", highlight=False)
 
 
 def import_rows(settings: Settings, parsed: argparse.Namespace) -> None:
-    with _store(settings).session() as session:
-        report = prompts.import_prompts(session, parsed.source, correct=parsed.correct)
+    """Read prompts into the store, a batch at a time: labelers answer meanwhile, and the same command resumes."""
+    with progress.bar("importing prompts") as bar:
+        report = prompts.import_prompts(_store(settings), parsed.source, correct=parsed.correct, done=bar.advance)
     corrected = f", {report.corrected} corrected" if report.corrected else ""
     CONSOLE.print(f"{report.imported} prompts imported{corrected}", highlight=False)
     for reason, count in report.skipped.most_common():

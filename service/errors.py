@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from training.artifacts.errors import UserError
@@ -20,6 +22,10 @@ TYPES = {
     429: "rate_limit_error",
     503: "service_unavailable_error",
 }
+
+# A database that is locked, gone, or has no free connection; what else fails there is a bug.
+STORE_UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout)
+log = logging.getLogger(__name__)
 
 
 class ApiError(Exception):
@@ -88,6 +94,19 @@ def install(app: FastAPI) -> None:
     async def unstorable(_: Request, __: DataError) -> JSONResponse:
         # PostgreSQL takes no NUL character in text.
         return answer(ApiError(400, "a value cannot be stored: remove control characters", code="invalid_value"))
+
+    @app.exception_handler(IntegrityError)
+    async def overtaken(_: Request, __: IntegrityError) -> JSONResponse:
+        # Two requests at once looked, found nothing, and added the same.
+        return answer(ApiError(409, "another request did the same at the same time: look again", code="conflict"))
+
+    for unavailable in STORE_UNAVAILABLE:
+
+        @app.exception_handler(unavailable)
+        async def store_unavailable(_: Request, error: Exception) -> JSONResponse:
+            log.warning("the store does not answer: %s", str(getattr(error, "orig", error)).strip().splitlines()[:1])
+            message = "the service's database is busy or cannot be reached: try again"
+            return answer(ApiError(503, message, code="store_unavailable", headers={"Retry-After": "5"}))
 
     @app.exception_handler(Exception)
     async def bug(_: Request, __: Exception) -> JSONResponse:

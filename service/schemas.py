@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
+from training.artifacts.text import text_fault
+
+FAULTS = {
+    "half_character": "holds half a character (a lone surrogate): mend the text's encoding",
+    "null_character": "holds a null character: remove it",
+}
+
 
 class Body(BaseModel):
-    """Unknown fields are refused: a misspelt one would be ignored silently."""
+    """A request's body, the base of all.
+
+    Unknown fields are refused: a misspelt one would be ignored silently. So is text that no store or engine can take,
+    at any depth, but for the fields of `checked_apart`, whose entries are looked at one by one.
+    """
 
     model_config = ConfigDict(extra="forbid")
+    checked_apart: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            for name, held in value.items():
+                fault = text_fault(name) or (None if name in cls.checked_apart else text_fault(held))
+                if fault is not None:
+                    shown = str(name).encode(errors="replace").decode()
+                    raise ValueError(f"`{shown}` {FAULTS[fault]}")
+        return value
 
 
 # Checked one conversation at a time, when it is rendered: one that is broken must not spoil the others of its request.
@@ -18,26 +41,39 @@ Unchecked = Annotated[Any, WithJsonSchema({"description": "text, or a list of te
 
 
 class Turn(Body):
+    checked_apart = frozenset({"role", "content"})
     role: Any
     content: Unchecked
 
 
-class ScoreRequest(Body):
-    """Responses to one prompt, or whole conversations; each is scored as a finished assistant turn."""
+class PromptResponses(Body):
+    """A prompt and responses to it."""
 
+    checked_apart = frozenset({"messages", "responses"})
+    messages: list[Turn] = Field(description="the prompt, ending with the user")
+    responses: list[Unchecked] = Field(min_length=1, description="responses to `messages`")
+
+
+class ScoreRequest(Body):
+    """Responses to one prompt or to many, or whole conversations; each is scored as a finished assistant turn."""
+
+    checked_apart = frozenset({"messages", "responses", "prompts", "conversations"})
     model: str = Field(description="id or alias of a reward model")
     messages: list[Turn] | None = Field(None, description="the prompt, ending with the user")
     responses: list[Unchecked] | None = Field(None, min_length=1, description="responses to `messages`")
+    prompts: list[PromptResponses] | None = Field(
+        None, min_length=1, description="many prompts, each with its responses, scored in this order"
+    )
     conversations: list[list[Turn]] | None = Field(
-        None, min_length=1, description="whole conversations, each ending with the assistant; instead of the other two"
+        None, min_length=1, description="whole conversations, each ending with the assistant"
     )
 
     @model_validator(mode="after")
     def _one_form(self) -> ScoreRequest:
-        if (self.conversations is None) == (self.messages is None or self.responses is None):
-            raise ValueError("give `messages` with `responses`, or `conversations`")
-        if self.conversations is not None and (self.messages is not None or self.responses is not None):
-            raise ValueError("give `messages` with `responses`, or `conversations`, not both")
+        one_prompt = self.messages is not None or self.responses is not None
+        forms = (one_prompt, self.prompts is not None, self.conversations is not None)
+        if sum(forms) != 1 or (one_prompt and (self.messages is None or self.responses is None)):
+            raise ValueError("give `messages` with `responses`, or `prompts`, or `conversations`")
         return self
 
 
@@ -141,6 +177,7 @@ class ScoreAnswer(BaseModel):
     model: str
     reward_offset: float
     data: list[Score]
+    usage: dict[str, int]
 
 
 class WantEngine(Body):

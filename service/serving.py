@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import os
 import signal
 import socket
 import sys
@@ -17,18 +18,19 @@ import uvicorn
 from rich.console import Console
 
 from service.app import create_app
-from service.auth import add_key, has_keys
+from service.auth import has_keys
 from service.engines.supervisor import Supervisor
 from service.settings import Settings
 from service.store.database import Store
-from service.store.models import Key, now
 from training.artifacts.errors import UserError
 
 CONSOLE = Console(stderr=True)
+PRIVATE = 0o077  # logs hold what people wrote: only the service's own user reads them
 
 
 def serve(settings: Settings, parsed: argparse.Namespace) -> None:
     """Run the gateway, with `--with-engines` the supervisor too, until SIGTERM or Ctrl-C."""
+    os.umask(PRIVATE)
     store = Store(settings.database)
     store.migrate()
     with store.session() as session:
@@ -52,7 +54,10 @@ def serve(settings: Settings, parsed: argparse.Namespace) -> None:
             server_header=False,
         )
     )
-    with exit_on_sigterm(), _running(supervisor, server), _printed_key(settings, store):
+    with exit_on_sigterm(), _running(supervisor, server):
+        if settings.open:
+            secret = app.state.keys.lend("open mode", "admin")
+            say(f"key for /admin and /api/export, until this ends: {secret}")
         say(f"gateway at {address} (pages: {address}/compare, models: {address}/v1/models)")
         if not keys and not settings.open:
             say("there is no key yet: `python -m service keys add NAME --scopes generate score`, or serve with --open")
@@ -62,6 +67,7 @@ def serve(settings: Settings, parsed: argparse.Namespace) -> None:
 
 def engines(settings: Settings, parsed: argparse.Namespace) -> None:
     """Run the supervisor until SIGTERM or Ctrl-C."""
+    os.umask(PRIVATE)
     supervisor = Supervisor(settings, parsed.serve, remote_engines(parsed.engine), CONSOLE)
 
     def stop(_: int, __: FrameType | None) -> None:
@@ -145,23 +151,6 @@ def _running(supervisor: Supervisor | None, server: uvicorn.Server) -> Iterator[
         thread.join()
     if failures:
         raise failures[0]
-
-
-@contextmanager
-def _printed_key(settings: Settings, store: Store) -> Iterator[None]:
-    """In open mode /admin and /api/export still need a key: print one that lives as long as this process."""
-    if not settings.open:
-        yield
-        return
-    with store.session() as session:
-        key, secret = add_key(session, "open mode", ["admin"], days=7)
-        row = key.id
-    say(f"key for /admin and /api/export, until this ends: {secret}")
-    try:
-        yield
-    finally:
-        with store.session() as session:
-            session.get_one(Key, row).revoked = now()
 
 
 logging.getLogger("service").addHandler(logging.StreamHandler())

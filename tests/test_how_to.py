@@ -126,8 +126,8 @@ def test_a_route(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built = app.create_app(Settings(database=f"sqlite:///{tmp_path}/service.db"))
     assert auth.undeclared(built) == []
     with TestClient(built, base_url="http://127.0.0.1:8000") as client:
+        import_rows(built.state.store, [{"prompt": "one"}, {"prompt": "two"}])
         with built.state.store.session() as session:
-            import_rows(session, [{"prompt": "one"}, {"prompt": "two"}])
             keys = {scope: auth.add_key(session, "test", [scope])[1] for scope in ("export", "admin")}
         headers = {scope: {"Authorization": f"Bearer {key}"} for scope, key in keys.items()}
         assert client.get("/admin/waiting").status_code == 401

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -14,8 +15,10 @@ from sqlalchemy.orm import Session, joinedload
 from service.preferences.answers import standing
 from service.store.models import Answer, Labeler, Task
 from training.artifacts.comparisons import Comparison, Response, to_json
+from training.artifacts.text import mend, text_fault
 
 BLOCK = 500
+MENDED = "half_characters_replaced"
 
 
 def comparisons(session: Session, since: datetime | None = None) -> Iterator[Comparison]:
@@ -41,22 +44,32 @@ def comparisons(session: Session, since: datetime | None = None) -> Iterator[Com
         yield _comparison(session, answer, task, labeler)
 
 
-def write(session: Session, file: IO[bytes], since: datetime | None = None) -> tuple[str, int]:
+@dataclass(frozen=True)
+class Exported:
+    """What was written: sha256 of the bytes, number of rows, and of those in which `?` stands for half a character."""
+
+    sha256: str
+    rows: int
+    mended: int
+
+
+def write(session: Session, file: IO[bytes], since: datetime | None = None) -> Exported:
     """Write comparisons as JSONL. The same data gives the same bytes, which `comparisons.freeze` would give too.
 
-    Returns:
-        sha256 of the bytes, and the number of rows.
+    Half a character, which stores of early versions may hold and UTF-8 cannot, becomes `?`, and the row's `meta` says
+    so.
     """
-    digest, rows = hashlib.sha256(), 0
+    digest, rows, mended = hashlib.sha256(), 0, 0
     for comparison in comparisons(session, since):
         line = (to_json(comparison) + "\n").encode()
+        mended += MENDED in comparison.meta
         digest.update(line)
         file.write(line)
         rows += 1
-    return digest.hexdigest(), rows
+    return Exported(digest.hexdigest(), rows, mended)
 
 
-def export_file(session: Session, path: Path, since: datetime | None = None) -> tuple[str, int]:
+def export_file(session: Session, path: Path, since: datetime | None = None) -> Exported:
     """`write` to a file, which is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
@@ -81,10 +94,18 @@ def _comparison(session: Session, answer: Answer, task: Task, labeler: Labeler) 
     if answer.supersedes is not None:
         # The names of the checkpoints were on screen before this answer, so it was not given blind.
         meta["after_reveal"] = True
+    messages, texts = prompt.messages, [response.text for response in task.responses]
+    user, prompt_id = prompt.user, prompt.id
+    if text_fault([messages, texts, user, prompt_id, meta]) == "half_character":
+        messages, texts, user, prompt_id, meta = mend([messages, texts, user, prompt_id, meta])
+        meta[MENDED] = True
     return Comparison(
         id=answer.id,
-        messages=tuple(prompt.messages),
-        responses=tuple(Response(r.text, r.checkpoint, r.sampling, r.finish_reason) for r in task.responses),
+        messages=tuple(messages),
+        responses=tuple(
+            Response(text, r.checkpoint, r.sampling, r.finish_reason)
+            for text, r in zip(texts, task.responses, strict=True)
+        ),
         ranks=tuple(answer.ranks or ()),
         ratings=None if answer.ratings is None else tuple(answer.ratings),
         flags=None if answer.flags is None else tuple(tuple(names) for names in answer.flags),
@@ -93,8 +114,8 @@ def _comparison(session: Session, answer: Answer, task: Task, labeler: Labeler) 
         labeler=labeler.pseudonym,
         labeler_group=labeler.group,
         guideline=task.guideline,
-        user=prompt.user,
-        prompt_id=prompt.id,
+        user=user,
+        prompt_id=prompt_id,
         propensity=task.propensity,
         supersedes=corrected,
         created=answer.created.isoformat(timespec="milliseconds"),

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import select
+from sqlalchemy import Table, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from service.preferences.tasks import retire
+from service.store.database import Store
 from service.store.models import Prompt, Task
 from training.artifacts.conversations import check_messages
 from training.artifacts.errors import UserError
@@ -24,7 +27,9 @@ from training.artifacts.loading import Reading, Row, TrackedRow
 from training.artifacts.readers.values import check_texts
 from training.artifacts.skips import Skip
 
-BATCH = 500
+BATCH = 200  # prompts of one transaction
+LONGEST_PAUSE = 0.5  # seconds between two of them
+TABLE = cast(Table, Prompt.__table__)
 LONGEST = 500  # characters of an id, a user or a use case: an index of PostgreSQL holds 2,700 bytes
 STORED = "in the store already"
 REPEATED = "repeated in the input"
@@ -49,24 +54,30 @@ class ImportReport:
     ignored: Counter[str] = field(default_factory=Counter)
 
 
-def import_prompts(session: Session, source: str, *, correct: bool = False) -> ImportReport:
+def import_prompts(
+    store: Store, source: str, *, correct: bool = False, done: Callable[[int], None] = lambda rows: None
+) -> ImportReport:
     """Import the prompts of a data source, read as training reads it.
 
     Args:
         source: `PATH_OR_ID[:configuration][@split]`, with rows of any layout that holds prompts.
         correct: see `import_rows`.
+        done: told the number of prompts of each batch that is stored.
 
     Raises:
         UserError: the source is missing or damaged, or no row of it is a prompt.
     """
     reading = Reading(source, _prompt, needs=layout.NEEDS, regroup=demonstrated)
     report = ImportReport(skipped=reading.skipped, ignored=reading.ignored)
-    _store(session, iter(reading), report, correct)
+    _store(store, iter(reading), report, correct, done)
     return report
 
 
-def import_rows(session: Session, rows: Iterable[object], *, correct: bool = False) -> ImportReport:
+def import_rows(store: Store, rows: Iterable[object], *, correct: bool = False) -> ImportReport:
     """Add prompts that the store does not hold.
+
+    They are stored in batches, each in a transaction of its own. An import that was stopped is finished by the same
+    import: what is there already is skipped.
 
     Args:
         rows: JSON objects of any layout that holds prompts (see `training.artifacts.layouts.prompts`), optionally
@@ -76,7 +87,7 @@ def import_rows(session: Session, rows: Iterable[object], *, correct: bool = Fal
             stays as they saw it, is retired, and its correction gets an id of its own.
     """
     report = ImportReport()
-    _store(session, _usable(rows, report), report, correct)
+    _store(store, _usable(rows, report), report, correct, lambda rows: None)
     return report
 
 
@@ -119,31 +130,70 @@ def _prompt(row: TrackedRow) -> Prompt:
     )
 
 
-def _store(session: Session, prompts: Iterator[Prompt], report: ImportReport, correct: bool) -> None:
+def _store(
+    store: Store, prompts: Iterator[Prompt], report: ImportReport, correct: bool, done: Callable[[int], None]
+) -> None:
     """Add the prompts in batches; each is counted as new, as a correction, or with the reason why it is neither."""
-    earlier: dict[str, str] = {}
-    for batch in _batches(prompts, BATCH):
-        ids = {name for prompt in batch for name in (prompt.id, _corrected_id(prompt))}
-        stored = {prompt.id: prompt for prompt in session.scalars(select(Prompt).where(Prompt.id.in_(ids)))}
+    earlier: dict[str, int] = {}
+    while batch := list(islice(prompts, BATCH)):
+        unseen = []
         for prompt in batch:
-            text = _digest(prompt.messages)
-            if prompt.id in earlier:
-                report.skipped[REPEATED if earlier[prompt.id] == text else OTHER_TEXT_REPEATED] += 1
-                continue
-            earlier[prompt.id] = text
-            present = stored.get(_corrected_id(prompt)) or stored.get(prompt.id)
-            if present is None:
-                session.add(prompt)
-                report.imported += 1
-            elif present.messages == prompt.messages:
-                report.skipped[STORED] += 1
-            elif correct:
-                _correct(session, present, prompt)
-                report.corrected += 1
+            text = int(_digest(prompt.messages)[:15], 16)
+            if prompt.id not in earlier:
+                earlier[prompt.id] = text
+                unseen.append(prompt)
             else:
-                report.skipped[OTHER_TEXT_STORED] += 1
-        session.flush()
-        session.expunge_all()
+                report.skipped[REPEATED if earlier[prompt.id] == text else OTHER_TEXT_REPEATED] += 1
+        began = time.monotonic()
+        with store.session() as session:
+            # Another import may add the same at the same time: what it was quicker with is looked at once more.
+            while unseen:
+                unseen = _add(session, _compared(session, unseen, report, correct), report)
+        if store.has_one_writer:
+            time.sleep(min(LONGEST_PAUSE, time.monotonic() - began))  # in which others write
+        done(len(batch))
+
+
+def _compared(session: Session, batch: Sequence[Prompt], report: ImportReport, correct: bool) -> list[Prompt]:
+    """The prompts that are not in the store; the others are corrected there or skipped."""
+    ids = {name for prompt in batch for name in (prompt.id, _corrected_id(prompt))}
+    query = select(Prompt.id, Prompt.messages).where(Prompt.id.in_(ids))
+    stored = {row.id: row.messages for row in session.execute(query)}
+    absent = []
+    for prompt in batch:
+        present = next((name for name in (_corrected_id(prompt), prompt.id) if name in stored), None)
+        if present is None:
+            absent.append(prompt)
+        elif stored[present] == prompt.messages:
+            report.skipped[STORED] += 1
+        elif correct:
+            _correct(session, session.get_one(Prompt, present), prompt)
+            report.corrected += 1
+        else:
+            report.skipped[OTHER_TEXT_STORED] += 1
+    return absent
+
+
+def _add(session: Session, prompts: Sequence[Prompt], report: ImportReport) -> list[Prompt]:
+    """Add the prompts, and return those whose id somebody else has added meanwhile."""
+    if not prompts:
+        return []
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    statement = insert(TABLE).on_conflict_do_nothing(index_elements=[TABLE.c.id]).returning(TABLE.c.id)
+    rows = [
+        {
+            "id": prompt.id,
+            "messages": prompt.messages,
+            "prompt_user": prompt.user,
+            "use_case": prompt.use_case,
+            "source": prompt.source,
+            "meta": prompt.meta,
+        }
+        for prompt in prompts
+    ]
+    added = set(session.execute(statement, rows).scalars())
+    report.imported += len(added)
+    return [prompt for prompt in prompts if prompt.id not in added]
 
 
 def _correct(session: Session, stored: Prompt, prompt: Prompt) -> None:
@@ -152,9 +202,10 @@ def _correct(session: Session, stored: Prompt, prompt: Prompt) -> None:
         retire(session, stored.id, "corrected")
         prompt.id = _corrected_id(prompt)
         session.add(prompt)
-        return
-    stored.messages, stored.user, stored.use_case = prompt.messages, prompt.user, prompt.use_case
-    stored.meta, stored.retired = prompt.meta, None
+    else:
+        stored.messages, stored.user, stored.use_case = prompt.messages, prompt.user, prompt.use_case
+        stored.meta, stored.retired = prompt.meta, None
+    session.flush()
 
 
 def _corrected_id(prompt: Prompt) -> str:
@@ -164,11 +215,6 @@ def _corrected_id(prompt: Prompt) -> str:
 
 def _digest(messages: Sequence[Mapping[str, str]]) -> str:
     return hashlib.sha256(json.dumps(messages, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _batches(prompts: Iterator[Prompt], size: int) -> Iterator[list[Prompt]]:
-    while batch := list(islice(prompts, size)):
-        yield batch
 
 
 def typed_prompt(session: Session, messages: Sequence[Mapping[str, Any]], user: str) -> Prompt:

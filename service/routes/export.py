@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 
 from service.auth import Caller, require
+from service.errors import ApiError
 from service.preferences import export
 
 router = APIRouter(tags=["export"])
@@ -25,25 +26,31 @@ async def export_comparisons(
 ) -> StreamingResponse:
     """Every answer that stands, as JSONL in the format of `training.artifacts.comparisons`.
 
-    `X-Content-SHA256` holds the hash of the body and `X-Rows` its number of rows. The same data gives the same
+    `X-Content-SHA256` holds the hash of the body, `X-Rows` its number of rows and `X-Mended-Rows` of those in which
+    `?` stands for half a character that cannot be encoded. The same data gives the same
     bytes. The body is complete before the first byte is sent, so that the hash is that of one state of the store.
     """
     store = request.app.state.store
     if since is not None and since.tzinfo is None:
         since = since.replace(tzinfo=UTC)
+    try:
+        since = None if since is None else since.astimezone(UTC)
+    except OverflowError:
+        raise ApiError(400, "`since` lies beyond the calendar", param="since", code="invalid_value") from None
 
-    def run() -> tuple[IO[bytes], str, int, int]:
+    def run() -> tuple[IO[bytes], export.Exported, int]:
         file = cast(IO[bytes], SpooledTemporaryFile(max_size=IN_MEMORY))  # noqa: SIM115 - closed when it has been sent
         with store.session() as session:
-            sha256, rows = export.write(session, file, since)
+            exported = export.write(session, file, since)
         size = file.tell()
         file.seek(0)
-        return file, sha256, rows, size
+        return file, exported, size
 
-    file, sha256, rows, size = await asyncio.to_thread(run)
+    file, exported, size = await asyncio.to_thread(run)
     headers = {
-        "X-Content-SHA256": sha256,
-        "X-Rows": str(rows),
+        "X-Content-SHA256": exported.sha256,
+        "X-Rows": str(exported.rows),
+        "X-Mended-Rows": str(exported.mended),
         "Content-Length": str(size),
         "Content-Disposition": 'attachment; filename="comparisons.jsonl"',
     }

@@ -6,18 +6,18 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, ConfigDict
 
 from service.auth import Caller, require
 from service.preferences.prompts import import_rows
+from service.schemas import Body
 
 router = APIRouter(tags=["admin"])
 
 
-class Import(BaseModel):
+class Import(Body):
     """Prompts with the fields of an import file; see `preferences.prompts.import_rows`."""
 
-    model_config = ConfigDict(extra="forbid")
+    checked_apart = frozenset({"prompts"})
     prompts: list[Any]
     correct: bool = False
 
@@ -30,8 +30,7 @@ async def import_prompts(
     store = request.app.state.store
 
     def run() -> dict[str, Any]:
-        with store.session() as session:
-            report = import_rows(session, body.prompts, correct=body.correct)
+        report = import_rows(store, body.prompts, correct=body.correct)
         return {
             "imported": report.imported,
             "corrected": report.corrected,

@@ -7,17 +7,18 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from service import auth
 from service.auth import SignedIn, labeler_session, open_to_all
+from service.schemas import Body
 from service.store.models import LabelerSession
 
 router = APIRouter()
 
 
-class Token(BaseModel):
+class Token(Body):
     """A labeler's sign-in token."""
 
     token: str = Field(max_length=200)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from starlette.datastructures import State
@@ -22,6 +22,7 @@ from service.preferences.answers import Judgement
 from service.preferences.guidelines import guideline
 from service.preferences.prompts import check_prompt, typed_prompt
 from service.preferences.sampling import UnusablePrompt, distinct, policies, sample
+from service.schemas import Body
 from service.store.models import Prompt, Task
 from training.artifacts.comparisons import Response
 
@@ -29,10 +30,6 @@ router = APIRouter(prefix="/api/tasks", tags=["tasks"])
 log = logging.getLogger(__name__)
 Labeler = Annotated[SignedIn, Depends(labeler_session)]
 TRIES = 20  # prompts tried when the first ones cannot be given to a policy
-
-
-class Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
 
 
 class TaskRequest(Body):

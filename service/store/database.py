@@ -1,23 +1,30 @@
-"""Connections to the store, and bringing its tables up to date."""
+"""Connections to the store."""
 
 from __future__ import annotations
 
-import threading
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import create_engine, event
-from sqlalchemy import engine as sa
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy import URL, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DataError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.store import migrating
 from training.artifacts.errors import UserError
 
-MIGRATIONS = Path(__file__).parent / "migrations"
+EXAMPLES = "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+POOL_SECONDS = 5  # longest wait for a free connection
+# A server that is gone, or a network that swallows packets, is noticed in seconds.
+POSTGRESQL = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,  # milliseconds
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
 
 
 class Store:
@@ -30,21 +37,19 @@ class Store:
             url: `sqlite:///runs/service.db` or `postgresql+psycopg://user@host/database`.
 
         Raises:
-            UserError: the URL is malformed.
+            UserError: the URL is malformed or of another database, or its file cannot be made.
         """
-        try:
-            parsed = sa.make_url(url)
-        except ArgumentError:
-            raise UserError(
-                f"{url!r} is not a database URL: use sqlite:///FILE or postgresql+psycopg://HOST/NAME"
-            ) from None
-        if parsed.drivername in {"postgres", "postgresql"}:
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        if parsed.get_backend_name() == "sqlite" and parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        self.engine = create_engine(parsed, pool_pre_ping=True)
-        if self.engine.dialect.name == "sqlite":
-            event.listen(self.engine, "connect", _prepare_sqlite)
+        parsed = parse_url(url)
+        backend = parsed.get_backend_name()
+        if backend == "sqlite" and parsed.database:
+            _make_private(Path(parsed.database))
+        options: dict[str, Any] = {"connect_args": POSTGRESQL} if backend == "postgresql" else {}
+        if parsed.database not in (None, "", ":memory:"):  # in memory there is one connection per thread
+            options["pool_timeout"] = POOL_SECONDS
+        # Parameters of a failed statement would put prompts, names and tokens into the log.
+        self.engine = create_engine(parsed, pool_pre_ping=True, hide_parameters=True, **options)
+        if backend == "sqlite":
+            event.listen(self.engine, "connect", migrating.prepare_sqlite)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager
@@ -53,29 +58,51 @@ class Store:
         with self._sessions.begin() as session:
             yield session
 
+    @property
+    def has_one_writer(self) -> bool:
+        """Whether everybody waits while one connection writes."""
+        return self.engine.dialect.name == "sqlite"
+
     def migrate(self) -> None:
-        """Run the Alembic migrations up to the newest. Raises `UserError` when the database cannot be reached."""
-        configuration = Config()
-        configuration.set_main_option("script_location", str(MIGRATIONS))
-        try:
-            with _alembic, self.engine.begin() as connection:
-                configuration.attributes["connection"] = connection
-                command.upgrade(configuration, "head")
-        except OperationalError as error:
-            url = self.engine.url.render_as_string(hide_password=True)
-            raise UserError(f"cannot open the database {url}: {error.orig}") from None
+        """Bring the tables up to date. Raises what `migrating.migrate` does."""
+        migrating.migrate(self.engine)
 
     def close(self) -> None:
         self.engine.dispose()
 
 
-# Alembic keeps its context in a module: gateway and supervisor of one process migrate one after the other.
-_alembic = threading.Lock()
+@contextmanager
+def explained(url: str) -> Iterator[None]:
+    """Turn a store that does not answer, or takes a value not, into a `UserError` for the command line."""
+    try:
+        yield
+    except (DataError, UnicodeEncodeError):
+        message = "a value cannot be stored: shorten it, and remove control characters and half characters"
+        raise UserError(message) from None
+    except (OperationalError, InterfaceError) as error:
+        raise UserError(migrating.reason(error, parse_url(url).render_as_string(hide_password=True))) from None
 
 
-def _prepare_sqlite(connection: Any, _: Any) -> None:
-    # WAL lets gateways read while one process writes; SQLite checks foreign keys only when asked.
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "foreign_keys=ON", "busy_timeout=10000", "synchronous=NORMAL"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+def parse_url(url: str) -> URL:
+    """A database URL. Raises `UserError`, which names neither the URL nor the password in it."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # the latter: a port that is not a number
+        raise UserError(f"the setting `database` is not a database URL: use {EXAMPLES}") from None
+    if parsed.drivername in {"postgres", "postgresql"}:
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername not in {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}:
+        raise UserError(f"databases of {parsed.drivername} are not supported: use {EXAMPLES}")
+    return parsed
+
+
+def _make_private(file: Path) -> None:
+    """Create the file for its owner alone; SQLite gives the files beside it the same permissions."""
+    if str(file).startswith((":memory:", "file:")):
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise UserError(f"cannot make the database {file}: {error.strerror}; name another --database") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -45,6 +46,28 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, empty_sqlite: Path) ->
     if request.param == "sqlite":
         yield from _copied(empty_sqlite, tmp_path)
         return
+    with empty_postgresql() as url:
+        yield from _migrated(url)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("sqlite", marks=pytest.mark.unit),
+        pytest.param("postgresql", marks=pytest.mark.integration),
+    ]
+)
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of a database without tables."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/empty.db"
+        return
+    with empty_postgresql() as url:
+        yield url
+
+
+@contextmanager
+def empty_postgresql() -> Iterator[str]:
+    """URL of a new PostgreSQL database, dropped at the end. Without a server the test is skipped, in CI it fails."""
     name = f"alignloop_{uuid4().hex[:12]}"
     try:
         server = psycopg.connect(POSTGRES, autocommit=True, connect_timeout=3)
@@ -55,7 +78,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, empty_sqlite: Path) ->
     with server:
         server.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
         try:
-            yield from _migrated(f"{POSTGRES.rsplit('/', 1)[0]}/{name}")
+            yield f"{POSTGRES.rsplit('/', 1)[0]}/{name}"
         finally:
             server.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 

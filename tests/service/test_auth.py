@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from service import auth
+from service import auth, known_keys
 from service.app import create_app
 from service.settings import Settings
 from service.store.database import Store
@@ -86,8 +87,19 @@ def test_a_revoked_key_stops_working(
         key = session.query(Key).one()
         assert key.secret_hash == auth.digest(header["Authorization"].split()[1])
         key.revoked = now()
-    monkeypatch.setattr(auth, "CACHE_SECONDS", 0.0)
+    monkeypatch.setattr(known_keys, "FRESH_SECONDS", 0.0)
     assert client.get("/v1/models", headers=header).status_code == 401
+
+
+def test_a_lent_key_works_in_its_process_alone(app_client: Build, local_store: Store) -> None:
+    one, other = app_client(open=True), app_client(open=True)
+    app = one.app
+    assert isinstance(app, FastAPI)
+    header = {"Authorization": f"Bearer {app.state.keys.lend('open mode', 'admin')}"}
+    assert one.get("/admin/keys", headers=header).json()["data"] == []
+    assert other.get("/admin/keys", headers=header).status_code == 401
+    with local_store.session() as session:
+        assert session.query(Key).all() == []
 
 
 def test_open_mode_opens_generation_and_pages_only(app_client: Build) -> None:

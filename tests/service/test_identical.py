@@ -50,8 +50,7 @@ def labelers(app_client: Build, local_store: Store) -> list[TestClient]:
 
 
 def store_prompts(store: Store, *texts: str) -> None:
-    with store.session() as session:
-        prompts.import_rows(session, [{"id": text, "prompt": text} for text in texts])
+    prompts.import_rows(store, [{"id": text, "prompt": text} for text in texts])
 
 
 def take(client: TestClient, kind: str = "rank", k: int = 4, status: int = 200) -> dict[str, Any]:

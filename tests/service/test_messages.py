@@ -17,10 +17,12 @@ from service.errors import ApiError
 from service.preferences.prompts import check_prompt
 from service.preferences.sampling import UnusablePrompt, sample
 from service.routes.openai import prepare
-from service.routes.score import _render_all
+from service.scoring import token_rows
+from service.tokenizers import renderer_of
 from tests.service.conftest import engine_row
 from tests.support.families import FAMILIES, generation_eos, tokenizer_of
 from training.artifacts.comparisons import Comparison, Response, freeze
+from training.artifacts.conversations import Refusal, sentence_with_place
 from training.artifacts.errors import UserError
 from training.artifacts.rendering import Rendered, Renderer
 from training.data import reading, rendering
@@ -134,12 +136,18 @@ def reward_endpoint(folder: Path, family: str, **changes: Any) -> tuple[Endpoint
     return target, tokenizer
 
 
+def rows_of(target: Endpoint, conversations: list[Any]) -> list[Any]:
+    """Token ids as `/score` sends them to the engine; a refusal as its sentence."""
+    rows = token_rows(renderer_of(target), target, conversations)
+    return [sentence_with_place(row) if isinstance(row, Refusal) else row for row in rows]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_score_the_reward_stage_and_ppo_read_the_same_ids(tmp_path: Path, family: str) -> None:
     question, answers = [user("Who are you?")], ["A cat.", "\nNo", " yes.", "猫 🐈"]
     target, tokenizer = reward_endpoint(tmp_path, family)
     conversations = [[*question, {"role": "assistant", "content": a}] for a in answers]
-    by_score = _render_all(target, conversations)
+    by_score = rows_of(target, conversations)
     renderer = Renderer(tokenizer, stop_ids=target.stop_ids)
     ranked = Comparison("c", tuple(question), tuple(map(Response, answers)), ranks=(1, 2, 3, 4))
     freeze([ranked], tmp_path / "rankings.jsonl")
@@ -157,7 +165,7 @@ def test_score_the_reward_stage_and_ppo_read_the_same_ids(tmp_path: Path, family
 def test_one_broken_response_does_not_spoil_the_others(tmp_path: Path) -> None:
     target, _ = reward_endpoint(tmp_path, "Gemma 2")
     question, answer = user("q"), {"role": "assistant", "content": "a"}
-    rows = _render_all(
+    rows = rows_of(
         target,
         [
             [question, answer],
@@ -171,17 +179,15 @@ def test_one_broken_response_does_not_spoil_the_others(tmp_path: Path) -> None:
         ],
     )
     assert rows[0] == rows[2]
-    messages = [row["message"] if isinstance(row, dict) else "" for row in rows]
+    messages = [row if isinstance(row, str) else "" for row in rows]
     assert messages[1] == "message 2 holds half a character (a lone surrogate): mend the text's encoding"
     assert messages[3].startswith("message 2 has no text")
     assert messages[4] == "the conversation must end with the assistant's response"
     assert messages[5] == "the chat template refuses the system role"
     assert messages[6] == "longer than 256 tokens"
     assert messages[7].startswith("the conversation is empty")
-    (merged,) = _render_all(
-        replace(target, merge_system=True), [[{"role": "system", "content": "s"}, question, answer]]
-    )
-    (by_hand,) = _render_all(target, [[user("s\n\nq"), answer]])
+    (merged,) = rows_of(replace(target, merge_system=True), [[{"role": "system", "content": "s"}, question, answer]])
+    (by_hand,) = rows_of(target, [[user("s\n\nq"), answer]])
     assert merged == by_hand
 
 

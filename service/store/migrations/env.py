@@ -1,4 +1,4 @@
-"""Alembic environment: migrates over the connection that `Store.migrate` passes."""
+"""Alembic environment: migrates over the connection that `migrating.migrate` passes, within its transaction."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from alembic import context
 from service.store.models import Base
 
 context.configure(
-    connection=context.config.attributes["connection"], target_metadata=Base.metadata, render_as_batch=True
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    render_as_batch=True,
+    transactional_ddl=True,
 )
 with context.begin_transaction():
     context.run_migrations()

@@ -21,8 +21,7 @@ def people(store: Store) -> list[Labeler]:
 @pytest.fixture
 def stocked(store: Store) -> Store:
     """The store with five prompts, p0 to p4."""
-    with store.session() as session:
-        prompts.import_rows(session, [{"id": f"p{i}", "prompt": f"Question {i}?", "user": f"u{i}"} for i in range(5)])
+    prompts.import_rows(store, [{"id": f"p{i}", "prompt": f"Question {i}?", "user": f"u{i}"} for i in range(5)])
     return store
 
 

@@ -55,8 +55,9 @@ def test_the_same_data_gives_the_same_bytes_as_freeze(
             rank(stocked, labeler, prompt_id, responses, [1, 2, 3])
     buffer = BytesIO()
     with stocked.session() as session:
-        sha, rows = export.write(session, buffer)
-        assert export.export_file(session, tmp_path / "out" / "export.jsonl") == (sha, 6)
+        done = export.write(session, buffer)
+        sha, rows = done.sha256, done.rows
+        assert export.export_file(session, tmp_path / "out" / "export.jsonl") == done
         assert freeze(export.comparisons(session), tmp_path / "frozen.jsonl") == (sha, 6)
     assert rows == 6
     assert hashlib.sha256(buffer.getvalue()).hexdigest() == sha

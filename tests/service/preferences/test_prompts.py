@@ -45,8 +45,7 @@ def test_a_file_is_imported_and_every_skip_has_its_reason(store: Store, tmp_path
         "",
     ]
     file.write_text("\n".join(lines))
-    with store.session() as session:
-        report = import_prompts(session, str(file))
+    report = import_prompts(store, str(file))
     assert report.imported == 2
     assert report.skipped == {
         "repeated in the input": 1,
@@ -65,7 +64,7 @@ def test_a_file_is_imported_and_every_skip_has_its_reason(store: Store, tmp_path
         row = session.get_one(Prompt, "a")
         assert row.messages == chat
         assert (row.user, row.use_case, row.meta) == ("u", "chat", {"mode": "plain", "spec": {"x": 1}})
-        again = import_prompts(session, str(file))
+        again = import_prompts(store, str(file))
     assert again.imported == 0
     assert again.skipped["in the store already"] == 2
 
@@ -74,19 +73,18 @@ def test_ids_are_as_long_as_data_sets_have_them(store: Store, tmp_path: Path) ->
     file = tmp_path / "prompts.jsonl"
     row = {"prompt": "Hello?", "id": "é" * 500, "user": "u" * 500, "use_case": "c" * 500}
     file.write_text(json.dumps(row) + "\n")
-    with store.session() as session:
-        assert import_prompts(session, str(file)).imported == 1
+    assert import_prompts(store, str(file)).imported == 1
     with store.session() as session:
         prompt = session.get_one(Prompt, row["id"])
         assert (prompt.user, prompt.use_case) == (row["user"], row["use_case"])
 
 
 def test_a_missing_or_unusable_file_is_refused(store: Store, tmp_path: Path) -> None:
-    with store.session() as session, pytest.raises(UserError, match="does not exist"):
-        import_prompts(session, str(tmp_path / "none.jsonl"))
+    with pytest.raises(UserError, match="does not exist"):
+        import_prompts(store, str(tmp_path / "none.jsonl"))
     (tmp_path / "bad.jsonl").write_text('{"text": "x"}\n')
-    with store.session() as session, pytest.raises(UserError, match="has the columns text; this kind of data needs"):
-        import_prompts(session, str(tmp_path / "bad.jsonl"))
+    with pytest.raises(UserError, match="has the columns text; this kind of data needs"):
+        import_prompts(store, str(tmp_path / "bad.jsonl"))
     with store.session() as session:
         assert session.scalars(select(Prompt)).all() == []
 
@@ -121,7 +119,7 @@ def test_what_training_reads_is_imported(
     path = tmp_path / name.split("@")[0]
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with store.session() as session:
-        assert import_prompts(session, str(source)).imported == len(texts)
+        assert import_prompts(store, str(source)).imported == len(texts)
         rows = session.scalars(select(Prompt)).all()
         assert sorted([m["content"] for m in row.messages] for row in rows) == sorted(texts)
     trained = [[m["content"] for m in record.messages] for record in layout.load(str(source)).records]
@@ -132,10 +130,10 @@ def test_a_corrected_text_replaces_a_prompt_that_nobody_was_given(store: Store) 
     first = [{"id": "p", "prompt": "Helo?", "use_case": "chat"}, {"id": "q", "prompt": "Bye?"}]
     second = [{"id": "p", "prompt": "Hello?"}, first[1]]
     with store.session() as session:
-        assert import_rows(session, first).imported == 2
+        assert import_rows(store, first).imported == 2
         tasks.retire(session, "p", "the prompt has a typo")
     with store.session() as session:
-        report = import_rows(session, second)
+        report = import_rows(store, second)
         assert (report.imported, report.corrected) == (0, 0)
         assert report.skipped == {
             "another text than the stored prompt of this id (correct it with --correct)": 1,
@@ -143,23 +141,23 @@ def test_a_corrected_text_replaces_a_prompt_that_nobody_was_given(store: Store) 
         }
         assert session.get_one(Prompt, "p").messages == [{"role": "user", "content": "Helo?"}]
     with store.session() as session:
-        report = import_rows(session, second, correct=True)
+        report = import_rows(store, second, correct=True)
         assert (report.imported, report.corrected, report.skipped) == (0, 1, {"in the store already": 1})
     with store.session() as session:
         row = session.get_one(Prompt, "p")
         assert row.messages == [{"role": "user", "content": "Hello?"}]
         assert (row.use_case, row.retired, row.meta) == (None, None, {})
-        assert import_rows(session, second, correct=True).skipped == {"in the store already": 2}
+        assert import_rows(store, second, correct=True).skipped == {"in the store already": 2}
 
 
 def test_a_corrected_text_leaves_what_labelers_were_given(store: Store, people: list[Labeler]) -> None:
     with store.session() as session:
-        import_rows(session, [{"id": "p", "prompt": "Helo?"}])
+        import_rows(store, [{"id": "p", "prompt": "Helo?"}])
         responses = [Response("a"), Response("b")]
         tasks.open_task(session, people[0].id, "compare", "p", responses, guideline="1", propensity=None, minutes=5)
     second = [{"id": "p", "prompt": "Hello?"}]
     with store.session() as session:
-        assert import_rows(session, second, correct=True).corrected == 1
+        assert import_rows(store, second, correct=True).corrected == 1
     with store.session() as session:
         old = session.get_one(Prompt, "p")
         assert old.messages == [{"role": "user", "content": "Helo?"}]
@@ -169,12 +167,12 @@ def test_a_corrected_text_leaves_what_labelers_were_given(store: Store, people: 
         assert new.id.startswith("p-")
         assert (new.messages, new.retired) == ([{"role": "user", "content": "Hello?"}], None)
         for correct in (False, True):
-            assert import_rows(session, second, correct=correct).skipped == {"in the store already": 1}
+            assert import_rows(store, second, correct=correct).skipped == {"in the store already": 1}
 
 
 def test_more_than_one_batch(store: Store) -> None:
     with store.session() as session:
-        report = import_rows(session, ({"prompt": f"Question {i}?"} for i in range(1201)))
+        report = import_rows(store, ({"prompt": f"Question {i}?"} for i in range(1201)))
         assert report.imported == 1201
         assert len(session.scalars(select(Prompt.id)).all()) == 1201
 

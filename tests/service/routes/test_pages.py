@@ -210,10 +210,10 @@ def test_help_opens_and_closes_and_typing_does_not_vote(visit: Visit, arena: Run
 def test_output_of_models_and_prompts_is_shown_as_text(visit: Visit, arena: Running) -> None:
     page, pseudonym = visit("/compare")
     attack = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'><b>bold</b>"
+    prompt_id = uuid4().hex
+    prompts.import_rows(arena.store, [{"id": prompt_id, "prompt": f"{attack}?"}])
     with arena.store.session() as session:
         labeler = session.query(Labeler).filter_by(pseudonym=pseudonym).one()
-        prompt_id = uuid4().hex
-        prompts.import_rows(session, [{"id": prompt_id, "prompt": f"{attack}?"}])
         responses = [Response(attack, "evil<script>window.hacked = 1</script>"), Response(f"{attack}!", "good")]
         session.query(tasks.Task).filter_by(labeler_id=labeler.id, state="open").update({"state": "expired"})
         tasks.open_task(session, labeler.id, "compare", prompt_id, responses, guideline="1", propensity=1.0, minutes=9)

@@ -36,8 +36,8 @@ class Desk:
 
     def open(self, prompt_id: str = "p0") -> str:
         """Put an open comparison into the store, and return its id."""
+        prompts.import_rows(self.store, [{"id": prompt_id, "prompt": f"{prompt_id}?", "user": "writer"}])
         with self.store.session() as session:
-            prompts.import_rows(session, [{"id": prompt_id, "prompt": f"{prompt_id}?", "user": "writer"}])
             task, _ = tasks.open_task(
                 session, self.labeler.id, "compare", prompt_id, RESPONSES, guideline="1", propensity=1.0, minutes=9
             )
@@ -260,8 +260,8 @@ def test_results_count_what_was_answered(desk: Desk, make_key: MakeKey) -> None:
 
 
 def test_a_model_named_like_markup_is_escaped_on_the_results_page(desk: Desk, local_store: Store) -> None:
+    prompts.import_rows(local_store, [{"id": "p", "prompt": "?"}])
     with local_store.session() as session:
-        prompts.import_rows(session, [{"id": "p", "prompt": "?"}])
         labeler = session.get_one(Labeler, desk.labeler.id)
         responses = [Response("x", "<img src=x>"), Response("y", "b")]
         tasks.open_task(session, labeler.id, "compare", "p", responses, guideline="1", propensity=1.0, minutes=9)

@@ -13,7 +13,6 @@ from sqlalchemy import select
 
 from service.store.database import Store
 from service.store.models import Base, Key
-from training.artifacts.errors import UserError
 
 
 def test_migrations_make_the_models_tables(store: Store) -> None:
@@ -58,14 +57,3 @@ def test_a_failed_block_leaves_nothing(store: Store) -> None:
         fail()
     with store.session() as session:
         assert session.scalars(select(Key)).all() == []
-
-
-@pytest.mark.unit
-def test_mistakes_in_the_url(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is not a database URL"):
-        Store("service.db")
-    with pytest.raises(UserError, match="cannot open the database postgresql"):
-        Store("postgresql://nobody:secret@127.0.0.1:1/x").migrate()
-    with pytest.raises(UserError) as caught:
-        Store("postgresql://nobody:secret@127.0.0.1:1/x").migrate()
-    assert "secret" not in str(caught.value)

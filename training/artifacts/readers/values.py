@@ -5,21 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from training.artifacts.skips import Skip
-from training.artifacts.text import is_broken
+from training.artifacts.text import text_fault
 
 
 def check_texts(row: Any) -> None:
     """Raise `Skip` if a text of the row, at any depth, is not usable text."""
-    pending = [row]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, str):
-            if "\0" in value:
-                raise Skip("null_character")
-            if not value.isascii() and is_broken(value):
-                raise Skip("half_character")
-        elif isinstance(value, dict):
-            pending += value.keys()
-            pending += value.values()
-        elif isinstance(value, (list, tuple)):
-            pending += value
+    fault = text_fault(row)
+    if fault is not None:
+        raise Skip(fault)
