@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine, event, func, select
 from sqlalchemy import engine as sa
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.store.models import UtcDateTime, now
 from training.artifacts.errors import UserError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -67,6 +69,13 @@ class Store:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def clock(session: Session) -> datetime:
+    """The time on the database's own clock, the one that every machine shares."""
+    if session.get_bind().dialect.name == "sqlite":  # a file: its users share a machine
+        return now()
+    return session.scalar(select(func.clock_timestamp(type_=UtcDateTime()))) or now()
 
 
 # Alembic keeps its context in a module: gateway and supervisor of one process migrate one after the other.

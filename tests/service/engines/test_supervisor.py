@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from service.engines import planning, process
+from service.engines import environment, planning, process
 from service.engines.planning import EnginePlan
 from service.settings import Settings
 from tests.support.live_service import ROOT, Running, running_service
@@ -166,7 +166,7 @@ def test_a_start_that_fails_names_the_cause(tiny_policy: Checkpoint, tmp_path: P
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"architectures": ["NoSuchModel"]}))
     settings = Settings(logs=tmp_path / "logs")
-    (plan,) = planning.plans_for([load(folder)], settings, on_cpu=process.on_cpu())
+    (plan,) = planning.plans_for([load(folder)], settings, on_cpu=environment.on_cpu())
     engine = process.start(folder, "policy", settings, plan)
     try:
         with pytest.raises(UserError, match="NoSuchModel"):
@@ -245,9 +245,9 @@ def test_an_engine_takes_only_its_kind(tmp_path: Path) -> None:
     command = process.command_line(load(folder), 1234, Settings(engine_options=["--x"]), plan)
     assert command[-1] == "--x"
     assert command[command.index("--max-model-len") + 1] == "32"
-    if process.on_cpu():
+    if environment.on_cpu():
         assert command[command.index("--kv-cache-memory-bytes") + 1] == str(7 * 2**20)
-        assert process.environment(plan)["OMP_NUM_THREADS"] == "3"
+        assert environment.own(plan)["OMP_NUM_THREADS"] == "3"
     assert command[command.index("--runner") + 1] == "pooling"
     assert json.loads(command[command.index("--pooler-config") + 1]) == {"use_activation": False}
 
