@@ -38,8 +38,8 @@ def promote(settings: Settings, parsed: argparse.Namespace) -> None:
             baseline = gate.require_pass(parsed.gate, checkpoint)
             _say_baseline(session, parsed.alias, baseline)
         row = aliases.promote(session, settings.checkpoints, parsed.alias, checkpoint, actor(), options=options)
-        kept = engines.options_of(session, checkpoint)
-    _say(f"{row.name} is to be {checkpoint} (version {row.version}){_with_options(kept)}")
+        in_force = engines.options_of(session, checkpoint)
+    _say(f"{row.name} is to be {checkpoint} (version {row.version}){_with_options(in_force)}")
     if not parsed.no_wait:
         _wait(settings, store, row)
 

@@ -45,7 +45,7 @@ def requested(session: Session) -> list[str]:
 def request_engine(
     session: Session, store: Path, checkpoint: str, actor: str, options: Mapping[str, Any] | None = None
 ) -> None:
-    """Request an engine of a checkpoint; a start that was given up is tried again.
+    """Note that an engine is wanted of a checkpoint; a start that was given up is tried again.
 
     Args:
         store: folder of published checkpoints.

@@ -7,7 +7,7 @@ import re
 import secrets
 from pathlib import Path
 
-KEPT = 5  # files per checkpoint
+FILES_PER_CHECKPOINT = 5  # files per checkpoint
 END_BYTES = 2**18  # of a log, where the cause of a failure stands
 # How a log names the cause of a failure, and what only repeats that there was one.
 # pydantic says on the line below what is wrong.
@@ -20,7 +20,7 @@ def new(folder: Path, checkpoint: str) -> Path:
     """A file for the log of one start; of earlier starts of the checkpoint the newest are left."""
     folder.mkdir(parents=True, exist_ok=True)
     earlier = sorted(folder.glob(f"engine-{glob.escape(checkpoint)}-????.log"), key=_changed)
-    for file in earlier[: max(0, len(earlier) - KEPT + 1)]:
+    for file in earlier[: max(0, len(earlier) - FILES_PER_CHECKPOINT + 1)]:
         file.unlink(missing_ok=True)
     return folder / f"engine-{checkpoint}-{secrets.token_hex(2)}.log"
 

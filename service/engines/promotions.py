@@ -28,7 +28,7 @@ def settle(
     Returns:
         A sentence per change.
     """
-    said = []
+    sentences = []
     own = list(slots)
     for target in targets:
         if not target.pending:
@@ -36,14 +36,14 @@ def settle(
         mine = [slot for slot in own if slot.id == target.checkpoint]
         if any(slot.state == "ready" and not slot.leaving for slot in mine):
             if aliases.serve(session, target.alias, target.version, supervisor):
-                said.append(f"{target.alias} is answered by {target.checkpoint}")
+                sentences.append(f"{target.alias} is answered by {target.checkpoint}")
         elif mine and all(slot.given_up for slot in mine) and ages[target] >= SETTLE_SECONDS:
             if not _hopeless_elsewhere(session, supervisor, target.checkpoint):
                 continue
             reason = mine[0].detail or "its engine failed"
             sentence = aliases.take_back(session, target.alias, target.version, reason, supervisor)
-            said += [sentence] if sentence else []
-    return said
+            sentences += [sentence] if sentence else []
+    return sentences
 
 
 def _hopeless_elsewhere(session: Session, supervisor: str, checkpoint: str) -> bool:

@@ -37,7 +37,7 @@ class Slot:
         given_up: it failed and is not tried again, until somebody wants it anew.
         no_room: it failed for want of memory alone.
         proven: it has answered here, or answers for an alias: it is never given up for failing repeatedly.
-        wish: `wanted.Wanted.wishes` of the checkpoint.
+        wish: `wanted.Demand.wishes` of the checkpoint.
         unwanted_since: when it was first not wanted any more.
     """
 

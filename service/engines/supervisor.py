@@ -25,7 +25,7 @@ from service.engines import environment, launching, planning, promotions, table,
 from service.engines.failures import NoRoom, Permanent, Transient
 from service.engines.process import Engine
 from service.engines.slots import MISSES, Slot
-from service.engines.wanted import Target, Wanted
+from service.engines.wanted import Demand, Target
 from service.settings import Settings
 from service.store.database import Store
 from training.artifacts import machine
@@ -126,11 +126,11 @@ class Supervisor:
                 self._reconcile(slot)
         self._write(now_wanted)
 
-    def _to_serve(self, now_wanted: Wanted) -> list[str]:
+    def _to_serve(self, now_wanted: Demand) -> list[str]:
         """Checkpoints by importance: where memory is short, the last ones do without."""
         return now_wanted.checkpoints(*self.named, *self.remote)
 
-    def _open_slots(self, names: Sequence[str], now_wanted: Wanted) -> None:
+    def _open_slots(self, names: Sequence[str], now_wanted: Demand) -> None:
         for name in names:
             for url in self.remote.get(name, [""]):
                 slot = self.slots.setdefault((name, url), Slot(name, url, began=self.clock()))
@@ -140,7 +140,7 @@ class Supervisor:
                     slot.try_anew()
                 slot.wish = wish
 
-    def _plan(self, names: Sequence[str], now_wanted: Wanted) -> None:
+    def _plan(self, names: Sequence[str], now_wanted: Demand) -> None:
         """Plan all engines together that are about to start and have no plan yet. Where memory does not hold them, the
         first ones are planned and the last ones fail, to be tried again when others have left."""
         owned = [slot for slot in self.slots.values() if slot.id in names and not slot.url]
@@ -257,15 +257,15 @@ class Supervisor:
             if other.given_up and other.no_room:
                 other.try_anew()
 
-    def _write(self, now_wanted: Wanted) -> None:
+    def _write(self, now_wanted: Demand) -> None:
         """Bring this supervisor's rows up to date; in the same transaction promotions take effect or are taken back."""
         time_ = self.clock()
         self.first_seen = {target: self.first_seen.get(target, time_) for target in now_wanted.targets}
         ages = {target: time_ - seen for target, seen in self.first_seen.items()}
         with self.store.session() as session:
             table.write(session, self.name, self.slots.values())
-            said = promotions.settle(session, self.name, now_wanted.targets, self.slots.values(), ages)
-        for sentence in said:
+            sentences = promotions.settle(session, self.name, now_wanted.targets, self.slots.values(), ages)
+        for sentence in sentences:
             self._say(sentence)
 
     def _say(self, text: str) -> None:

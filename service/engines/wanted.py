@@ -28,7 +28,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Demand:
     """What the store asks of supervisors.
 
     Attributes:
@@ -54,7 +54,7 @@ class Wanted:
         return list(dict.fromkeys([*self.served, *others, *self.requested, *pending]))
 
 
-def read(session: Session) -> Wanted:
+def read(session: Session) -> Demand:
     """What is wanted now."""
     aliases = session.scalars(select(Alias).order_by(Alias.name)).all()
     requests = session.scalars(select(WantedEngine).order_by(WantedEngine.created)).all()
@@ -66,7 +66,7 @@ def read(session: Session) -> Wanted:
         wishes[request_.checkpoint] = (*wishes.get(request_.checkpoint, ()), request_.created)
     for row in options:
         wishes[row.checkpoint] = (*wishes.get(row.checkpoint, ()), row.updated)
-    return Wanted(
+    return Demand(
         tuple(Target(alias.name, alias.checkpoint, alias.served, alias.version) for alias in aliases),
         tuple(request_.checkpoint for request_ in requests),
         {row.checkpoint: row.options for row in options},
@@ -75,7 +75,7 @@ def read(session: Session) -> Wanted:
 
 
 def request(session: Session, checkpoint: str, actor: str) -> None:
-    """Request an engine of a checkpoint. A request again has a start tried once more that was given up."""
+    """Note that an engine is wanted of a checkpoint. A request again has a start tried once more that was given up."""
     row = session.get(WantedEngine, checkpoint)
     if row is None:
         session.add(WantedEngine(checkpoint=checkpoint, requested_by=actor))

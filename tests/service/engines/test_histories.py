@@ -29,7 +29,7 @@ from service.auth import add_key
 from service.endpoints import STALE, Endpoints, View
 from service.engines import launching, process, table
 from service.engines.supervisor import Supervisor
-from service.engines.wanted import Wanted
+from service.engines.wanted import Demand
 from service.settings import Settings
 from service.store.database import Store, clock
 from service.store.models import Alias, Audit, Engine
@@ -328,6 +328,8 @@ def roll_back(world: World) -> None:
     """The other way round, too, what serves goes on until the other one does."""
     world.bring("sft-1")
     world.bring("sft-2")
+    for _ in range(3):  # nothing names the first one: it ends
+        world.wait()
     world.change(POLICY, world.client.post(f"/admin/aliases/{POLICY}/rollback"))
     world.poll()
     world.pass_time(3.0)
@@ -338,7 +340,8 @@ def roll_back(world: World) -> None:
 def fail_a_rollback(world: World) -> None:
     world.bring("sft-1")
     world.bring("sft-2")
-    world.wait()
+    for _ in range(3):
+        world.wait()
     world.stubs.faults["sft-1"] = "wrong"
     world.ever_broken.add("sft-1")
     world.hopeless.add("sft-1")
@@ -430,7 +433,7 @@ def undone_from_history(monkeypatch: pytest.MonkeyPatch) -> None:
 def wanted_while_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """H3: what serves beside another target is wanted only as long as its engine is ready."""
 
-    def to_serve(supervisor: Supervisor, now_wanted: Wanted) -> list[str]:
+    def to_serve(supervisor: Supervisor, now_wanted: Demand) -> list[str]:
         with supervisor.store.session() as session:
             ready = set(session.scalars(select(Engine.checkpoint).where(Engine.state == "ready")))
         targets = [target.checkpoint for target in now_wanted.targets]
