@@ -112,13 +112,13 @@ def test_promotion_and_rollback_of_a_running_service(
 
 @integration
 def test_a_damaged_checkpoint_is_not_promoted(gateway: Running, tiny_store: Path, tiny_policy: Checkpoint) -> None:
-    """Its engine runs, but does not reproduce the probe: the alias stays where it was."""
+    """Its weights are not those of the manifest: the alias stays where it was."""
     other = publish_tiny(tiny_store, seed=8)
     shutil.copy(tiny_policy.path / "model.safetensors", other.path / "model.safetensors")
     command = [sys.executable, "-m", "service", "promote", "policy/production", other.id, "--home", str(gateway.home)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 2
-    assert "does not reproduce its probe" in " ".join(ended.stderr.split())
+    assert "is not the file that was published" in " ".join(ended.stderr.split())
     with gateway.client() as client:
         aliases = {row["alias"]: row for row in client.get("/admin/aliases").json()["data"]}
         assert aliases["policy/production"]["checkpoint"] == tiny_policy.id
