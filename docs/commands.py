@@ -43,7 +43,9 @@ def service_names() -> Iterator[tuple[str, ...]]:
     """The words of each command: ("serve",), ("keys", "add"), ..."""
     for name, parser in _subcommands(service_commands.parser()).items():
         actions = _subcommands(parser)
-        yield from ((name, action) for action in actions) if actions else [(name,)]
+        if not actions or parser.get_default("run"):
+            yield (name,)
+        yield from ((name, action) for action in actions)
 
 
 def _subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

@@ -59,21 +59,18 @@ def settings_of(parsed: argparse.Namespace) -> Settings:
 
 def parser() -> argparse.ArgumentParser:
     """The command line of every command."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--home", type=Path, default=Path("runs"), help="folder of store, checkpoints and logs (runs)")
-    common.add_argument("--database", help="SQLAlchemy URL of the store (HOME/service.db)")
-    common.add_argument("--checkpoints", type=Path, help="folder of published checkpoints (HOME/checkpoints)")
+    common, below = _common(Path("runs"), None), _common(argparse.SUPPRESS, argparse.SUPPRESS)
     root = argparse.ArgumentParser(
         prog="python -m service",
         description="Serve checkpoints and collect preferences. Every setting is also read from ALIGNLOOP_NAME.",
     )
     subparsers = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, run: str, about: str, into: Any = subparsers) -> Any:
+    def command(name: str, run: str, about: str, into: Any = subparsers, parent: Any = common) -> Any:
         about_settings = _settings_help() if run.startswith("serving.") else None
         subparser = into.add_parser(
             name,
-            parents=[common],
+            parents=[parent],
             help=about,
             description=about,
             epilog=about_settings,
@@ -103,6 +100,9 @@ def parser() -> argparse.ArgumentParser:
             help="a checkpoint that another vLLM server serves, under the name ID",
         )
 
+    below_engines = engines.add_subparsers(metavar="ACTION", help="instead of running it: list")
+    command("list", "alias_commands.list_engines", "list engines: state, plan, reason", below_engines, below)
+
     keys = subparsers.add_parser("keys", help="API keys").add_subparsers(metavar="ACTION", required=True)
     add = command("add", "commands.add_key", "add a key; it is shown once", keys)
     add.add_argument("name", help="who uses it")
@@ -119,13 +119,29 @@ def parser() -> argparse.ArgumentParser:
     command("list", "commands.list_labelers", "list labelers", labelers)
     command("disable", "commands.disable_labeler", "end a labeler's access", labelers).add_argument("name")
 
-    promote = command("promote", "commands.promote", "point an alias to a checkpoint and wait until it is served")
+    promote = command("promote", "alias_commands.promote", "point an alias to a checkpoint and wait until it answers")
     promote.add_argument("alias", help="such as policy/production")
     promote.add_argument("checkpoint", help="id, or a stage for the newest of it")
-    rollback = command("rollback", "commands.rollback", "point an alias to the checkpoint before")
+    promote.add_argument(
+        "--gate", type=Path, metavar="FILE",
+        help="refuse without a PASS of the release gate: what `evals gate --out` wrote, or the folder of `evals run`",
+    )  # fmt: skip
+    promote.add_argument(
+        "--option", nargs="*", metavar="NAME=VALUE",
+        help="vLLM options of the checkpoint, such as tool_call_parser=hermes; without values: none. "
+        "By default its own, or else those of what the alias was",
+    )  # fmt: skip
+    rollback = command("rollback", "alias_commands.rollback", "point an alias to the checkpoint served before")
     rollback.add_argument("alias")
     for waiting in (promote, rollback):
-        waiting.add_argument("--no-wait", action="store_true", help="do not wait until it is served")
+        waiting.add_argument("--no-wait", action="store_true", help="do not wait until it answers")
+    names = subparsers.add_parser("aliases", help="names such as policy/production")
+    aliases = names.add_subparsers(metavar="ACTION", required=True)
+    command("list", "alias_commands.list_aliases", "list aliases: their targets and what answers now", aliases)
+    command("remove", "alias_commands.remove_alias", "remove an alias", aliases).add_argument("alias")
+    audit = command("audit", "alias_commands.list_audit", "list who changed what")
+    audit.add_argument("subject", nargs="?", help="an alias, a checkpoint, a key's name or a pseudonym")
+    audit.add_argument("--limit", type=int, default=100, help="rows, the newest (100)")
 
     export = command("export", "commands.export", "write the comparisons as a frozen JSONL file")
     export.add_argument("file", type=Path)
@@ -136,6 +152,17 @@ def parser() -> argparse.ArgumentParser:
         "--correct", action="store_true", help="replace stored prompts by rows of the same id with another text"
     )
     return root
+
+
+def _common(home: Any, other: Any) -> argparse.ArgumentParser:
+    """The options of every command. A command below one that has them suppresses its defaults: they would win."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--home", type=Path, default=home, help="folder of store, checkpoints and logs (runs)")
+    common.add_argument("--database", default=other, help="SQLAlchemy URL of the store (HOME/service.db)")
+    common.add_argument(
+        "--checkpoints", type=Path, default=other, help="folder of published checkpoints (HOME/checkpoints)"
+    )
+    return common
 
 
 def _settings_help() -> str:

@@ -13,10 +13,14 @@ from starlette.staticfiles import StaticFiles
 
 from service import errors, scoring
 from service.endpoints import Endpoints
+from service.engines.remote import authorization
 from service.known_keys import KnownKeys
 from service.middleware import RequestChecks
 from service.routes import (
     admin,
+    admin_aliases,
+    admin_audit,
+    admin_engines,
     export,
     health,
     loglikelihood,
@@ -46,6 +50,9 @@ ROUTERS = (
     results.router,
     export.router,
     prompts.router,
+    admin_engines.router,
+    admin_aliases.router,
+    admin_audit.router,
     admin.router,
 )
 STATIC = Path(__file__).parent / "static"
@@ -83,7 +90,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await asyncio.to_thread(app.state.endpoints.refresh)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=app.state.settings.upstream_seconds)
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4)  # vLLM's server closes idle ones after 5 s
-    async with aiohttp.ClientSession(timeout=timeout, connector=connector, auto_decompress=False) as http:
+    send_keys = authorization(app.state.settings)
+    async with aiohttp.ClientSession(
+        timeout=timeout, connector=connector, auto_decompress=False, middlewares=(send_keys,)
+    ) as http:
         app.state.http = http
         follower = asyncio.create_task(app.state.endpoints.follow())
         try:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,13 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from service import metrics
-from service.aliases import previous_targets
 from service.errors import ApiError
-from service.store.database import Store
-from service.store.models import Alias, Engine, now
+from service.store.database import Store, clock
+from service.store.models import Alias, Engine
 
 REFRESH_SECONDS = 0.5
 STALE = timedelta(seconds=20)  # a supervisor beats every second; one that stopped took its engines along
+OLD_SECONDS = 10.0  # a table that was not read for this long may be wrong: the gateway is not ready
 log = logging.getLogger(__name__)
 
 
@@ -65,12 +66,26 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class View:
-    """A snapshot: ready engines by checkpoint, aliases as served now and as promoted, and every engine's state."""
+    """A snapshot of the store.
+
+    Attributes:
+        ready: engines that answer, by checkpoint.
+        aliases: alias -> the checkpoint that serves it; without those that nothing has served yet.
+        targets: alias -> the checkpoint that it was promoted to.
+        states: (checkpoint, state) of every engine.
+        failures: checkpoint -> why an engine of it failed.
+    """
 
     ready: Mapping[str, tuple[Endpoint, ...]]
     aliases: Mapping[str, str]
     targets: Mapping[str, str]
     states: tuple[tuple[str, str], ...]
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+    def why_down(self, checkpoint: str) -> str:
+        """Why no engine of a checkpoint answers, for the operator."""
+        failure = self.failures.get(checkpoint)
+        return f"no engine of {checkpoint} is ready" + (f": {failure}" if failure else "")
 
 
 class Endpoints:
@@ -78,61 +93,99 @@ class Endpoints:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._refreshed = time.monotonic()
+        self._complaints: set[str] = set()
         self.view = View({}, {}, {}, ())
         self.running: Counter[str] = Counter()
 
     async def follow(self) -> None:
-        """Refresh forever. A database that fails for a moment leaves the last view in place."""
+        """Refresh forever. Whatever fails leaves the last view in place; `age` then grows."""
         while True:
             try:
                 await asyncio.to_thread(self.refresh)
             except SQLAlchemyError as error:
                 log.warning("cannot read the endpoint table, keeping the last one: %s", error)
+            except Exception:
+                log.exception("cannot read the endpoint table, keeping the last one")
             await asyncio.sleep(REFRESH_SECONDS)
 
     def refresh(self) -> None:
-        """Read the table once."""
+        """Read the table once. A row that cannot be understood, such as another version's, is left out and logged."""
         with self._store.session() as session:
-            fresh = [row for row in session.scalars(select(Engine)) if row.heartbeat > now() - STALE]
-            ready: dict[str, tuple[Endpoint, ...]] = {}
-            for row in fresh:
-                if row.state == "ready":
-                    ready[row.checkpoint] = (*ready.get(row.checkpoint, ()), _endpoint(row))
-            targets = {alias.name: alias.checkpoint for alias in session.scalars(select(Alias))}
-            # Until a promoted checkpoint is served, its alias still means the one before.
-            served = {
-                name: next((c for c in (target, *previous_targets(session, name)) if c in ready), target)
-                if target not in ready
-                else target
-                for name, target in targets.items()
-            }
-            states = tuple((row.checkpoint, row.state) for row in fresh if row.state != "wanted")
-        self.view = View(ready, served, targets, states)
+            # First the aliases: a supervisor lets an engine go only some time after no alias is served by it.
+            aliases = session.scalars(select(Alias)).all()
+            oldest = clock(session) - STALE
+            rows = [row for row in session.scalars(select(Engine)) if row.heartbeat > oldest]
+        ready: dict[str, tuple[Endpoint, ...]] = {}
+        failures: dict[str, str] = {}
+        for row in rows:
+            if row.state == "failed":
+                failures[row.checkpoint] = f"{row.detail}{'; it is not tried again' if row.given_up else ''}"
+            if row.state == "ready" and (endpoint := self._readable(row)) is not None:
+                ready[row.checkpoint] = (*ready.get(row.checkpoint, ()), endpoint)
+        served = {alias.name: alias.served for alias in aliases if alias.served}
+        targets = {alias.name: alias.checkpoint for alias in aliases}
+        states = tuple((row.checkpoint, row.state) for row in rows)
+        self.view = View(ready, served, targets, states, failures)
+        self._refreshed = time.monotonic()
         metrics.show_engines(states)
 
-    def find(self, model: str, kind: str) -> Endpoint:
-        """The least busy engine of a checkpoint or alias.
+    @property
+    def age(self) -> float:
+        """Seconds since the table was last read."""
+        return time.monotonic() - self._refreshed
+
+    def _readable(self, row: Engine) -> Endpoint | None:
+        try:
+            return _endpoint(row)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if row.id not in self._complaints:
+                self._complaints.add(row.id)
+                reason = f"{type(error).__name__}: {error}"
+                log.warning("the engine row %s of %s is left out (%s): is its supervisor of another version?",
+                            row.id, row.checkpoint, reason)  # fmt: skip
+            return None
+
+    def problems(self) -> dict[str, str]:
+        """What keeps the gateway from being ready, by name: a table that cannot be read, aliases that nothing serves.
+
+        Of the aliases those named production count.
+        """
+        problems = {}
+        if self.age > OLD_SECONDS:
+            problems["store"] = f"the endpoint table was last read {self.age:.0f} s ago: see the log for the reason"
+        for name, target in self.view.targets.items():
+            checkpoint = self.view.aliases.get(name, target)
+            if name.endswith("/production") and (name not in self.view.aliases or checkpoint not in self.view.ready):
+                problems[name] = self.view.why_down(checkpoint)
+        return problems
+
+    def candidates(self, model: str, kind: str) -> list[Endpoint]:
+        """The engines of a checkpoint or alias, the least busy first.
 
         Raises:
             ApiError: 404 for an unknown name, 400 for a model of the other kind, 503 when no engine is ready.
         """
-        checkpoint = self.view.aliases.get(model, model)
-        replicas = self.view.ready.get(checkpoint)
-        if not replicas:
-            known = {c for c, _ in self.view.states} | set(self.view.aliases.values())
-            if checkpoint in known:
+        view = self.view
+        replicas = view.ready.get(view.aliases.get(model, model))
+        if not replicas or (model in view.targets and model not in view.aliases):
+            known = {c for c, _ in view.states} | set(view.aliases.values()) | set(view.targets)
+            if view.aliases.get(model, model) in known:
                 raise ApiError(
                     503, f"{model} is not ready: its engine is starting or down", code="model_not_ready",
                     headers={"Retry-After": "5"},
                 )  # fmt: skip
-            names = ", ".join(sorted([*self.view.aliases, *self.view.ready])) or "none yet"
+            names = ", ".join(sorted([*view.aliases, *view.ready])) or "none yet"
             message = f"the model {model!r} does not exist (served: {names})"
             raise ApiError(404, message, param="model", code="model_not_found")
-        endpoint = min(replicas, key=lambda e: self.running[e.url])
-        if endpoint.kind != kind:
-            use = "/score" if endpoint.kind == "reward" else "/v1/chat/completions"
-            raise ApiError(400, f"{model} is a {endpoint.kind} model: send it to {use}", param="model")
-        return endpoint
+        if replicas[0].kind != kind:
+            use = "/score" if replicas[0].kind == "reward" else "/v1/chat/completions"
+            raise ApiError(400, f"{model} is a {replicas[0].kind} model: send it to {use}", param="model")
+        return sorted(replicas, key=lambda endpoint: self.running[endpoint.url])
+
+    def find(self, model: str, kind: str) -> Endpoint:
+        """The first of `candidates`; raises as it does."""
+        return self.candidates(model, kind)[0]
 
     @contextmanager
     def busy(self, endpoint: Endpoint, limit: int) -> Iterator[None]:

@@ -182,10 +182,14 @@ class ScoreAnswer(BaseModel):
 
 class WantEngine(Body):
     checkpoint: str = Field(min_length=1, max_length=200, description="checkpoint id, as in the supervisor's store")
+    options: dict[str, Any] | None = Field(None, description="vLLM options of the checkpoint from its next start")
 
 
 class SetAlias(Body):
     checkpoint: str = Field(min_length=1, max_length=200)
+    options: dict[str, Any] | None = Field(
+        None, description="vLLM options of the checkpoint; by default its own, or else those of the alias until now"
+    )
     version: int | None = Field(None, ge=0, description="the alias's version that you saw; refused if it has moved on")
 
 

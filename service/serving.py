@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -19,6 +19,7 @@ from rich.console import Console
 
 from service.app import create_app
 from service.auth import has_keys
+from service.engines.remote import remote_engines
 from service.engines.supervisor import Supervisor
 from service.settings import Settings
 from service.store.database import Store
@@ -100,17 +101,6 @@ def listen(settings: Settings) -> socket.socket:
             ) from None
         raise UserError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from None
     return listener
-
-
-def remote_engines(arguments: Sequence[str]) -> dict[str, str]:
-    """{"ID": "URL"} from ID=URL arguments."""
-    urls = {}
-    for text in arguments:
-        name, mark, url = text.partition("=")
-        if not mark or not url.startswith(("http://", "https://")):
-            raise UserError(f"--engine {text!r} is not ID=URL, such as my-model=http://gpu1:8000")
-        urls[name] = url.removesuffix("/v1")
-    return urls
 
 
 @contextmanager

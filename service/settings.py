@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from training.artifacts.errors import UserError
@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(30, ge=0, description="time given to running requests when an engine stops")
     engine_options: list[str] = Field(
         default_factory=list, description='more options for every vLLM server, as \'["--tensor-parallel-size", "4"]\''
+    )
+
+    engine_keys: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description='keys of engines elsewhere by address, as \'{"http://gpu1:8000": "KEY"}\'',
     )
 
     @property

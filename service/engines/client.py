@@ -2,43 +2,90 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import httpx
 
+from service.engines.failures import Transient
 from training.artifacts.errors import UserError
 
 SECONDS = 120.0
+BUSY = (408, 425, 429)  # try again
 
 
-def tokenize(url: str, model: str, messages: Sequence[Mapping[str, Any]], *, generation: bool = False) -> list[int]:
+@cache
+def tls() -> ssl.SSLContext:
+    """Made once: loading the certificates costs more than a request, and engines that start are polled for long."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
+def tokenize(
+    url: str, model: str, messages: Sequence[Mapping[str, Any]], *, generation: bool = False, key: str | None = None
+) -> list[int]:
     """Token ids that the engine makes of a conversation."""
     body = {"model": model, "messages": list(messages), "add_generation_prompt": generation}
-    tokens: list[int] = ask(url, "/tokenize", body)["tokens"]
+    tokens: list[int] = ask(url, "/tokenize", body, key)["tokens"]
     return tokens
 
 
-def logprobs(url: str, model: str, ids: Sequence[int]) -> list[float]:
+def logprobs(url: str, model: str, ids: Sequence[int], key: str | None = None) -> list[float]:
     """Natural log-probability of ids[1:], each given those before it."""
     body = {"model": model, "prompt": list(ids), "max_tokens": 0, "echo": True, "logprobs": 1}
-    values = ask(url, "/v1/completions", body)["choices"][0]["logprobs"]["token_logprobs"]
+    values = ask(url, "/v1/completions", body, key)["choices"][0]["logprobs"]["token_logprobs"]
     return [float(value) for value in values[1 : len(ids)]]
 
 
-def raw_scores(url: str, model: str, rows: Sequence[Sequence[int]]) -> list[float]:
+def raw_scores(url: str, model: str, rows: Sequence[Sequence[int]], key: str | None = None) -> list[float]:
     """Raw score of each token id sequence, without activation and without offset."""
     body = {"model": model, "input": [list(row) for row in rows], "use_activation": False}
-    data = ask(url, "/classify", body)["data"]
+    data = ask(url, "/classify", body, key)["data"]
     return [float(row["probs"][0]) for row in sorted(data, key=lambda row: int(row["index"]))]
 
 
-def ask(url: str, path: str, body: Mapping[str, Any]) -> Any:
-    """POST a JSON body. Raises `UserError` when the engine refuses or is down."""
+def context_of(url: str, model: str, key: str | None = None) -> int | None:
+    """Greatest number of tokens that the engine takes for `model`; None where it does not say."""
+    answer = _send("GET", url, "/v1/models", None, key)
+    rows = answer.get("data") if isinstance(answer, dict) else None
+    for row in rows if isinstance(rows, list) else []:
+        if isinstance(row, dict) and row.get("id") == model:
+            length = row.get("max_model_len")
+            return length if isinstance(length, int) and length > 0 else None
+    return None
+
+
+def ask(url: str, path: str, body: Mapping[str, Any], key: str | None = None) -> Any:
+    """POST a JSON body.
+
+    Args:
+        key: of an engine that wants one.
+
+    Raises:
+        Transient: the engine is down, busy, or failed.
+        UserError: it refuses.
+    """
+    return _send("POST", url, path, body, key)
+
+
+def headers(key: str | None) -> dict[str, str]:
+    """What an engine that wants a key is sent."""
+    return {} if key is None else {"Authorization": f"Bearer {key}"}
+
+
+def _send(method: str, url: str, path: str, body: Mapping[str, Any] | None, key: str | None) -> Any:
+    content = None if body is None else dict(body)
     try:
-        answer = httpx.post(url + path, json=dict(body), timeout=SECONDS, trust_env=False)
+        answer = httpx.request(
+            method, url + path, json=content, headers=headers(key), timeout=SECONDS, trust_env=False, verify=tls()
+        )
     except httpx.HTTPError as error:
-        raise UserError(f"the engine at {url} does not answer {path} ({type(error).__name__})") from None
+        raise Transient(f"the engine at {url} does not answer {path} ({type(error).__name__})") from None
     if answer.status_code != 200:
-        raise UserError(f"the engine at {url} refused {path} ({answer.status_code}): {answer.text[:300]}")
-    return answer.json()
+        message = f"the engine at {url} refused {path} ({answer.status_code}): {answer.text[:300]}"
+        raise Transient(message) if answer.status_code in BUSY or answer.status_code >= 500 else UserError(message)
+    try:
+        return answer.json()
+    except ValueError:
+        raise Transient(f"the engine at {url} answered {path} with something that is not JSON") from None

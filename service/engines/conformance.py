@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from service.engines import client
+from service.engines.failures import Permanent
 from service.tokenizers import load_tokenizer, renderer_for
 from training.artifacts.checkpoints import Checkpoint
 from training.artifacts.conversations import Refusal
-from training.artifacts.errors import UserError
 
 CONVERSATIONS: list[list[dict[str, str]]] = [
     [{"role": "user", "content": "Hello, world!"}],
@@ -30,29 +30,32 @@ TOLERANCES = {"float32": (1e-3, 1e-4)}
 HALF_PRECISION = (0.15, 0.15)
 
 
-def check(checkpoint: Checkpoint, url: str, dtype: str) -> None:
+def check(checkpoint: Checkpoint, url: str, dtype: str, key: str | None = None) -> None:
     """Compare the engine at `url` with the renderer's prompts and with the manifest's probe.
 
     Args:
         dtype: what the engine computes in; `float32` is held to 1e-3 for log-probabilities, 1e-4 for rewards.
 
     Raises:
-        UserError: it differs; the message says where.
+        Permanent: it differs; the message says where.
+        Transient: the engine did not answer, which says nothing of the checkpoint.
+        UserError: the engine refused a question.
     """
     logprob_tolerance, reward_tolerance = TOLERANCES.get(dtype, HALF_PRECISION)
-    _check_tokens(checkpoint, url)
+    _check_tokens(checkpoint, url, key)
     probe = checkpoint.manifest.probe
     rows = probe.get("ids") or []
     if checkpoint.manifest.kind == "reward":
         if rows:
-            actual = client.raw_scores(url, checkpoint.id, rows)
+            actual = client.raw_scores(url, checkpoint.id, rows, key)
             _compare(checkpoint, "rewards", actual, probe["rewards"], reward_tolerance)
         return
     for ids, expected in zip(rows, probe.get("logprobs") or [], strict=True):
-        _compare(checkpoint, "log-probabilities", client.logprobs(url, checkpoint.id, ids), expected, logprob_tolerance)
+        actual = client.logprobs(url, checkpoint.id, ids, key)
+        _compare(checkpoint, "log-probabilities", actual, expected, logprob_tolerance)
 
 
-def _check_tokens(checkpoint: Checkpoint, url: str) -> None:
+def _check_tokens(checkpoint: Checkpoint, url: str, key: str | None) -> None:
     tokenizer = load_tokenizer(checkpoint.path)
     if not getattr(tokenizer, "chat_template", None):
         return
@@ -62,8 +65,8 @@ def _check_tokens(checkpoint: Checkpoint, url: str) -> None:
         turns = renderer.usable(messages)
         if isinstance(expected, Refusal) or isinstance(turns, Refusal):
             continue  # a template may refuse a role or an order: such a conversation is never served
-        if client.tokenize(url, checkpoint.id, turns, generation=True) != expected.ids:
-            raise UserError(
+        if client.tokenize(url, checkpoint.id, turns, generation=True, key=key) != expected.ids:
+            raise Permanent(
                 f"the engine of {checkpoint.id} tokenizes a conversation differently than training did: "
                 "publish the checkpoint again with its own tokenizer and chat template"
             )
@@ -71,10 +74,10 @@ def _check_tokens(checkpoint: Checkpoint, url: str) -> None:
 
 def _compare(checkpoint: Checkpoint, what: str, actual: list[float], expected: list[Any], tolerance: float) -> None:
     if len(actual) != len(expected):
-        raise UserError(f"the engine of {checkpoint.id} gave {len(actual)} {what} for a probe of {len(expected)}")
+        raise Permanent(f"the engine of {checkpoint.id} gave {len(actual)} {what} for a probe of {len(expected)}")
     worst = max((abs(a - float(b)) for a, b in zip(actual, expected, strict=True)), default=0.0)
     if not worst <= tolerance:
-        raise UserError(
+        raise Permanent(
             f"the engine of {checkpoint.id} does not reproduce its probe: {what} differ by up to {worst:.2g} "
             f"(allowed {tolerance:g}); check the weights and the engine's dtype"
         )

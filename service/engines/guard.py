@@ -22,9 +22,12 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGTERM))
     ended, wake = os.pipe()
     signal.signal(signal.SIGCHLD, lambda *_: os.write(wake, b"."))
+    # Not `select`: it takes no number above 1023, and a gateway with many connections passes a higher one.
+    watch = select.poll()
+    watch.register(pipe, select.POLLIN)  # the end-of-file too; POLLHUP needs no asking
+    watch.register(ended, select.POLLIN)
     while child.poll() is None:
-        readable, _, _ = select.select([pipe, ended], [], [], 5)
-        if pipe in readable:
+        if any(descriptor == pipe for descriptor, _ in watch.poll(5000)):
             break
     # The command's own children (engine core, workers) are in this group too, and so is this process.
     os.killpg(0, signal.SIGKILL) if child.poll() is None else _end_the_rest()

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from service.engines.failures import NoRoom
 from service.settings import Settings
 from training.artifacts import machine
 from training.artifacts.checkpoints import Checkpoint
@@ -76,6 +77,7 @@ class EnginePlan:
         cache_bytes: its key-value cache; None leaves that to vLLM (on GPU).
         threads: its OpenMP threads; None leaves that to vLLM.
         total_bytes: memory that it will take; 0 where that is not planned.
+        options: the checkpoint's own vLLM options, see `options.NAMES`.
     """
 
     id: str
@@ -83,6 +85,7 @@ class EnginePlan:
     cache_bytes: int | None = None
     threads: int | None = None
     total_bytes: int = 0
+    options: Mapping[str, str | int] = field(default_factory=dict)
 
 
 def plan(engines: Sequence[EngineNeeds], memory: int, cores: int) -> list[EnginePlan]:
@@ -92,7 +95,7 @@ def plan(engines: Sequence[EngineNeeds], memory: int, cores: int) -> list[Engine
     in proportion to what each could use: its whole context, and 16 requests at a time.
 
     Raises:
-        UserError: memory does not hold them.
+        NoRoom: memory does not hold them.
     """
     usable = int(memory * USABLE)
     for first in CONTEXTS:
@@ -104,7 +107,7 @@ def plan(engines: Sequence[EngineNeeds], memory: int, cores: int) -> list[Engine
         if sum(needs) <= usable:
             break
     else:
-        raise UserError(_too_much(engines, needs, memory))
+        raise NoRoom(_too_much(engines, needs, memory))
     reserved = sum(min(engine.context, LOGIT_TOKENS) * engine.logit_bytes for engine in engines)
     spare = max(0, usable - sum(needs) - reserved)
     wishes = [_wish(engine, context) for engine, context in zip(engines, least, strict=True)]
@@ -148,7 +151,8 @@ def plans_for(
         taken: bytes of memory that other engines, which still start, are going to take.
 
     Raises:
-        UserError: memory does not hold them, or a setting contradicts a checkpoint.
+        NoRoom: memory does not hold them.
+        UserError: a setting contradicts a checkpoint.
     """
     needs = [needs_of(checkpoint, settings) for checkpoint in checkpoints]
     if not on_cpu:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import re
-import secrets
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
+from service.engines import client, environment, failures, logs, options
+from service.engines.failures import Transient
 from service.engines.planning import BLOCK_TOKENS, EnginePlan
 from service.settings import Settings
 from training.artifacts.checkpoints import Checkpoint, load
@@ -31,19 +29,7 @@ POLL_SECONDS = 0.2
 BATCHED_TOKENS = 4096  # prompt tokens that a CPU engine takes in a step
 FINISH_SECONDS = 10  # what SIGTERM leaves to running requests
 STOP_SECONDS = FINISH_SECONDS + 5.0
-WATCH_SECONDS = 5.0
-MISSES = 3  # unanswered checks after which a server elsewhere counts as down
-# How a log names the cause of a failure, and what only repeats that there was one.
-# pydantic says on the line below what is wrong.
-CAUSE = re.compile(r"^(?!.*(?:WARNING|INFO)).*?\b(\w*(?:Error|Exception): .+(?:\n.*\bValue error, .+)?)$", re.M)
-PREFIX = re.compile(r"\(\w+ pid=\d+\)")  # of vLLM's processes
-REPEATS = ("EngineDeadError", "Engine core initialization failed")
-
-
-@cache
-def tls() -> ssl.SSLContext:
-    """Made once: loading the certificates costs more than a request, and engines that start are polled for long."""
-    return httpx.create_ssl_context(trust_env=False)
+ELSEWHERE_SECONDS = 15.0  # given to a server elsewhere to answer: nobody here starts it
 
 
 @dataclass
@@ -54,58 +40,66 @@ class Engine:
         checkpoint: what it serves; its id is the served model name.
         url: base URL, without a trailing slash.
         log: the server's log, None for a server not owned.
+        key: what a server elsewhere wants to be sent.
     """
 
     checkpoint: Checkpoint
     url: str
     log: Path | None = None
+    key: str | None = field(default=None, repr=False)
     _process: subprocess.Popen[bytes] | None = None
     _pipe: int | None = None
-    _checked: float = 0.0
-    _missed: int = 0
 
     @property
     def owned(self) -> bool:
         return self._process is not None
 
     def alive(self) -> bool:
-        """Whether the process runs; for a server elsewhere, whether one of its last three checks was answered."""
-        if self._process is not None:
-            return not _ended(self._process)
-        if time.monotonic() - self._checked > WATCH_SECONDS:
-            self._missed = 0 if self._healthy() else self._missed + 1
-            self._checked = time.monotonic()
-        return self._missed < MISSES
+        """Whether the process runs; True for a server elsewhere, which only `healthy` tells."""
+        return self._process is None or not _ended(self._process)
 
-    def _healthy(self) -> bool:
+    def healthy(self) -> bool:
+        """Whether the server answers its own check within two seconds."""
         try:
-            return httpx.get(f"{self.url}/health", timeout=2, trust_env=False, verify=tls()).status_code == 200
+            return self._get("/health", timeout=2).status_code == 200
         except httpx.HTTPError:
             return False
+
+    def _get(self, path: str, timeout: float) -> httpx.Response:
+        # The environment's proxies are for the outside world, hence trust_env.
+        headers = client.headers(self.key)
+        return httpx.get(self.url + path, headers=headers, timeout=timeout, trust_env=False, verify=client.tls())
 
     def ready(self) -> bool:
         """Whether the engine answers one real token or score now."""
         body, path = _probe(self.checkpoint)
+        headers = client.headers(self.key)
         try:
-            # The environment's proxies are for the outside world, hence trust_env.
-            return (
-                httpx.post(f"{self.url}{path}", json=body, timeout=10, trust_env=False, verify=tls()).status_code == 200
+            answer = httpx.post(
+                self.url + path, json=body, headers=headers, timeout=10, trust_env=False, verify=client.tls()
             )
         except httpx.HTTPError:
             return False
+        return answer.status_code == 200
 
     def wait(self, seconds: float, stopping: Callable[[], bool] = lambda: False) -> None:
         """Block until `ready`.
 
         Raises:
-            UserError: the server ended or was too slow; the message gives the last useful line of its log.
+            Permanent: the server ended, and would again; the message gives the last useful line of its log.
+            Transient: a server elsewhere does not answer, or the start was called off.
+            UserError: the server ended or was too slow.
         """
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + (seconds if self.owned else min(seconds, ELSEWHERE_SECONDS))
         while not self.ready():
             if not self.alive():
-                raise UserError(f"the engine of {self.checkpoint.id} did not start: {self.failure()} (log: {self.log})")
+                raise failures.of_start(
+                    f"the engine of {self.checkpoint.id} did not start: {self.failure()} (log: {self.log})"
+                )
             if stopping():
-                raise UserError(f"the start of {self.checkpoint.id} was called off")
+                raise Transient(f"the start of {self.checkpoint.id} was called off")
+            if time.monotonic() > deadline and not self.owned:
+                raise Transient(self.failure())
             if time.monotonic() > deadline:
                 raise UserError(
                     f"the engine of {self.checkpoint.id} was not ready after {seconds:.0f} s, see {self.log}"
@@ -115,13 +109,8 @@ class Engine:
     def failure(self) -> str:
         """The most telling line of the log."""
         if self.log is None:
-            return f"{self.url} does not answer"
-        text = self.log.read_text(errors="replace") if self.log.is_file() else ""
-        causes = [cause for cause in CAUSE.findall(text) if not any(word in cause for word in REPEATS)]
-        if causes:
-            return " ".join(PREFIX.sub("", causes[-1]).split())[:300]
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return lines[-1][:300] if lines else "it wrote nothing"
+            return f"{self.url} does not answer for {self.checkpoint.id}"
+        return logs.cause(self.log)
 
     def drain(self, running: Callable[[], int], seconds: float) -> bool:
         """Wait until `running()` is 0. Returns whether it became so in time."""
@@ -135,7 +124,7 @@ class Engine:
     def running(self) -> int:
         """Requests that the engine works on or has queued, by its own metrics; 0 when it does not answer."""
         try:
-            text = httpx.get(f"{self.url}/metrics", timeout=5, trust_env=False, verify=tls()).text
+            text = self._get("/metrics", timeout=5).text
         except httpx.HTTPError:
             return 0
         return int(
@@ -172,8 +161,7 @@ def start(folder: Path, kind: str, settings: Settings, plan: EnginePlan) -> Engi
     if checkpoint.manifest.kind != kind:
         raise UserError(f"{checkpoint.id} is a {checkpoint.manifest.kind} model, not a {kind} model")
     port = _free_port()
-    settings.logs.mkdir(parents=True, exist_ok=True)
-    log = settings.logs / f"engine-{checkpoint.id}-{secrets.token_hex(2)}.log"
+    log = logs.new(settings.logs, checkpoint.id)
     read, write = os.pipe()
     command = [sys.executable, "-I", str(GUARD), str(read), *command_line(checkpoint, port, settings, plan)]
     try:
@@ -183,7 +171,7 @@ def start(folder: Path, kind: str, settings: Settings, plan: EnginePlan) -> Engi
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **environment(plan)},
+                env={**environment.clean(os.environ), **environment.own(plan)},
                 pass_fds=(read,),
                 # A group of its own: Ctrl-C reaches the supervisor alone, which then ends its engines in order.
                 start_new_session=True,
@@ -193,13 +181,13 @@ def start(folder: Path, kind: str, settings: Settings, plan: EnginePlan) -> Engi
         raise
     finally:
         os.close(read)
-    return Engine(checkpoint, f"http://127.0.0.1:{port}", log, process, write)
+    return Engine(checkpoint, f"http://127.0.0.1:{port}", log, None, process, write)
 
 
 def command_line(checkpoint: Checkpoint, port: int, settings: Settings, plan: EnginePlan) -> list[str]:
     """The vLLM server's command. Never the `vllm` command: the CPU distribution does not have it."""
     manifest = checkpoint.manifest
-    server = ["-P", str(CPU_SERVER)] if on_cpu() else ["-m", "vllm.entrypoints.openai.api_server"]
+    server = ["-P", str(CPU_SERVER)] if environment.on_cpu() else ["-m", "vllm.entrypoints.openai.api_server"]
     command = [
         sys.executable, "-W", "ignore", *server,
         "--model", str(checkpoint.path.resolve()),
@@ -213,7 +201,7 @@ def command_line(checkpoint: Checkpoint, port: int, settings: Settings, plan: En
         "--disable-uvicorn-access-log",
         "--shutdown-timeout", str(FINISH_SECONDS),
     ]  # fmt: skip
-    if on_cpu():
+    if environment.on_cpu():
         # Compiling takes longer than it saves at the sizes that a CPU serves.
         command += ["--enforce-eager"]
         if plan.cache_bytes is not None:
@@ -233,12 +221,13 @@ def command_line(checkpoint: Checkpoint, port: int, settings: Settings, plan: En
     command += ["--dtype", dtype(settings)]
     if manifest.kind == "reward":
         command += ["--runner", "pooling", "--pooler-config", json.dumps({"use_activation": False})]
-    return [*command, *settings.engine_options]
+    # The checkpoint's own options last: vLLM takes the last of two.
+    return [*command, *settings.engine_options, *options.arguments(plan.options)]
 
 
 def dtype(settings: Settings) -> str:
     """What engines compute in: `auto` (the checkpoint's own) becomes float32 on CPU."""
-    return "float32" if settings.dtype == "auto" and on_cpu() else settings.dtype
+    return "float32" if settings.dtype == "auto" and environment.on_cpu() else settings.dtype
 
 
 def coarser_dtype(checkpoint: Checkpoint, settings: Settings) -> str:
@@ -246,30 +235,6 @@ def coarser_dtype(checkpoint: Checkpoint, settings: Settings) -> str:
     computed = dtype(settings)
     probed = str(checkpoint.manifest.probe.get("dtype", "float32"))
     return computed if probed == "float32" else probed
-
-
-def environment(plan: EnginePlan) -> Mapping[str, str]:
-    """Variables of a vLLM server beside this process's own."""
-    variables = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
-    if on_cpu():
-        variables |= {
-            # Engines share the cores: none may bind to some of them.
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "OMP_NUM_THREADS": str(plan.threads or 1),
-            # The model runs inside the engine core instead of in a third process: a start takes two thirds of the
-            # time and 0.8 GiB less. vLLM wants the third process to bind cores, which is off.
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        }
-    return variables
-
-
-def on_cpu() -> bool:
-    """Whether the CPU distribution of vLLM is installed."""
-    try:
-        importlib.metadata.version("vllm-cpu")
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _probe(checkpoint: Checkpoint) -> tuple[dict[str, object], str]:

@@ -2,7 +2,7 @@
 
 vLLM starts that process anew on a CPU, for the sake of processes that bind their threads to cores of their own; it
 imports everything a second time, twenty seconds on a slow core. Engines here have one process that computes, and it
-binds to no core (`process.environment`). For the sake of GPUs, which the first process must not touch, vLLM also looks
+binds to no core (`environment.own`). For the sake of GPUs, which the first process must not touch, vLLM also looks
 at a model's class in a third one, the first time; here that is done in place.
 
 What log-probabilities of a prompt are not needed for is not computed either: see `score_from`. Nor is a vocabulary

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 
 from service import metrics
 from service.auth import open_to_all
-from service.endpoints import Endpoint
+from service.endpoints import Endpoint, Endpoints
 
 router = APIRouter(dependencies=[Depends(open_to_all)])
 READINESS_SECONDS = 3.0
@@ -46,20 +46,17 @@ async def prometheus() -> Response:
 
 async def _probe_all(request: Request) -> dict[str, str]:
     """Problem by model name; empty when all is well."""
-    view = request.app.state.endpoints.view
-    targets = {name: target for name, target in view.targets.items() if name.endswith("/production")}
-    names = targets or {checkpoint: checkpoint for checkpoint in view.ready}
-    if not names:
+    endpoints: Endpoints = request.app.state.endpoints
+    view, problems = endpoints.view, endpoints.problems()
+    production = {name: served for name, served in view.aliases.items() if name.endswith("/production")}
+    names = production or {checkpoint: checkpoint for checkpoint in view.ready}
+    if not names and not problems:
         return {"engines": "none is ready"}
-    problems = {}
-    for name, target in names.items():
-        replicas = view.ready.get(view.aliases.get(name, target), ())
-        if not replicas:
-            problems[name] = f"no engine of {target} is ready"
-            continue
+    for name, checkpoint in names.items():
+        replicas = view.ready.get(checkpoint, ())
         answers = await asyncio.gather(*(answers_one_token(request.app.state.http, e) for e in replicas))
-        if not any(answers):
-            problems[name] = f"the engine of {replicas[0].checkpoint} does not answer"
+        if replicas and not any(answers):
+            problems[name] = f"the engine of {checkpoint} does not answer"
     return problems
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, create_engine, event, make_url
+from sqlalchemy import URL, create_engine, event, func, make_url, select
 from sqlalchemy.exc import ArgumentError, DataError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.store import migrating
+from service.store.models import UtcDateTime, now
 from training.artifacts.errors import UserError
 
 EXAMPLES = "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
@@ -81,6 +83,13 @@ def explained(url: str) -> Iterator[None]:
         raise UserError(message) from None
     except (OperationalError, InterfaceError) as error:
         raise UserError(migrating.reason(error, parse_url(url).render_as_string(hide_password=True))) from None
+
+
+def clock(session: Session) -> datetime:
+    """The time on the database's own clock, the one that every machine shares."""
+    if session.get_bind().dialect.name == "sqlite":  # a file: its users share a machine
+        return now()
+    return session.scalar(select(func.clock_timestamp(type_=UtcDateTime()))) or now()
 
 
 def parse_url(url: str) -> URL:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from sqlalchemy import JSON, DateTime, ForeignKey, Index, MetaData, String, Text, TypeDecorator, text
+from sqlalchemy import JSON, DateTime, ForeignKey, Index, MetaData, String, Text, TypeDecorator, false, text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -86,28 +86,61 @@ class LabelerSession(Base):
 
 
 class Engine(Base):
-    """The endpoint table: which checkpoint is served where. Written by supervisors, read by gateways."""
+    """The endpoint table: which checkpoint is served where. Written by supervisors, read by gateways.
+
+    `heartbeat` is the database's time (`database.clock`): the clocks of several machines differ.
+    """
 
     __tablename__ = "engines"
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
     checkpoint: Mapped[str] = mapped_column(String(200), index=True)
     kind: Mapped[str] = mapped_column(String(10))  # policy | reward
     url: Mapped[str] = mapped_column(String(500))
-    state: Mapped[str] = mapped_column(String(10))  # wanted | starting | ready | draining | failed
+    state: Mapped[str] = mapped_column(String(10))  # starting | ready | draining | failed
+    # Failed, and not tried again. A default of the table too, as supervisors of earlier versions do not write it.
+    given_up: Mapped[bool] = mapped_column(default=False, server_default=false())
     supervisor: Mapped[str] = mapped_column(String(200))
     detail: Mapped[str | None] = mapped_column(Text)
     manifest: Mapped[dict[str, Any]]  # what a gateway needs: stage, context, generation, reward_offset, stop_ids
+    plan: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")  # context, memory, threads, options
     started: Mapped[datetime] = mapped_column(default=now)
     heartbeat: Mapped[datetime] = mapped_column(default=now)
 
 
 class Alias(Base):
-    """A moving name such as policy/production. Changed by compare-and-swap on `version`."""
+    """A moving name such as policy/production.
+
+    `checkpoint` is the target: what the alias was promoted or rolled back to. `served` is what answers its requests:
+    it becomes the target when an engine of the target has proved itself, and nothing else ever changes it. A change of
+    the target is a compare-and-swap on `version`, which it raises by one.
+    """
 
     __tablename__ = "aliases"
     name: Mapped[str] = mapped_column(String(100), primary_key=True)
     checkpoint: Mapped[str] = mapped_column(String(200))
     version: Mapped[int] = mapped_column(default=1)
+    updated: Mapped[datetime] = mapped_column(default=now)
+    served: Mapped[str | None] = mapped_column(String(200))
+    served_since: Mapped[datetime | None]
+    fallback: Mapped[str | None] = mapped_column(String(200))  # the target before, where nothing was served yet
+    note: Mapped[str | None] = mapped_column(Text)  # why the last target was taken back
+
+
+class WantedEngine(Base):
+    """A checkpoint that somebody requested an engine of, beside those of the aliases."""
+
+    __tablename__ = "wanted_engines"
+    checkpoint: Mapped[str] = mapped_column(String(200), primary_key=True)
+    requested_by: Mapped[str] = mapped_column(String(200))
+    created: Mapped[datetime] = mapped_column(default=now)
+
+
+class EngineOptions(Base):
+    """vLLM options of a checkpoint's engines, see `engines.options`."""
+
+    __tablename__ = "engine_options"
+    checkpoint: Mapped[str] = mapped_column(String(200), primary_key=True)
+    options: Mapped[dict[str, Any]]
     updated: Mapped[datetime] = mapped_column(default=now)
 
 

@@ -1,4 +1,4 @@
-"""Promotion and rollback in the store, and how gateways and supervisors read them. On SQLite and PostgreSQL."""
+"""Promotion and rollback in the store, and how gateways read them. On SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -6,17 +6,36 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from service import aliases
-from service.endpoints import STALE, Endpoints
-from service.engines import desired
-from service.errors import ApiError
-from service.store.database import Store
-from service.store.models import Alias, Audit, now
+from service.administration import engines
+from service.endpoints import OLD_SECONDS, STALE, Endpoints
+from service.engines import wanted
+from service.errors import ApiError, Conflict, NotFound
+from service.store.database import Store, clock
+from service.store.models import Alias, Audit
 from tests.service.conftest import engine_row
 from training.artifacts.errors import UserError
 
 ALIAS = "policy/production"
+
+
+def serve(session: Session) -> None:
+    """What a supervisor does when the target's engine has proved itself."""
+    assert aliases.serve(session, ALIAS, session.get_one(Alias, ALIAS).version, "supervisor")
+
+
+def promote(session: Session, *checkpoints: str) -> None:
+    """Promote and serve one after the other."""
+    for checkpoint in checkpoints:
+        aliases.promote(session, ALIAS, checkpoint, "me")
+        serve(session)
+
+
+def state(session: Session) -> tuple[str, str | None, int]:
+    row = session.get_one(Alias, ALIAS)
+    return row.checkpoint, row.served, row.version
 
 
 def test_promotion_is_compare_and_swap_with_an_audit_row(store: Store) -> None:
@@ -24,10 +43,10 @@ def test_promotion_is_compare_and_swap_with_an_audit_row(store: Store) -> None:
         assert aliases.promote(session, ALIAS, "a", "me").version == 1
     with store.session() as session:
         assert aliases.promote(session, ALIAS, "b", "me", version=1).version == 2
-    with pytest.raises(UserError, match="changed by somebody else"), store.session() as session:
+    with pytest.raises(Conflict, match="changed by somebody else"), store.session() as session:
         aliases.promote(session, ALIAS, "c", "me", version=1)
     with store.session() as session:
-        assert session.get_one(Alias, ALIAS).checkpoint == "b"
+        assert state(session) == ("b", None, 2)
         rows = session.scalars(select(Audit).order_by(Audit.id)).all()
         assert [row.detail["checkpoint"] for row in rows] == ["a", "b"]
 
@@ -35,20 +54,147 @@ def test_promotion_is_compare_and_swap_with_an_audit_row(store: Store) -> None:
 def test_two_first_promotions_at_once(store: Store) -> None:
     with store.session() as session:
         aliases.promote(session, ALIAS, "a", "me", version=0)
-    with pytest.raises(UserError, match="changed by somebody else"), store.session() as session:
+    with pytest.raises(Conflict, match="changed by somebody else"), store.session() as session:
         aliases.promote(session, ALIAS, "b", "me", version=0)
+
+
+def test_what_serves_changes_once_and_only_for_the_version_that_was_seen(store: Store) -> None:
+    with store.session() as session:
+        promote(session, "a")
+        aliases.promote(session, ALIAS, "b", "me")
+        assert not aliases.serve(session, ALIAS, 1, "late"), "of an earlier version"
+        assert state(session) == ("b", "a", 2)
+        serve(session)
+        assert state(session) == ("b", "b", 2)
+        assert not aliases.serve(session, ALIAS, 2, "second supervisor")
+        served = session.scalars(select(Audit).where(Audit.action == "served").order_by(Audit.id)).all()
+        assert [(row.actor, row.detail["checkpoint"], row.detail["previous"]) for row in served] == [
+            ("supervisor", "a", None),
+            ("supervisor", "b", "a"),
+        ]
+
+
+def test_a_rollback_keeps_what_serves_until_the_other_one_does(store: Store) -> None:
+    with store.session() as session:
+        promote(session, "a", "b")
+        aliases.rollback(session, ALIAS, "me")
+        assert state(session) == ("a", "b", 3)
+        assert wanted.read(session).checkpoints() == ["b", "a"], "what serves comes first"
+        serve(session)
+        assert state(session) == ("a", "a", 3)
 
 
 def test_rollbacks_go_back_step_by_step(store: Store) -> None:
     with store.session() as session:
-        for checkpoint in ("a", "b", "c"):
-            aliases.promote(session, ALIAS, checkpoint, "me")
+        promote(session, "a", "b", "c")
         assert aliases.rollback(session, ALIAS, "me").checkpoint == "b"
+        serve(session)
         assert aliases.rollback(session, ALIAS, "me").checkpoint == "a"
+        serve(session)
         with pytest.raises(UserError, match="no earlier checkpoint"):
             aliases.rollback(session, ALIAS, "me")
-        aliases.promote(session, ALIAS, "d", "me")
+        promote(session, "d")
         assert aliases.rollback(session, ALIAS, "me").checkpoint == "a"
+
+
+def test_two_rollbacks_at_once_go_back_two_steps_before_either_is_served(store: Store) -> None:
+    with store.session() as session:
+        promote(session, "a", "b", "c")
+        aliases.rollback(session, ALIAS, "me")
+        assert aliases.rollback(session, ALIAS, "me").checkpoint == "a"
+        assert state(session)[1] == "c"
+
+
+def test_a_rollback_never_goes_to_what_never_served(store: Store) -> None:
+    with store.session() as session:
+        promote(session, "a", "b")
+        aliases.promote(session, ALIAS, "broken", "me")
+        assert aliases.take_back(session, ALIAS, 3, "no such file", "supervisor")
+        promote(session, "c")
+        assert aliases.rollback(session, ALIAS, "me").checkpoint == "b"
+
+
+def test_a_rollback_calls_a_promotion_in_progress_off(store: Store) -> None:
+    with store.session() as session:
+        promote(session, "a", "b")
+        aliases.promote(session, ALIAS, "c", "me")
+        assert aliases.rollback(session, ALIAS, "me").checkpoint == "b"
+        assert state(session)[:2] == ("b", "b")
+
+
+def test_the_same_checkpoint_again_after_another(store: Store) -> None:
+    with store.session() as session:
+        promote(session, "a", "b", "a")
+        assert aliases.rollback(session, ALIAS, "me").checkpoint == "b"
+        serve(session)
+        assert aliases.rollback(session, ALIAS, "me").checkpoint == "a"
+
+
+def test_history_of_an_earlier_version_is_understood(store: Store) -> None:
+    with store.session() as session:
+        session.add(Alias(name=ALIAS, checkpoint="c", served="c", version=3))
+        for previous, checkpoint in ((None, "a"), ("a", "b"), ("b", "c")):
+            detail = {"checkpoint": checkpoint, "previous": previous, "version": 1}
+            session.add(Audit(actor="me", action="promote", subject=ALIAS, detail=detail))
+            session.flush()
+        assert aliases.rollback(session, ALIAS, "me").checkpoint == "b"
+
+
+def test_what_fails_is_taken_back_to_exactly_what_was(store: Store) -> None:
+    with store.session() as session:
+        promote(session, "a", "b", "c")
+        aliases.promote(session, ALIAS, "broken", "me")
+        assert aliases.take_back(session, ALIAS, 4, "its weights are missing", "supervisor")
+        assert state(session) == ("c", "c", 5)
+        assert session.get_one(Alias, ALIAS).note == "broken was taken back: its weights are missing"
+        aliases.rollback(session, ALIAS, "me")
+        assert aliases.take_back(session, ALIAS, 6, "gone", "supervisor")
+        assert state(session) == ("c", "c", 7), "a rollback that fails does not jump, and removes nothing"
+        assert aliases.take_back(session, ALIAS, 7, "x", "supervisor") is None, "nothing is pending"
+        aliases.promote(session, ALIAS, "c", "me")
+        assert session.get_one(Alias, ALIAS).note is None
+
+
+def test_a_first_promotion_that_fails_leaves_nothing(store: Store) -> None:
+    with store.session() as session:
+        aliases.promote(session, ALIAS, "broken", "me")
+        assert "is removed" in (aliases.take_back(session, ALIAS, 1, "x", "supervisor") or "")
+        assert session.get(Alias, ALIAS) is None
+        with pytest.raises(NotFound):
+            aliases.rollback(session, ALIAS, "me")
+
+
+def test_what_was_there_before_anything_served_is_kept(store: Store) -> None:
+    with store.session() as session:
+        aliases.promote(session, ALIAS, "a", "me")
+        aliases.promote(session, ALIAS, "broken", "me")
+        aliases.take_back(session, ALIAS, 2, "x", "supervisor")
+        assert state(session) == ("a", None, 3)
+        assert aliases.take_back(session, ALIAS, 3, "x", "supervisor") is None, "the alias existed before"
+        assert state(session) == ("a", None, 3)
+
+
+def test_nothing_is_taken_back_that_moved_on(store: Store) -> None:
+    with store.session() as session:
+        promote(session, "a")
+        aliases.promote(session, ALIAS, "broken", "me")
+        aliases.promote(session, ALIAS, "b", "me")
+        assert aliases.take_back(session, ALIAS, 2, "x", "supervisor") is None
+        assert state(session) == ("b", "a", 3)
+
+
+def test_removal(store: Store) -> None:
+    with store.session() as session:
+        promote(session, "a", "b")
+    with pytest.raises(Conflict), store.session() as session:
+        aliases.remove(session, ALIAS, "me", version=1)
+    with store.session() as session:
+        aliases.remove(session, ALIAS, "me")
+        with pytest.raises(NotFound):
+            aliases.remove(session, ALIAS, "me")
+        promote(session, "c")
+        with pytest.raises(UserError, match="no earlier"):
+            aliases.rollback(session, ALIAS, "me")
 
 
 @pytest.mark.unit
@@ -58,31 +204,85 @@ def test_names_of_aliases(name: str) -> None:
         aliases.check_name(name)
 
 
-def test_an_alias_moves_only_when_its_checkpoint_is_served(store: Store) -> None:
+def test_requests_go_to_what_serves_and_to_nothing_else(store: Store) -> None:
     endpoints = Endpoints(store)
     with store.session() as session:
         aliases.promote(session, ALIAS, "old", "me")
-        aliases.promote(session, ALIAS, "new", "me")
         session.add(engine_row("old"))
-        session.add(engine_row("new", state="starting"))
     endpoints.refresh()
-    assert endpoints.find(ALIAS, "policy").checkpoint == "old"
+    with pytest.raises(ApiError) as caught:
+        endpoints.find(ALIAS, "policy")
+    assert caught.value.status == 503, "ready, but its supervisor has not let it serve"
     with store.session() as session:
+        serve(session)
+        aliases.promote(session, ALIAS, "new", "me")
         session.add(engine_row("new"))
     endpoints.refresh()
+    assert endpoints.find(ALIAS, "policy").checkpoint == "old"
+    assert endpoints.problems() == {}
+    with store.session() as session:
+        serve(session)
+    endpoints.refresh()
     assert endpoints.find(ALIAS, "policy").checkpoint == "new"
+
+
+def test_a_crash_never_swaps_in_another_checkpoint(store: Store) -> None:
+    endpoints = Endpoints(store)
+    with store.session() as session:
+        promote(session, "old", "new")
+        session.add(engine_row("old"))
+        crashed = engine_row("new", state="failed")
+        crashed.detail = "out of memory"
+        session.add(crashed)
+    endpoints.refresh()
+    with pytest.raises(ApiError) as caught:
+        endpoints.find(ALIAS, "policy")
+    assert (caught.value.status, caught.value.code) == (503, "model_not_ready")
+    assert endpoints.problems() == {ALIAS: "no engine of new is ready: out of memory"}
 
 
 def test_engines_of_a_dead_supervisor_are_not_used(store: Store) -> None:
     endpoints = Endpoints(store)
     with store.session() as session:
         row = engine_row("a")
-        row.heartbeat = now() - STALE - timedelta(seconds=1)
+        row.heartbeat = clock(session) - STALE - timedelta(seconds=1)
         session.add(row)
     endpoints.refresh()
     with pytest.raises(ApiError) as caught:
         endpoints.find("a", "policy")
     assert caught.value.status == 404
+
+
+def test_an_odd_row_hides_no_other(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    endpoints = Endpoints(store)
+    odd = [
+        {},
+        {"stage": "sft"},
+        {**engine_row("x").manifest, "stop_ids": None},
+        {**engine_row("x").manifest, "path": 3},
+    ]
+    with store.session() as session:
+        promote(session, "a")
+        session.add(engine_row("a"))
+        for number, manifest in enumerate(odd):
+            row = engine_row(f"odd-{number}")
+            row.manifest = manifest
+            session.add(row)
+    endpoints.refresh()
+    endpoints.refresh()
+    assert endpoints.find(ALIAS, "policy").checkpoint == "a"
+    assert len([r for r in caplog.records if "is left out" in r.message]) == len(odd), "once each"
+    with pytest.raises(ApiError) as caught:
+        endpoints.find("odd-0", "policy")
+    assert caught.value.status == 503
+
+
+def test_a_table_that_is_not_read_any_more_is_a_problem(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoints = Endpoints(store)
+    endpoints.refresh()
+    assert endpoints.problems() == {}
+    monkeypatch.setattr(endpoints, "_refreshed", endpoints._refreshed - OLD_SECONDS - 1)
+    assert list(endpoints.problems()) == ["store"]
 
 
 def test_replicas_share_the_load(store: Store) -> None:
@@ -95,6 +295,7 @@ def test_replicas_share_the_load(store: Store) -> None:
     with endpoints.busy(first, limit=1):
         second = endpoints.find("a", "policy")
         assert second.url != first.url
+        assert [e.url for e in endpoints.candidates("a", "policy")] == [second.url, first.url]
         with endpoints.busy(second, limit=1), pytest.raises(ApiError) as caught:
             endpoints.busy(endpoints.find("a", "policy"), limit=1).__enter__()
         assert caught.value.status == 503
@@ -103,10 +304,12 @@ def test_replicas_share_the_load(store: Store) -> None:
 
 def test_requested_engines(store: Store) -> None:
     with store.session() as session:
-        desired.request(session, "a")
-        desired.request(session, "a")
-        desired.request(session, "b")
-        assert desired.requested(session) == ["a", "b"]
-        assert desired.withdraw(session, "a")
-        assert not desired.withdraw(session, "a")
-        assert desired.requested(session) == ["b"]
+        wanted.request(session, "a", "me")
+        before = wanted.read(session).wishes["a"]
+        wanted.request(session, "a", "me")
+        assert wanted.read(session).wishes["a"] != before, "requested again, it is tried again"
+        wanted.request(session, "b", "me")
+        assert sorted(engines.requested(session)) == ["a", "b"]
+        assert wanted.withdraw(session, "a")
+        assert not wanted.withdraw(session, "a")
+        assert engines.requested(session) == ["b"]

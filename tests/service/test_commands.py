@@ -87,7 +87,7 @@ def alias(home: Path) -> tuple[str, int]:
         (["promote", "policy/production", "sft-9"], "no checkpoint 'sft-9'"),
         (["promote", "production", "sft-1"], "is not an alias"),
         (["promote", "reward/production", "sft-1"], "is a policy model"),
-        (["rollback", "policy/production"], "no earlier checkpoint"),
+        (["rollback", "policy/production"], "no alias 'policy/production'"),
         (["keys", "add", "x", "--scopes", "everything"], "unknown scope 'everything'"),
         (["keys", "revoke", "nothing"], "0 keys have"),
         (["labelers", "disable", "Eve"], "no labeler 'Eve'"),

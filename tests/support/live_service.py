@@ -17,7 +17,7 @@ import psutil
 
 from service import aliases as service_aliases
 from service.auth import add_key
-from service.engines.process import tls
+from service.engines.client import tls
 from service.store.database import Store
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from service.engines import planning, process
+from service.engines import environment, planning, process
 from service.engines.planning import EnginePlan
 from service.settings import Settings
 from tests.support.live_service import ROOT, Running, running_service
@@ -112,13 +112,13 @@ def test_promotion_and_rollback_of_a_running_service(
 
 @integration
 def test_a_damaged_checkpoint_is_not_promoted(gateway: Running, tiny_store: Path, tiny_policy: Checkpoint) -> None:
-    """Its engine runs, but does not reproduce the probe: the alias stays where it was."""
+    """Its weights are not those of the manifest: the alias stays where it was."""
     other = publish_tiny(tiny_store, seed=8)
     shutil.copy(tiny_policy.path / "model.safetensors", other.path / "model.safetensors")
     command = [sys.executable, "-m", "service", "promote", "policy/production", other.id, "--home", str(gateway.home)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 2
-    assert "does not reproduce its probe" in " ".join(ended.stderr.split())
+    assert "is not the file that was published" in " ".join(ended.stderr.split())
     with gateway.client() as client:
         aliases = {row["alias"]: row for row in client.get("/admin/aliases").json()["data"]}
         assert aliases["policy/production"]["checkpoint"] == tiny_policy.id
@@ -166,7 +166,7 @@ def test_a_start_that_fails_names_the_cause(tiny_policy: Checkpoint, tmp_path: P
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"architectures": ["NoSuchModel"]}))
     settings = Settings(logs=tmp_path / "logs")
-    (plan,) = planning.plans_for([load(folder)], settings, on_cpu=process.on_cpu())
+    (plan,) = planning.plans_for([load(folder)], settings, on_cpu=environment.on_cpu())
     engine = process.start(folder, "policy", settings, plan)
     try:
         with pytest.raises(UserError, match="NoSuchModel"):
@@ -245,9 +245,9 @@ def test_an_engine_takes_only_its_kind(tmp_path: Path) -> None:
     command = process.command_line(load(folder), 1234, Settings(engine_options=["--x"]), plan)
     assert command[-1] == "--x"
     assert command[command.index("--max-model-len") + 1] == "32"
-    if process.on_cpu():
+    if environment.on_cpu():
         assert command[command.index("--kv-cache-memory-bytes") + 1] == str(7 * 2**20)
-        assert process.environment(plan)["OMP_NUM_THREADS"] == "3"
+        assert environment.own(plan)["OMP_NUM_THREADS"] == "3"
     assert command[command.index("--runner") + 1] == "pooling"
     assert json.loads(command[command.index("--pooler-config") + 1]) == {"use_activation": False}
 

@@ -1,0 +1,21 @@
+"""The audit over HTTP."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+
+from service.administration import audit
+from service.routes.admin import Admin
+
+router = APIRouter(prefix="/admin/audit")
+
+
+@router.get("")
+def list_audit(
+    request: Request, caller: Admin, subject: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> dict[str, Any]:
+    """Who changed what, newest first; `subject` is an alias, a checkpoint, a key's name or a pseudonym."""
+    with request.app.state.store.session() as session:
+        return {"data": audit.listed(session, subject, limit)}
