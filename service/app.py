@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -15,6 +15,8 @@ from service import errors
 from service.auth import Keys
 from service.endpoints import Endpoints
 from service.middleware import RequestChecks
+from service.preferences.ahead import Ahead
+from service.preferences.preparation import Desk
 from service.routes import (
     admin,
     export,
@@ -55,7 +57,8 @@ def create_app(settings: Settings) -> FastAPI:
     """Build the gateway.
 
     `app.state` holds what routes share: `settings`, `store`, `keys`, `endpoints`, `plain_engines` (URLs of engines
-    without vLLM's token route), and, while it runs, `http` (the one aiohttp session to the engines).
+    without vLLM's token route), and, while it runs, `http` (the one aiohttp session to the engines), `desk` and `ahead`
+    (tasks for labelers).
     """
     app = FastAPI(title="AlignLoop", version="0.1.0", docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.state.settings = settings
@@ -83,11 +86,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4)  # vLLM's server closes idle ones after 5 s
     async with aiohttp.ClientSession(timeout=timeout, connector=connector, auto_decompress=False) as http:
         app.state.http = http
-        follower = asyncio.create_task(app.state.endpoints.follow())
+        app.state.desk = Desk(app.state.store, app.state.settings, app.state.endpoints, http)
+        app.state.ahead = Ahead(app.state.desk)
+        background = [asyncio.create_task(work) for work in (app.state.endpoints.follow(), app.state.ahead.run())]
         try:
             yield
         finally:
-            follower.cancel()
-            with suppress(asyncio.CancelledError):
-                await follower
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
             app.state.store.close()

@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     collect_overlap: float = Field(
         0.1, ge=0, le=1, description="share of tasks that repeat what another labeler ranked, to measure agreement"
     )
+    collect_ahead: int = Field(
+        2, ge=0, le=50, description="tasks whose responses are sampled ahead for each active labeler; 0: none"
+    )
     task_minutes: float = Field(120, gt=0, description="life of a task that nobody answers")
 
     max_body_bytes: int = Field(4_000_000, gt=0, description="largest accepted request body")

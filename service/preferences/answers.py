@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, aliased
 
 from service.errors import ApiError
 from service.preferences.guidelines import FLAGS
-from service.preferences.tasks import close_task, own_task, reopen_task
+from service.preferences.tasks import close_task, own_task, renew, reopen_task
 from service.store.models import Answer, Task
 
 T = TypeVar("T")
@@ -80,12 +80,12 @@ def undo(session: Session, task_id: str, labeler_id: str, minutes: float) -> tup
         ApiError: what `tasks.reopen_task` raises.
     """
     answered = own_task(session, task_id, labeler_id).state == "answered"
-    task, token = reopen_task(session, task_id, labeler_id, minutes)
+    task = reopen_task(session, task_id, labeler_id)
     if answered:
         row = Answer(task_id=task.id, labeler_id=labeler_id, withdrawn=True, supersedes=_latest_id(session, task))
         session.add(row)
         session.flush()
-    return task, token
+    return task, renew(session, task, minutes)
 
 
 def standing() -> Select[Answer]:

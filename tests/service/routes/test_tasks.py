@@ -69,11 +69,11 @@ def test_a_task_tells_nothing_of_who_wrote_the_responses_until_it_is_answered(de
     task = answer.json()["task"]
     assert [response["position"] for response in task["responses"]] == [0, 1]
     assert {response["text"]: response["truncated"] for response in task["responses"]} == {"red": False, "green": True}
-    assert answer.json()["progress"] == {"answered": 0, "left": 0}
+    assert answer.json()["progress"] == {"answered": 0, "left": 0, "set_aside": 0}
     given = desk.post(f"/api/tasks/{task['id']}/answer", {"token": task["token"], "ranks": [1, 2], "seconds": 1.5})
     names = {"red": "sft-1", "green": "ppo-1"}
     assert [entry["checkpoint"] for entry in given["reveal"]] == [names[r["text"]] for r in task["responses"]]
-    assert given["progress"] == {"answered": 1, "left": 0}
+    assert given["progress"] == {"answered": 1, "left": 0, "set_aside": 0}
 
 
 def test_the_export_gives_back_what_was_answered(desk: Desk, make_key: MakeKey) -> None:
