@@ -50,6 +50,14 @@ class ApiError(Exception):
         self.headers = headers
 
 
+class NotFound(UserError):
+    """What was named does not exist: 404 over HTTP."""
+
+
+class Conflict(UserError):
+    """Somebody else changed it meanwhile, or it exists already: 409 over HTTP."""
+
+
 def body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
     """OpenAI's error object. What no UTF-8 can hold, such as half an emoji that the caller sent, becomes `?`."""
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
@@ -68,6 +76,14 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(ApiError)
     async def api_error(_: Request, error: ApiError) -> JSONResponse:
         return answer(error)
+
+    @app.exception_handler(NotFound)
+    async def not_found(_: Request, error: NotFound) -> JSONResponse:
+        return answer(ApiError(404, str(error), code="not_found"))
+
+    @app.exception_handler(Conflict)
+    async def conflict(_: Request, error: Conflict) -> JSONResponse:
+        return answer(ApiError(409, str(error), code="conflict"))
 
     @app.exception_handler(UserError)
     async def user_error(_: Request, error: UserError) -> JSONResponse:

@@ -17,8 +17,8 @@ import uvicorn
 from rich.console import Console
 
 from service.app import create_app
-from service.auth import add_key, has_keys
 from service.engines.supervisor import Supervisor
+from service.keys import add_key, has_keys
 from service.settings import Settings
 from service.store.database import Store
 from service.store.models import Key, now
@@ -41,7 +41,6 @@ def serve(settings: Settings, parsed: argparse.Namespace) -> None:
         raise UserError("--engine needs --with-engines: it is the supervisor that watches engines")
     listener = listen(settings)
     app = create_app(settings)
-    address = f"http://{settings.host}:{settings.port}"
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -50,10 +49,16 @@ def serve(settings: Settings, parsed: argparse.Namespace) -> None:
             timeout_keep_alive=75,
             timeout_graceful_shutdown=int(settings.drain_seconds) or None,
             server_header=False,
+            forwarded_allow_ips=settings.trusted_proxies,
         )
     )
     with exit_on_sigterm(), _running(supervisor, server), _printed_key(settings, store):
-        say(f"gateway at {address} (pages: {address}/compare, models: {address}/v1/models)")
+        say(f"gateway at {settings.url} (pages: {settings.url}/compare, models: {settings.url}/v1/models)")
+        if not settings.on_loopback and settings.public_url is None:
+            say(
+                "people sign in over plain HTTP: who listens on the network can read tokens and cookies. "
+                "Put a proxy with TLS before the service and set ALIGNLOOP_PUBLIC_URL=https://NAME"
+            )
         if not keys and not settings.open:
             say("there is no key yet: `python -m service keys add NAME --scopes generate score`, or serve with --open")
         server.run(sockets=[listener])

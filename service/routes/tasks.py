@@ -10,8 +10,9 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 from starlette.datastructures import State
 
-from service.auth import SignedIn, labeler_session
+from service.auth import labeler_session
 from service.errors import ApiError
+from service.labelers import SignedIn
 from service.preferences import answers, assignment, tasks
 from service.preferences.answers import Judgement
 from service.preferences.assignment import Assigned

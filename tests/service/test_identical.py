@@ -9,8 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from service import auth
 from service.endpoints import _endpoint
+from service.labelers import add_labeler
 from service.preferences import assignment, preparation, prompts
 from service.preferences.sampling import Sampled, UnusablePrompt, distinct
 from service.store.database import Store
@@ -47,7 +47,7 @@ def labelers(app_client: Build, local_store: Store) -> list[TestClient]:
     clients = []
     for name in ("Ada", "Bob"):
         with local_store.session() as session:
-            _, token = auth.add_labeler(session, name, "training")
+            _, token = add_labeler(session, name, "training")
         client = app_client(collect_ahead=0, collect_policies=["policy-0", "policy-1"])
         client.headers["X-CSRF-Token"] = client.post("/api/session", json={"token": token}).json()["csrf"]
         clients.append(client)

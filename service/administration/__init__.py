@@ -1,0 +1,1 @@
+"""What administrators may do: rules and audit rows, once for the command line and for HTTP."""
