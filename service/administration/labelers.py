@@ -26,7 +26,7 @@ def add(session: Session, actor: str, name: str, group: str | None = None) -> tu
 def listed(session: Session) -> list[dict[str, Any]]:
     """All labelers, with their answered tasks and with what they changed or withdrew after names were shown."""
     counted = select(Task.labeler_id, func.count()).where(Task.state == "answered").group_by(Task.labeler_id)
-    answered = dict(session.execute(counted).tuples().all())
+    answered = {row[0]: row[1] for row in session.execute(counted)}
     changed = {row.labeler: row for row in answers.changes(session)}
     rows = []
     for row in session.scalars(select(Labeler).order_by(Labeler.created)):

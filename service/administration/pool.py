@@ -46,7 +46,7 @@ def summary(session: Session) -> dict[str, Any]:
         "in_use": session.scalar(select(func.count()).select_from(Prompt).where(*in_use)),
         "answered": session.scalar(answered),
         "retired": session.scalar(select(func.count()).select_from(Prompt).where(Prompt.retired.is_not(None))),
-        "set_aside": dict(session.execute(by_checkpoint).tuples().all()),
+        "set_aside": {row[0]: row[1] for row in session.execute(by_checkpoint)},
     }
 
 
@@ -60,7 +60,7 @@ def out_of_use(
     newest = limit + offset
     rows = [
         OutOfUse(row.prompt_id, row.checkpoint, row.reason, row.created.isoformat(), _beginning(prompt))
-        for row, prompt in session.execute(aside.limit(newest)).tuples()
+        for row, prompt in session.execute(aside.limit(newest))
     ]
     if checkpoint is None:
         retired = select(Prompt).where(Prompt.retired.is_not(None)).order_by(Prompt.retired.desc(), Prompt.id)

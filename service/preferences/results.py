@@ -13,7 +13,7 @@ from service.preferences.statistics import Summary, summarize
 from service.store.database import Store
 from service.store.models import Answer, Labeler
 
-QUICK_SECONDS = 1.0  # figures that take longer are kept for `PATIENCE` times as long as they took
+QUICK_SECONDS = 1.0  # of CPU; figures that take longer are kept for `PATIENCE` times as long as they took
 PATIENCE = 10
 Version = tuple[int | None, int | None]
 
@@ -30,24 +30,25 @@ class Results:
         self._fresh_until = 0.0
 
     async def summary(self) -> Summary:
-        """The figures of all blind votes. With many answers they are up to a minute old."""
+        """The figures of all blind votes. With very many answers they may be a minute old."""
         async with self._lock:
-            if self._known is None or time.monotonic() > self._fresh_until:
-                self._known = await asyncio.get_running_loop().run_in_executor(self._thread, self._compute)
+            self._known = await asyncio.get_running_loop().run_in_executor(self._thread, self._compute)
             return self._known[1]
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _compute(self) -> tuple[Version, Summary]:
-        began = time.monotonic()
+        began = time.thread_time()
         with self._store.session() as session:
             # Every answer, correction and undo adds a row.
             rows = session.scalar(select(func.count()).select_from(Answer))
             excluded = session.scalar(select(func.count()).select_from(Labeler).where(Labeler.excluded.is_not(None)))
-            if self._known is not None and self._known[0] == (rows, excluded):
-                return self._known
+            if self._known is not None:
+                version = self._known[0]
+                if version == (rows, excluded) or (version[1] == excluded and time.monotonic() < self._fresh_until):
+                    return self._known
             figures = summarize(export.comparisons(session, blind=True), answers.changes(session))
-        seconds = time.monotonic() - began
+        seconds = time.thread_time() - began
         self._fresh_until = time.monotonic() + (PATIENCE * seconds if seconds > QUICK_SECONDS else 0.0)
         return (rows, excluded), figures
