@@ -156,7 +156,7 @@ async def labeler_session(request: Request) -> SignedIn:
     if signed is None:
         if not settings.open:
             raise no_session()
-        _check_wanted_by_a_person(request)
+        _check_own_visit(request)
         signed = await asyncio.to_thread(_open_anonymous, request, store, settings)
     return signed
 
@@ -164,7 +164,7 @@ async def labeler_session(request: Request) -> SignedIn:
 labeler_session.access = "labeler"  # type: ignore[attr-defined]  # read by `access_of`
 
 
-def _check_wanted_by_a_person(request: Request) -> None:
+def _check_own_visit(request: Request) -> None:
     """Raise `ApiError` 401 where a picture or a program of another site asks: each would add a labeler."""
     foreign = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
     page = request.headers.get("sec-fetch-dest", "document") == "document"

@@ -1,4 +1,4 @@
-"""The pool: which stored prompt a labeler gets next, and what is out of use for whom."""
+"""The pool of stored prompts: which one comes next for a labeler, and what is out of use for whom."""
 
 from __future__ import annotations
 
