@@ -104,20 +104,40 @@ def parser() -> argparse.ArgumentParser:
     command("list", "alias_commands.list_engines", "list engines: state, plan, reason", below_engines, below)
 
     keys = subparsers.add_parser("keys", help="API keys").add_subparsers(metavar="ACTION", required=True)
-    add = command("add", "commands.add_key", "add a key; it is shown once", keys)
+    add = command("add", "key_commands.add_key", "add a key; it is shown once", keys)
     add.add_argument("name", help="who uses it")
     add.add_argument("--scopes", nargs="+", required=True, metavar="SCOPE", help=", ".join(SCOPES))
     add.add_argument("--days", type=float, help="days until it expires (never)")
-    command("list", "commands.list_keys", "list keys without their secrets", keys)
-    command("revoke", "commands.revoke_key", "revoke a key", keys).add_argument("key", help="id or prefix")
+    command("list", "key_commands.list_keys", "list keys without their secrets", keys)
+    command("revoke", "key_commands.revoke_key", "revoke a key", keys).add_argument("key", help="id or prefix")
 
     people = subparsers.add_parser("labelers", help="people who rank")
     labelers = people.add_subparsers(metavar="ACTION", required=True)
-    add = command("add", "commands.add_labeler", "add a labeler; the sign-in token is shown once", labelers)
+    add = command("add", "labeler_commands.add_labeler", "add a labeler; the sign-in token is shown once", labelers)
     add.add_argument("name")
     add.add_argument("--group", help="such as training or heldout")
-    command("list", "commands.list_labelers", "list labelers", labelers)
-    command("disable", "commands.disable_labeler", "end a labeler's access", labelers).add_argument("name")
+    command("list", "labeler_commands.list_labelers", "list labelers, and what they changed or withdrew", labelers)
+    for name, run, about in (
+        ("disable", "disable_labeler", "end a labeler's access"),
+        ("enable", "enable_labeler", "let a disabled labeler in again"),
+        ("reissue", "reissue_token", "a new sign-in token for one that was lost; it is shown once"),
+        ("exclude", "exclude_labeler", "leave a labeler's answers out of results and exports"),
+        ("include", "include_labeler", "count an excluded labeler's answers again"),
+    ):
+        one = command(name, f"labeler_commands.{run}", about, labelers)
+        one.add_argument("labeler", help="name, pseudonym or id")
+
+    prompts = subparsers.add_parser("pool", help="the prompts that labelers are given")
+    pool = prompts.add_subparsers(metavar="ACTION", required=True)
+    shown = command("list", "pool_commands.list_pool", "list prompts out of use: for whom, since when and why", pool)
+    shown.add_argument("--checkpoint", help="only what this checkpoint refused")
+    shown.add_argument("--limit", type=int, default=100, help="rows, the newest (100)")
+    restore = command("restore", "pool_commands.restore", "bring prompts back", pool)
+    restore.add_argument("prompts", nargs="*", metavar="PROMPT", help="ids; none: all that --checkpoint refused")
+    restore.add_argument("--checkpoint", help="only for this checkpoint")
+    retire = command("retire", "pool_commands.retire", "give prompts to nobody any more; their comparisons stay", pool)
+    retire.add_argument("prompts", nargs="+", metavar="PROMPT", help="ids")
+    retire.add_argument("--reason", required=True, help="why, in a sentence")
 
     promote = command("promote", "alias_commands.promote", "point an alias to a checkpoint and wait until it answers")
     promote.add_argument("alias", help="such as policy/production")

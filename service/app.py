@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from fastapi import FastAPI
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from service import errors, scoring
@@ -16,11 +18,16 @@ from service.endpoints import Endpoints
 from service.engines.remote import authorization
 from service.known_keys import KnownKeys
 from service.middleware import RequestChecks
+from service.preferences.ahead import Ahead
+from service.preferences.preparation import Desk
+from service.preferences.results import Results
 from service.routes import (
-    admin,
     admin_aliases,
     admin_audit,
     admin_engines,
+    admin_keys,
+    admin_labelers,
+    admin_pool,
     export,
     health,
     loglikelihood,
@@ -53,7 +60,9 @@ ROUTERS = (
     admin_engines.router,
     admin_aliases.router,
     admin_audit.router,
-    admin.router,
+    admin_keys.router,
+    admin_labelers.router,
+    admin_pool.router,
 )
 STATIC = Path(__file__).parent / "static"
 
@@ -63,7 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     `app.state` holds what routes share: `settings`, `store`, `keys`, `endpoints`, `scoring_pool` (the threads that
     render for `/score`), `plain_engines` (URLs of engines without vLLM's token route), and, while it runs, `http` (the
-    one aiohttp session to the engines).
+    one aiohttp session to the engines), `desk` and `ahead` (tasks for labelers), `results`.
     """
     app = FastAPI(title="AlignLoop", version="0.1.0", docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.state.settings = settings
@@ -76,12 +85,20 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestChecks, settings=settings)
     for router in ROUTERS:
         app.include_router(router)
-    static = StaticFiles(directory=STATIC, check_dir=False)
-    app.mount("/static", static, name="static")
+    app.mount("/static", Assets(directory=STATIC, check_dir=False), name="static")
     for route in app.routes:
         if getattr(route, "path", "") in ("/static", "/openapi.json"):
             route.access = "open"  # type: ignore[attr-defined]  # read by `auth.access_of`
     return app
+
+
+class Assets(StaticFiles):
+    """Scripts and styles. Browsers ask each time whether they changed: old ones do not fit the pages of an upgrade."""
+
+    def file_response(self, *arguments: Any, **options: Any) -> Response:
+        response = super().file_response(*arguments, **options)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 @asynccontextmanager
@@ -95,13 +112,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         timeout=timeout, connector=connector, auto_decompress=False, middlewares=(send_keys,)
     ) as http:
         app.state.http = http
-        follower = asyncio.create_task(app.state.endpoints.follow())
+        app.state.desk = Desk(app.state.store, app.state.settings, app.state.endpoints, http)
+        app.state.ahead = Ahead(app.state.desk)
+        app.state.results = Results(app.state.store)
+        background = [asyncio.create_task(work) for work in (app.state.endpoints.follow(), app.state.ahead.run())]
         try:
             yield
         finally:
-            follower.cancel()
-            with suppress(asyncio.CancelledError):
-                await follower
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
             app.state.keys.close()
             app.state.scoring_pool.shutdown(wait=False, cancel_futures=True)
+            app.state.results.close()
             app.state.store.close()

@@ -1,36 +1,29 @@
-"""Who may do what: API keys with scopes, labelers' sessions, and the access level of every route."""
+"""Who may do what: callers with keys, labelers with sessions, and the access level of every route."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
-from sqlalchemy import select
-from sqlalchemy.orm import Session
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Match
 
+from service import cookies
 from service.errors import ApiError
+from service.labelers import SignedIn, add_visitor, find_session
 from service.settings import SCOPES, Settings
 from service.store.database import Store
-from service.store.models import Key, Labeler, LabelerSession, now
-from training.artifacts.errors import UserError
-from training.artifacts.text import clean_text
 
 if TYPE_CHECKING:
     from service.known_keys import KnownKeys
 
 OPEN_SCOPES = ("generate", "score")  # what open mode on loopback allows without a key
 IMPLIED = {"eval": ("generate", "score"), "admin": SCOPES}
-COOKIE = "alignloop_session"
-MOST_DAYS = 36_500
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -40,22 +33,12 @@ class Caller:
 
     name: str
     scopes: frozenset[str]
+    id: str = ""  # of the key
 
-
-@dataclass(frozen=True)
-class SignedIn:
-    """A labeler's session. `csrf` is the token that pages put into their requests."""
-
-    labeler_id: str
-    name: str
-    pseudonym: str
-    group: str | None
-    csrf: str
-
-
-def digest(secret: str) -> str:
-    """What the store keeps of a secret. Secrets are 256 random bits, so a plain hash cannot be guessed back."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+    @property
+    def actor(self) -> str:
+        """Who did it, for the audit: names of keys are chosen freely and are not unique."""
+        return f"{self.name} (key {self.id[:8]})" if self.id else self.name
 
 
 def require(scope: str) -> Callable[..., Any]:
@@ -64,18 +47,43 @@ def require(scope: str) -> Callable[..., Any]:
         raise ValueError(f"unknown scope {scope}")
 
     async def check(request: Request) -> Caller:
-        caller = await identify(request)
-        if caller is None:
-            settings: Settings = request.app.state.settings
-            if settings.open and scope in OPEN_SCOPES:
-                return Caller("open", frozenset(OPEN_SCOPES))
-            raise unauthorized(request)
-        if scope not in caller.scopes:
-            raise ApiError(403, f"this key lacks the scope `{scope}`", code="insufficient_scope")
-        return caller
+        return await admit(request, scope)
 
     check.access = f"key:{scope}"  # type: ignore[attr-defined]  # read by `access_of`
     return check
+
+
+async def admit(request: Request, scope: str) -> Caller:
+    """The caller, if it has `scope`. Raises `ApiError` 401 without a valid key and 403 without the scope."""
+    caller = await identify(request)
+    if caller is None:
+        settings: Settings = request.app.state.settings
+        if settings.open and scope in OPEN_SCOPES:
+            return Caller("open", frozenset(OPEN_SCOPES))
+        raise unauthorized(request)
+    if scope not in caller.scopes:
+        raise ApiError(403, f"this key lacks the scope `{scope}`", code="insufficient_scope")
+    return caller
+
+
+async def admit_before_body(request: Request) -> None:
+    """Refuse who has no key, or no session cookie, before the body is read. The route checks again, and more.
+
+    Raises:
+        ApiError: 401 or 403.
+    """
+    access = next((access_of(r) for r in request.app.routes if r.matches(request.scope)[0] is Match.FULL), None) or ""
+    if access.startswith("key:"):
+        await admit(request, access.removeprefix("key:"))
+    elif access == "labeler" and cookies.name(request.scope, request.app.state.settings) not in request.cookies:
+        raise no_session()
+
+
+def no_session() -> ApiError:
+    return ApiError(401, "no labeler session: sign in at /sign-in", code="no_session")
+
+
+Admin = Annotated[Caller, Depends(require("admin"))]
 
 
 async def open_to_all() -> None:
@@ -111,20 +119,41 @@ async def labeler_session(request: Request) -> SignedIn:
     """
     store: Store = request.app.state.store
     settings: Settings = request.app.state.settings
-    secret = request.cookies.get(COOKIE)
+    secret = request.cookies.get(cookies.name(request.scope, settings))
     signed = await asyncio.to_thread(_read_session, store, secret) if secret else None
     if request.method not in SAFE_METHODS:
         if signed is None:
-            raise ApiError(401, "no labeler session: sign in at /sign-in", code="no_session")
+            raise no_session()
         await _check_csrf(request, signed)
     if signed is None:
         if not settings.open:
-            raise ApiError(401, "no labeler session: sign in at /sign-in", code="no_session")
+            raise no_session()
+        _check_own_visit(request)
         signed = await asyncio.to_thread(_open_anonymous, request, store, settings)
     return signed
 
 
 labeler_session.access = "labeler"  # type: ignore[attr-defined]  # read by `access_of`
+
+
+def _check_own_visit(request: Request) -> None:
+    """Raise `ApiError` 401 where a picture or a program of another site asks: each would add a labeler."""
+    foreign = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    page = request.headers.get("sec-fetch-dest", "document") == "document"
+    if foreign and not page:
+        raise ApiError(401, "open this page itself: other sites get no session", code="no_session")
+
+
+def _read_session(store: Store, secret: str) -> SignedIn | None:
+    with store.session() as session:
+        return find_session(session, secret)
+
+
+def _open_anonymous(request: Request, store: Store, settings: Settings) -> SignedIn:
+    with store.session() as session:
+        secret, signed = add_visitor(session, settings.session_hours)
+    cookies.remember(request, secret)
+    return signed
 
 
 async def _check_csrf(request: Request, signed: SignedIn) -> None:
@@ -136,94 +165,6 @@ async def _check_csrf(request: Request, signed: SignedIn) -> None:
         token = field if isinstance(field, str) else None
     if not secrets.compare_digest((token or "").encode(), signed.csrf.encode()):
         raise ApiError(403, "the CSRF token is missing or wrong: reload the page", code="csrf")
-
-
-def _read_session(store: Store, secret: str) -> SignedIn | None:
-    with store.session() as session:
-        row = session.get(LabelerSession, digest(secret))
-        if row is None or row.expires <= now():
-            return None
-        labeler = session.get_one(Labeler, row.labeler_id)
-        return None if labeler.disabled else _signed(labeler, row)
-
-
-def _open_anonymous(request: Request, store: Store, settings: Settings) -> SignedIn:
-    with store.session() as session:
-        labeler = add_labeler(session, f"visitor {secrets.token_hex(6)}")[0]
-        secret, signed = open_session(session, labeler, settings.session_hours)
-    remember_cookie(request, secret)
-    return signed
-
-
-def add_labeler(session: Session, name: str, group: str | None = None) -> tuple[Labeler, str]:
-    """Add a labeler. Returns the row and the sign-in token, which cannot be read again.
-
-    Raises:
-        UserError: the name is taken, or name or group are not a line of text.
-    """
-    name = clean_text(name, "the labeler's name", 200)
-    group = None if group is None else clean_text(group, "the group", 40)
-    if session.scalar(select(Labeler.id).where(Labeler.name == name)):
-        raise UserError(f"there is a labeler {name!r} already: choose another name")
-    token = secrets.token_urlsafe(32)
-    labeler = Labeler(name=name, pseudonym=f"labeler-{secrets.token_hex(6)}", group=group, token_hash=digest(token))
-    session.add(labeler)
-    session.flush()
-    return labeler, token
-
-
-def open_session(session: Session, labeler: Labeler, hours: float) -> tuple[str, SignedIn]:
-    """Start a labeler's session. Returns the cookie's secret and the session."""
-    secret = secrets.token_urlsafe(32)
-    row = LabelerSession(
-        secret_hash=digest(secret),
-        labeler_id=labeler.id,
-        csrf=secrets.token_urlsafe(24),
-        expires=now() + timedelta(hours=hours),
-    )
-    session.add(row)
-    session.flush()
-    return secret, _signed(labeler, row)
-
-
-def sign_in(session: Session, token: str, hours: float) -> tuple[str, SignedIn]:
-    """Exchange a labeler's sign-in token for a session. Raises `ApiError` 401."""
-    labeler = session.scalar(select(Labeler).where(Labeler.token_hash == digest(token.strip())))
-    if labeler is None or labeler.disabled:
-        raise ApiError(401, "the sign-in token is wrong or disabled", code="invalid_token")
-    return open_session(session, labeler, hours)
-
-
-def remember_cookie(request: Request, secret: str) -> None:
-    """Have the middleware set the session's cookie, whatever kind of response the route returns."""
-    request.state.session_cookie = secret
-
-
-def add_key(session: Session, name: str, scopes: Iterable[str], days: float | None = None) -> tuple[Key, str]:
-    """Add an API key. Returns the row and the key itself, which cannot be read again.
-
-    Raises:
-        UserError: an unknown scope, or none; a name that is not a line of text; days that no calendar holds.
-    """
-    name = clean_text(name, "the key's name", 200)
-    if days is not None and not 0 < days <= MOST_DAYS:
-        raise UserError(f"a key lives more than 0 and at most {MOST_DAYS} days: leave them out for one without an end")
-    names = sorted(set(scopes))
-    unknown = [scope for scope in names if scope not in SCOPES]
-    if unknown or not names:
-        raise UserError(f"unknown scope {unknown[0] if unknown else ''!r}: use {', '.join(SCOPES)}")
-    secret = f"al-{secrets.token_urlsafe(32)}"
-    expires = None if days is None else now() + timedelta(days=days)
-    key = Key(name=name, secret_hash=digest(secret), prefix=secret[:9], scopes=names, expires=expires)
-    session.add(key)
-    session.flush()
-    return key, secret
-
-
-def has_keys(session: Session) -> bool:
-    """Whether any key works now."""
-    current = session.scalars(select(Key).where(Key.revoked.is_(None)))
-    return any(key.expires is None or key.expires > now() for key in current)
 
 
 def access_of(route: BaseRoute) -> str | None:
@@ -243,7 +184,3 @@ def access_of(route: BaseRoute) -> str | None:
 def undeclared(app: FastAPI) -> list[str]:
     """Paths of the routes that declare no access level."""
     return [getattr(route, "path", str(route)) for route in app.routes if access_of(route) is None]
-
-
-def _signed(labeler: Labeler, row: LabelerSession) -> SignedIn:
-    return SignedIn(labeler.id, labeler.name, labeler.pseudonym, labeler.group, row.csrf)

@@ -12,8 +12,9 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from service.auth import IMPLIED, Caller, digest
+from service.auth import IMPLIED, Caller
 from service.errors import STORE_UNAVAILABLE, ApiError
+from service.keys import digest
 from service.store.database import Store
 from service.store.models import Key, now
 
@@ -108,7 +109,7 @@ class KnownKeys:
             key = session.scalar(select(Key).where(Key.secret_hash == hashed))
             if key is None or key.revoked or (key.expires and key.expires <= now()):
                 return _Entry(read, None)
-            return _Entry(read, Caller(key.name, allowed(key.scopes)), key.expires)
+            return _Entry(read, Caller(key.name, allowed(key.scopes), str(key.id)), key.expires)
 
 
 def allowed(scopes: Iterable[str]) -> frozenset[str]:

@@ -202,3 +202,15 @@ class NewKey(Body):
 class NewLabeler(Body):
     name: str = Field(min_length=1, max_length=200)
     group: str | None = Field(None, min_length=1, max_length=40)
+
+
+class RestorePrompts(Body):
+    """Which prompts come back; see `administration.pool.restore`."""
+
+    prompts: list[str] | None = Field(None, min_length=1, max_length=1000)
+    checkpoint: str | None = Field(None, min_length=1, max_length=200, description="only what this one refused")
+
+
+class RetirePrompts(Body):
+    prompts: list[str] = Field(min_length=1, max_length=1000)
+    reason: str = Field(min_length=1, max_length=1000)

@@ -18,9 +18,9 @@ import uvicorn
 from rich.console import Console
 
 from service.app import create_app
-from service.auth import has_keys
 from service.engines.remote import remote_engines
 from service.engines.supervisor import Supervisor
+from service.keys import has_keys
 from service.settings import Settings
 from service.store.database import Store
 from training.artifacts.errors import UserError
@@ -44,7 +44,6 @@ def serve(settings: Settings, parsed: argparse.Namespace) -> None:
         raise UserError("--engine needs --with-engines: it is the supervisor that watches engines")
     listener = listen(settings)
     app = create_app(settings)
-    address = f"http://{settings.host}:{settings.port}"
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -53,13 +52,19 @@ def serve(settings: Settings, parsed: argparse.Namespace) -> None:
             timeout_keep_alive=75,
             timeout_graceful_shutdown=int(settings.drain_seconds) or None,
             server_header=False,
+            forwarded_allow_ips=settings.trusted_proxies,
         )
     )
     with exit_on_sigterm(), _running(supervisor, server):
         if settings.open:
             secret = app.state.keys.lend("open mode", "admin")
             say(f"key for /admin and /api/export, until this ends: {secret}")
-        say(f"gateway at {address} (pages: {address}/compare, models: {address}/v1/models)")
+        say(f"gateway at {settings.url} (pages: {settings.url}/compare, models: {settings.url}/v1/models)")
+        if not settings.on_loopback and settings.public_url is None:
+            say(
+                "people sign in over plain HTTP: who listens on the network can read tokens and cookies. "
+                "Put a proxy with TLS before the service and set ALIGNLOOP_PUBLIC_URL=https://NAME"
+            )
         if not keys and not settings.open:
             say("there is no key yet: `python -m service keys add NAME --scopes generate score`, or serve with --open")
         server.run(sockets=[listener])

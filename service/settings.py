@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from training.artifacts.errors import UserError
@@ -35,7 +36,16 @@ class Settings(BaseSettings):
         default_factory=list, description="accepted Host headers, without port, beside loopback names and `host`"
     )
     allowed_origins: list[str] = Field(
-        default_factory=list, description="accepted Origin headers beside the service's own address"
+        default_factory=list,
+        description="pages of other sites, such as `https://app.example`, that may call /v1, /score and /tokenize",
+    )
+    public_url: str | None = Field(
+        None,
+        description="address in people's browsers, such as `https://lab.example`, behind a proxy",
+    )
+    trusted_proxies: list[str] = Field(
+        default_factory=lambda: ["127.0.0.1", "::1"],
+        description="addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed",
     )
     session_hours: float = Field(24 * 14, gt=0, description="life of a labeler's sign-in")
     guideline: str = Field("1", description="version of the labelers' guidelines, kept with every answer")
@@ -47,6 +57,9 @@ class Settings(BaseSettings):
     collect_temperature: float = Field(1.0, ge=0, le=2, description="temperature of responses to be compared")
     collect_overlap: float = Field(
         0.1, ge=0, le=1, description="share of tasks that repeat what another labeler ranked, to measure agreement"
+    )
+    collect_ahead: int = Field(
+        2, ge=0, le=50, description="tasks whose responses are sampled ahead for each active labeler; 0: none"
     )
     task_minutes: float = Field(120, gt=0, description="life of a task that nobody answers")
 
@@ -78,6 +91,32 @@ class Settings(BaseSettings):
         default_factory=dict,
         description='keys of engines elsewhere by address, as \'{"http://gpu1:8000": "KEY"}\'',
     )
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+            raise ValueError("write scheme and host without a path, such as https://lab.example")
+        return f"{parts.scheme}://{parts.netloc.lower()}"
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, values: list[str]) -> list[str]:
+        for value in values:
+            try:
+                ipaddress.ip_network(value, strict=False)
+            except ValueError:
+                raise ValueError(f"{value!r} is not an address or network, such as 10.0.0.0/8") from None
+        return values
+
+    @property
+    def url(self) -> str:
+        """Where people reach the service."""
+        host = f"[{self.host.strip('[]')}]" if ":" in self.host else self.host
+        return self.public_url or f"http://{host}:{self.port}"
 
     @property
     def on_loopback(self) -> bool:

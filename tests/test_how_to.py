@@ -18,6 +18,7 @@ from docs.reference import ROOT
 from evals import catalog, record, run, table
 from evals.options import Config
 from service import app, auth
+from service.keys import add_key
 from service.preferences.prompts import import_rows
 from service.settings import Settings
 from tests.support.answering import answering
@@ -128,7 +129,7 @@ def test_a_route(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with TestClient(built, base_url="http://127.0.0.1:8000") as client:
         import_rows(built.state.store, [{"prompt": "one"}, {"prompt": "two"}])
         with built.state.store.session() as session:
-            keys = {scope: auth.add_key(session, "test", [scope])[1] for scope in ("export", "admin")}
+            keys = {scope: add_key(session, "test", [scope])[1] for scope in ("export", "admin")}
         headers = {scope: {"Authorization": f"Bearer {key}"} for scope, key in keys.items()}
         assert client.get("/admin/waiting").status_code == 401
         assert client.get("/admin/waiting", headers=headers["export"]).status_code == 403

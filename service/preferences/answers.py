@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, aliased
 
 from service.errors import ApiError
 from service.preferences.guidelines import FLAGS
-from service.preferences.tasks import close_task, own_task, reopen_task
-from service.store.models import Answer, Task
+from service.preferences.tasks import close_task, own_task, renew, reopen_task
+from service.store.models import Answer, Labeler, Task
 
 T = TypeVar("T")
 MAX_NOTE = 2000
@@ -38,6 +38,15 @@ class Judgement:
     all_bad: bool = False
     note: str | None = None
     seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What one labeler did after the names were shown: answers replaced, and answers withdrawn for good."""
+
+    labeler: str
+    revised: int
+    withdrawn: int
 
 
 def answer(session: Session, task_id: str, labeler_id: str, token: str, judgement: Judgement) -> Answer:
@@ -80,12 +89,12 @@ def undo(session: Session, task_id: str, labeler_id: str, minutes: float) -> tup
         ApiError: what `tasks.reopen_task` raises.
     """
     answered = own_task(session, task_id, labeler_id).state == "answered"
-    task, token = reopen_task(session, task_id, labeler_id, minutes)
+    task = reopen_task(session, task_id, labeler_id)
     if answered:
         row = Answer(task_id=task.id, labeler_id=labeler_id, withdrawn=True, supersedes=_latest_id(session, task))
         session.add(row)
         session.flush()
-    return task, token
+    return task, renew(session, task, minutes)
 
 
 def standing() -> Select[Answer]:
@@ -96,6 +105,28 @@ def standing() -> Select[Answer]:
         .outerjoin(later, later.supersedes == Answer.id)
         .where(later.id.is_(None), Answer.withdrawn.is_(False))
     )
+
+
+def blind() -> Select[Answer]:
+    """Select the answers that were given before any name was shown: the first one of each task, whatever came later."""
+    return select(Answer).where(Answer.supersedes.is_(None), Answer.withdrawn.is_(False))
+
+
+def changes(session: Session) -> list[Changes]:
+    """How often each labeler changed or withdrew an answer after the names were shown; those who never did are left
+    out, and so are labelers whose answers are."""
+    first, later, last = blind().subquery(), aliased(Answer), standing().subquery()
+    rows = session.execute(
+        select(Labeler.pseudonym, func.count(), func.count(last.c.id))
+        .select_from(first)
+        .join(later, later.supersedes == first.c.id)
+        .join(Labeler, Labeler.id == first.c.labeler_id)
+        .outerjoin(last, last.c.task_id == first.c.task_id)
+        .where(Labeler.excluded.is_(None))
+        .group_by(Labeler.pseudonym)
+        .order_by(Labeler.pseudonym)
+    )
+    return [Changes(pseudonym, revised, changed - revised) for pseudonym, changed, revised in rows]
 
 
 def _latest_id(session: Session, task: Task) -> str | None:

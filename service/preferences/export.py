@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from sqlalchemy.orm import Session, joinedload
 
-from service.preferences.answers import standing
+from service.preferences import answers
 from service.store.models import Answer, Labeler, Task
 from training.artifacts.comparisons import Comparison, Response, to_json
 from training.artifacts.text import mend, text_fault
@@ -21,20 +21,22 @@ BLOCK = 500
 MENDED = "half_characters_replaced"
 
 
-def comparisons(session: Session, since: datetime | None = None) -> Iterator[Comparison]:
-    """Every answer that stands, ordered by id.
+def comparisons(session: Session, since: datetime | None = None, *, blind: bool = False) -> Iterator[Comparison]:
+    """Every answer that stands, ordered by id. Labelers who were excluded are left out.
 
     Withdrawn and superseded answers are left out, so a frozen file is always a whole export: one made with
     `since` cannot say that an earlier answer was withdrawn.
 
     Args:
         since: only answers given at or after this time.
+        blind: the first answer to each task instead, given before any name was shown, whatever came later.
     """
     query = (
-        standing()
+        (answers.blind() if blind else answers.standing())
         .add_columns(Task, Labeler)
         .join(Task, Task.id == Answer.task_id)
         .join(Labeler, Labeler.id == Answer.labeler_id)
+        .where(Labeler.excluded.is_(None))
         .options(joinedload(Task.prompt))
         .order_by(Answer.id)
     )

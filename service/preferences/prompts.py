@@ -15,7 +15,7 @@ from sqlalchemy import Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from service.preferences.tasks import retire
+from service.preferences.pool import forget_refusals, retire
 from service.store.database import Store
 from service.store.models import Prompt, Task
 from training.artifacts.conversations import check_messages
@@ -205,6 +205,7 @@ def _correct(session: Session, stored: Prompt, prompt: Prompt) -> None:
     else:
         stored.messages, stored.user, stored.use_case = prompt.messages, prompt.user, prompt.use_case
         stored.meta, stored.retired = prompt.meta, None
+        forget_refusals(session, [stored.id])  # they were about the text before
     session.flush()
 
 
@@ -227,13 +228,19 @@ def typed_prompt(session: Session, messages: Sequence[Mapping[str, Any]], user: 
         UserError: not a conversation that ends with the user.
     """
     turns = check_prompt(messages)
-    key = hashlib.sha256(f"{user}\0{json.dumps(turns, sort_keys=True)}".encode()).hexdigest()[:32]
-    prompt = session.get(Prompt, f"typed-{key}")
+    key = typed_id(turns, user)
+    prompt = session.get(Prompt, key)
     if prompt is None:
-        prompt = Prompt(id=f"typed-{key}", messages=turns, user=user, source="typed")
+        prompt = Prompt(id=key, messages=turns, user=user, source="typed")
         session.add(prompt)
         session.flush()
     return prompt
+
+
+def typed_id(turns: Sequence[Mapping[str, str]], user: str) -> str:
+    """The id of what a labeler typed: the same text of the same person has the same one."""
+    key = hashlib.sha256(f"{user}\0{json.dumps(turns, sort_keys=True)}".encode()).hexdigest()[:32]
+    return f"typed-{key}"
 
 
 def check_prompt(messages: object) -> list[dict[str, str]]:

@@ -6,9 +6,10 @@ import asyncio
 import json
 import random
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from math import comb
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -19,10 +20,34 @@ from service.routes.openai import upstream_error
 from training.artifacts.comparisons import Response
 from training.artifacts.conversations import Message
 
+T = TypeVar("T")
+REFUSED = (400, 413, 422)  # what an engine says of a prompt; any other status is about the engine, and may pass
+
 
 class UnusablePrompt(ApiError):
-    """No policy can take this prompt: it is too long, holds a control token or half a character, or every policy's
-    engine refuses it, as where its chat template has no place for a system turn."""
+    """A policy cannot take this prompt: it is too long, holds a control token or half a character, or the engine
+    refuses it, as where its chat template has no place for a system turn."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What the policies answered.
+
+    Attributes:
+        responses: K of them, or none where every policy refused the prompt.
+        propensity: the probability with which their checkpoints were chosen.
+        refusals: checkpoint -> why it cannot take the prompt.
+    """
+
+    responses: list[Response]
+    propensity: float
+    refusals: Mapping[str, UnusablePrompt]
+
+
+def current_policies(endpoints: Endpoints, names: Sequence[str]) -> frozenset[str]:
+    """The checkpoints that people compare now, ready or not."""
+    aliases = endpoints.view.aliases
+    return frozenset(aliases.get(name, name) for name in names if name in aliases or "/" not in name)
 
 
 def policies(endpoints: Endpoints, names: Sequence[str]) -> list[Endpoint]:
@@ -61,16 +86,13 @@ async def sample(
     k: int,
     temperature: float,
     limit: int,
-) -> tuple[list[Response], float]:
+) -> Sampled:
     """K responses to a conversation. One that repeats another is sampled once more, then kept as it is.
 
-    A policy whose engine refuses the prompt is left out, as long as another takes it.
-
-    Returns:
-        The responses, and the probability with which their checkpoints were chosen.
+    A policy that refuses the prompt is left out, as long as another takes it. When one request fails, or the caller
+    is cancelled, the others are cancelled too.
 
     Raises:
-        UnusablePrompt: see there.
         ApiError: 502 or 503 when an engine fails, is down or full.
     """
 
@@ -83,27 +105,38 @@ async def sample(
             return refusal
 
     able = list(policies)
-    while True:
+    refusals: dict[str, UnusablePrompt] = {}
+    while able:
         counts, propensity = allocate(len(able), k, random.SystemRandom())
         requests = [(endpoint, n) for endpoint, n in zip(able, counts, strict=True) if n]
-        groups = await asyncio.gather(*(ask(endpoint, n) for endpoint, n in requests))
-        refusals = {
-            e.checkpoint: g for (e, _), g in zip(requests, groups, strict=True) if isinstance(g, UnusablePrompt)
-        }
-        if not refusals:
+        groups = await _together([ask(endpoint, n) for endpoint, n in requests])
+        refused = {e.checkpoint: g for (e, _), g in zip(requests, groups, strict=True) if isinstance(g, UnusablePrompt)}
+        if not refused:
             break
-        able = [endpoint for endpoint in able if endpoint.checkpoint not in refusals]
-        if not able:
-            raise next(iter(refusals.values()))
+        refusals |= refused
+        able = [endpoint for endpoint in able if endpoint.checkpoint not in refused]
+    else:
+        return Sampled([], 0.0, refusals)
     responses = [response for group in groups if isinstance(group, list) for response in group]
     writers = [endpoint for endpoint, n in requests for _ in range(n)]
     repeated = [i for i, r in enumerate(responses) if r.text in {earlier.text for earlier in responses[:i]}]
     if repeated and temperature > 0:
-        again = await asyncio.gather(*(ask(writers[i], 1) for i in repeated))
+        again = await _together([ask(writers[i], 1) for i in repeated])
         for index, group in zip(repeated, again, strict=True):
             if isinstance(group, list):
                 responses[index] = group[0]
-    return responses, propensity
+    return Sampled(responses, propensity, refusals)
+
+
+async def _together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results of coroutines that run at once; none of them outlives a failure or a cancellation."""
+    running = [asyncio.ensure_future(one) for one in work]
+    try:
+        return await asyncio.gather(*running)
+    finally:
+        for one in running:
+            one.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 def distinct(responses: Sequence[Response]) -> list[Response]:
@@ -161,6 +194,8 @@ async def complete(
 
 def _refused(status: int, content: bytes, endpoint: Endpoint) -> ApiError:
     error = upstream_error(status, content, endpoint.checkpoint)
+    if error.status == 400 and status not in REFUSED:
+        return ApiError(502, f"the engine of {endpoint.checkpoint} answered {status}", code="engine_error")
     if error.code == "context_length_exceeded":
         return UnusablePrompt(400, "the prompt leaves no room for a response: shorten it", code=error.code)
     if error.status == 400:  # all but the messages is ours, and the same for every prompt

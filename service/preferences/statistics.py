@@ -16,6 +16,7 @@ import numpy as np
 from scipy import optimize, stats
 from threadpoolctl import threadpool_limits
 
+from service.preferences.answers import Changes
 from training.artifacts.comparisons import Comparison, pairs_of
 
 LEVEL = 0.95
@@ -57,11 +58,14 @@ class Strength:
 
 @dataclass(frozen=True)
 class Summary:
-    """What the answers say. `votes` counts comparisons given blind; `revised` those left out of win rates because
-    the names of the checkpoints had been seen. `first_side` is the rate at which the response shown first wins."""
+    """What the blind votes say. `votes` counts them; `revised` and `withdrawn` say how many of them were changed or
+    withdrawn after the names of the checkpoints had been seen: they count as they were given. `changes` says by whom.
+    `first_side` is the rate at which the response shown first wins."""
 
     votes: int
     revised: int
+    withdrawn: int
+    changes: tuple[Changes, ...]
     labelers: int
     prompts: int
     all_bad: int
@@ -93,24 +97,30 @@ class Votes:
     prompt: Array
 
 
-def summarize(comparisons: Iterable[Comparison], seed: int = 0) -> Summary:
-    """All figures of the results page. The same comparisons and seed give the same figures."""
+def summarize(comparisons: Iterable[Comparison], changes: Iterable[Changes] = (), seed: int = 0) -> Summary:
+    """All figures of the results page. The same comparisons and seed give the same figures.
+
+    Args:
+        comparisons: the first answer to each task, given before any name was shown.
+        changes: what labelers did to them later.
+    """
     # BLAS threads bring nothing on arrays this small; beside busy engines they wait for each other twenty times longer.
     with threadpool_limits(1):
-        return _summarize(list(comparisons), seed)
+        return _summarize(list(comparisons), tuple(changes), seed)
 
 
-def _summarize(rows: list[Comparison], seed: int) -> Summary:
-    blind = [row for row in rows if not row.meta.get("after_reveal")]
-    cross, every = votes_of(blind, across=True), votes_of(blind, across=False)
+def _summarize(rows: list[Comparison], changes: tuple[Changes, ...], seed: int) -> Summary:
+    cross, every = votes_of(rows, across=True), votes_of(rows, across=False)
     rng = np.random.default_rng(seed)
     pairs = sorted({tuple(sorted(pair)) for pair in zip(cross.first.tolist(), cross.second.tolist(), strict=True)})
     return Summary(
-        votes=len(blind),
-        revised=len(rows) - len(blind),
+        votes=len(rows),
+        revised=sum(labeler.revised for labeler in changes),
+        withdrawn=sum(labeler.withdrawn for labeler in changes),
+        changes=changes,
         labelers=len({row.labeler for row in rows}),
         prompts=len({_prompt_key(row) for row in rows}),
-        all_bad=sum(row.all_bad for row in blind),
+        all_bad=sum(row.all_bad for row in rows),
         duels=tuple(duel(cross, i, j, rng) for i, j in pairs),
         strengths=strengths(cross, rng),
         first_side=mean_estimate(every.outcome, [every.labeler, every.prompt], rng),

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import random
 import secrets
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session, aliased
 
 from service.errors import ApiError
-from service.store.models import Prompt, Task, TaskResponse, now
+from service.preferences.pool import open_to
+from service.store.models import Answer, Labeler, Prompt, Task, TaskResponse, new_id, now
 from training.artifacts.comparisons import Response
 
 KINDS = ("compare", "rank")
-MOST_COUNTED = 10_000  # counting a million prompts after every answer would keep labelers waiting
 MAX_K = 9  # as many as a person can rank, and the digits of the keyboard
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a labeler is: tasks answered, and stored prompts that are left for this labeler, up to `MOST_COUNTED`."""
-
-    answered: int
-    left: int
+MAX_OPEN = 4  # of one labeler: the one on screen, one put aside for a prompt of one's own, one reopened, the next one
 
 
 def check_kind(kind: str, k: int) -> None:
@@ -41,21 +34,6 @@ def check_kind(kind: str, k: int) -> None:
         raise ApiError(400, f"k must be from 2 to {MAX_K}", param="k")
 
 
-def choose_prompt(session: Session, labeler_id: str, tried: Collection[str] = ()) -> Prompt | None:
-    """A stored prompt that this labeler has not had, and none of `tried`: one of those with the fewest tasks, at
-    random."""
-    tasks = (
-        select(Task.prompt_id, func.count().label("n")).where(_counts(Task)).group_by(Task.prompt_id).subquery("tasks")
-    )
-    return session.scalar(
-        select(Prompt)
-        .outerjoin(tasks, tasks.c.prompt_id == Prompt.id)
-        .where(_open_to(labeler_id), Prompt.id.not_in(tried))
-        .order_by(func.coalesce(tasks.c.n, 0), func.random())
-        .limit(1)
-    )
-
-
 def choose_repeat(
     session: Session, labeler_id: str, kind: str, k: int, checkpoints: Collection[str], tries: int = 20
 ) -> Task | None:
@@ -66,7 +44,7 @@ def choose_repeat(
     candidates = session.scalars(
         select(Task)
         .join(Prompt)
-        .where(Task.kind == kind, Task.state == "answered", Task.labeler_id != labeler_id, _open_to(labeler_id))
+        .where(Task.kind == kind, Task.state == "answered", Task.labeler_id != labeler_id, open_to(labeler_id))
         .order_by(func.random())
         .limit(tries)
     )
@@ -94,7 +72,7 @@ def open_task(
     minutes: float,
     state: str = "open",
 ) -> tuple[Task, str]:
-    """Store a task with a random order on screen.
+    """Store a task with a random order on screen. The labeler's oldest open tasks beyond `MAX_OPEN` are given back.
 
     Args:
         state: `open`, or `identical` for one that is passed over because its responses read alike. It is shown to
@@ -106,10 +84,14 @@ def open_task(
     Raises:
         IntegrityError: this labeler has a live task on this prompt.
     """
+    # One after the other for each labeler: requests at the same time would each see too few open tasks.
+    session.get_one(Labeler, labeler_id, with_for_update=True)
     shown = list(range(len(responses)))
     random.SystemRandom().shuffle(shown)
-    token = secrets.token_urlsafe(24)
+    task_id = new_id()
+    token = _token(session, labeler_id, task_id)
     task = Task(
+        id=task_id,
         kind=kind,
         prompt_id=prompt_id,
         labeler_id=labeler_id,
@@ -132,19 +114,23 @@ def open_task(
     )
     session.add(task)
     session.flush()
+    _give_back(session, labeler_id)
     session.refresh(task, ["prompt"])
     return task, token
 
 
 def resume(session: Session, labeler_id: str, kind: str, k: int, minutes: float) -> tuple[Task, str] | None:
-    """The labeler's oldest open task of this kind and at most K responses, under a new token; None if there is none."""
+    """The labeler's oldest open task of this kind and at most K responses; None if there is none.
+
+    Its token is the one that it has: a second window shows the same task without breaking the first one's.
+    """
     open_ones = session.scalars(
         select(Task)
         .where(Task.labeler_id == labeler_id, Task.state == "open", Task.kind == kind, Task.expires > now())
         .order_by(Task.created)
     )
     task = next((task for task in open_ones if len(task.responses) <= k and _all_differ(task)), None)
-    return None if task is None else (task, _renew(task, minutes))
+    return None if task is None else (task, renew(session, task, minutes))
 
 
 def close_task(session: Session, task_id: str, labeler_id: str, token: str, state: str) -> Task:
@@ -156,15 +142,15 @@ def close_task(session: Session, task_id: str, labeler_id: str, token: str, stat
     task = own_task(session, task_id, labeler_id)
     if not secrets.compare_digest(task.token_hash, _digest(token)):
         raise ApiError(403, "the task's token is wrong, or another was issued since", param="token", code="bad_token")
-    if task.state == "open" and task.expires <= now():
+    if task.state == "expired" or (task.state == "open" and task.expires <= now()):
         raise ApiError(410, "the task has expired: ask for the next one", code="task_expired")
     if not _swap_state(session, task, ("open",), state, closed=now()):
         raise ApiError(409, f"the task is {task.state} already: its token works once", code="task_closed")
     return task
 
 
-def reopen_task(session: Session, task_id: str, labeler_id: str, minutes: float) -> tuple[Task, str]:
-    """Open an answered or skipped task again, under a new token.
+def reopen_task(session: Session, task_id: str, labeler_id: str) -> Task:
+    """Open an answered or skipped task again.
 
     Raises:
         ApiError: 404 not this labeler's task, 409 there is nothing to undo.
@@ -172,7 +158,7 @@ def reopen_task(session: Session, task_id: str, labeler_id: str, minutes: float)
     task = own_task(session, task_id, labeler_id)
     if not _swap_state(session, task, ("answered", "skipped"), "open", closed=None):
         raise ApiError(409, f"the task is {task.state}: there is nothing to undo", code="nothing_to_undo")
-    return task, _renew(task, minutes)
+    return task
 
 
 def own_task(session: Session, task_id: str, labeler_id: str) -> Task:
@@ -183,6 +169,12 @@ def own_task(session: Session, task_id: str, labeler_id: str) -> Task:
     return task
 
 
+def has_task(session: Session, labeler_id: str, prompt_id: str) -> bool:
+    """Whether the labeler has, or had, a task on a prompt that was not given back."""
+    query = select(Task.id).where(Task.labeler_id == labeler_id, Task.prompt_id == prompt_id, Task.state != "expired")
+    return session.scalar(query.limit(1)) is not None
+
+
 def expire_stale(session: Session, labeler_id: str) -> None:
     """Close the labeler's tasks that were left open too long, so that their prompts can be given again."""
     session.execute(
@@ -190,35 +182,6 @@ def expire_stale(session: Session, labeler_id: str) -> None:
         .where(Task.labeler_id == labeler_id, Task.state == "open", Task.expires <= now())
         .values(state="expired", closed=now())
     )
-
-
-def progress(session: Session, labeler_id: str) -> Progress:
-    """What the labeler has answered, and what is left."""
-    answered = session.scalar(
-        select(func.count()).select_from(Task).where(Task.labeler_id == labeler_id, Task.state == "answered")
-    )
-    some = select(Prompt.id).where(_open_to(labeler_id)).limit(MOST_COUNTED).subquery()
-    left = session.scalar(select(func.count()).select_from(some))
-    return Progress(answered or 0, left or 0)
-
-
-def retire(session: Session, prompt_id: str, reason: str) -> None:
-    """Give a prompt to nobody any more. Its comparisons stay."""
-    prompt = session.get_one(Prompt, prompt_id)
-    prompt.retired = now()
-    prompt.meta = {**prompt.meta, "retired": reason}
-
-
-def _counts(task: Any) -> ColumnElement[bool]:
-    """Tasks that cover their prompt: answered, or likely to be."""
-    return or_(task.state == "answered", and_(task.state == "open", task.expires > now()))
-
-
-def _open_to(labeler_id: str) -> ColumnElement[bool]:
-    """Prompts in use that this labeler has had no task on. What a labeler typed is nobody else's."""
-    had = aliased(Task)
-    mine = select(had.prompt_id).where(had.labeler_id == labeler_id, had.state != "expired")
-    return and_(Prompt.retired.is_(None), Prompt.source == "imported", Prompt.id.not_in(mine))
 
 
 def _swap_state(session: Session, task: Task, before: tuple[str, ...], after: str, **values: Any) -> bool:
@@ -234,11 +197,37 @@ def _swap_state(session: Session, task: Task, before: tuple[str, ...], after: st
     return swapped.rowcount == 1
 
 
-def _renew(task: Task, minutes: float) -> str:
-    token = secrets.token_urlsafe(24)
+def _give_back(session: Session, labeler_id: str) -> None:
+    """Close the labeler's oldest open tasks beyond `MAX_OPEN`: their prompts can be given again."""
+    open_ones = select(Task.id).where(Task.labeler_id == labeler_id, Task.state == "open").order_by(Task.created.desc())
+    beyond = session.scalars(open_ones.offset(MAX_OPEN)).all()
+    if beyond:
+        changed = update(Task).where(Task.id.in_(beyond), Task.state == "open")
+        session.execute(changed.values(state="expired", closed=now()))
+
+
+def renew(session: Session, task: Task, minutes: float) -> str:
+    """The token of an open task, whose time starts anew."""
+    token = _token(session, task.labeler_id, task.id)
     task.token_hash = _digest(token)
     task.expires = now() + timedelta(minutes=minutes)
     return token
+
+
+def _token(session: Session, labeler_id: str, task_id: str) -> str:
+    """The single-use token of a task: the same until the task is answered, and another one after that answer.
+
+    Derived, so that every window of the labeler gets the same one and the store keeps no more than its hash.
+    """
+    labeler = session.get_one(Labeler, labeler_id)
+    later = aliased(Answer)
+    answer = session.scalar(
+        select(Answer.id)
+        .outerjoin(later, later.supersedes == Answer.id)
+        .where(Answer.task_id == task_id, later.id.is_(None))
+    )
+    secret = (labeler.token_hash or labeler.id).encode()
+    return hmac.new(secret, f"{task_id}:{answer or ''}".encode(), hashlib.sha256).hexdigest()
 
 
 def _digest(token: str) -> str:

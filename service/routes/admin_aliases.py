@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from service.administration import aliases
-from service.routes.admin import Admin
+from service.auth import Admin
 from service.schemas import SetAlias
 
 router = APIRouter(prefix="/admin/aliases")
@@ -29,7 +29,7 @@ def set_alias(request: Request, alias: str, body: SetAlias, caller: Admin) -> di
     state = request.app.state
     with state.store.session() as session:
         row = aliases.promote(
-            session, state.settings.checkpoints, alias, body.checkpoint, caller.name,
+            session, state.settings.checkpoints, alias, body.checkpoint, caller.actor,
             version=body.version, options=body.options,
         )  # fmt: skip
         return aliases.described(row)
@@ -39,12 +39,12 @@ def set_alias(request: Request, alias: str, body: SetAlias, caller: Admin) -> di
 def roll_back(request: Request, alias: str, caller: Admin) -> dict[str, Any]:
     """Go back to the checkpoint that was served before; a promotion in progress is called off."""
     with request.app.state.store.session() as session:
-        return aliases.described(aliases.roll_back(session, alias, caller.name))
+        return aliases.described(aliases.roll_back(session, alias, caller.actor))
 
 
 @router.delete("/{alias:path}")
 def remove_alias(request: Request, alias: str, caller: Admin, version: int | None = None) -> dict[str, Any]:
     """Remove an alias, at `version` if one is given; engines that only it named end."""
     with request.app.state.store.session() as session:
-        aliases.remove(session, alias, caller.name, version=version)
+        aliases.remove(session, alias, caller.actor, version=version)
     return {"alias": alias, "removed": True}

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 
 from service.administration import audit
-from service.routes.admin import Admin
+from service.auth import Admin
 
 router = APIRouter(prefix="/admin/audit")
 

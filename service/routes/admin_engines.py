@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from service.administration import engines
-from service.routes.admin import Admin
+from service.auth import Admin
 from service.schemas import WantEngine
 
 router = APIRouter(prefix="/admin/engines")
@@ -27,7 +27,7 @@ def request_engine(request: Request, body: WantEngine, caller: Admin) -> dict[st
     """Ask the supervisors to serve a checkpoint; follow its state by `GET /admin/engines`."""
     state = request.app.state
     with state.store.session() as session:
-        engines.request_engine(session, state.settings.checkpoints, body.checkpoint, caller.name, body.options)
+        engines.request_engine(session, state.settings.checkpoints, body.checkpoint, caller.actor, body.options)
     return {"checkpoint": body.checkpoint, "state": "wanted"}
 
 
@@ -38,5 +38,5 @@ def withdraw_request(request: Request, checkpoint: str, caller: Admin) -> dict[s
     The engine ends unless an alias or the supervisor's own list names the checkpoint.
     """
     with request.app.state.store.session() as session:
-        engines.withdraw_request(session, checkpoint, caller.name)
+        engines.withdraw_request(session, checkpoint, caller.actor)
     return {"checkpoint": checkpoint, "state": "unwanted"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -10,12 +11,16 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse
 from fastapi.templating import Jinja2Templates
 
-from service.auth import SignedIn, labeler_session, open_to_all
+from service.auth import labeler_session, open_to_all
 from service.errors import ApiError
+from service.labelers import SignedIn
 from service.preferences.guidelines import FLAGS, guideline
 
 router = APIRouter(tags=["pages"], default_response_class=HTMLResponse, include_in_schema=False)
 templates = Jinja2Templates(Path(__file__).parent.parent / "templates")
+# Where people land after signing in: a link could otherwise send them elsewhere. Browsers read backslashes as slashes
+# and drop tabs and line ends, so that only what is certainly a path of this service passes.
+OWN_PATH = re.compile(r"/(?:[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*/?)?", re.ASCII)
 RANKED = 4  # responses on /rank: the least that InstructGPT's labelers ranked
 
 
@@ -47,8 +52,7 @@ async def start(request: Request, labeler: Labeler) -> HTMLResponse:
 
 @router.get("/sign-in", dependencies=[Depends(open_to_all)])
 async def sign_in(request: Request, next: str = "/compare") -> HTMLResponse:
-    # Only a path of this service: a link could otherwise send people elsewhere after they signed in.
-    target = next if next.startswith("/") and not next.startswith(("//", "/\\")) else "/compare"
+    target = next if OWN_PATH.fullmatch(next) else "/compare"
     return render(request, "sign_in.html", None, target=target)
 
 

@@ -10,10 +10,11 @@ from fastapi.responses import RedirectResponse
 from pydantic import Field
 from starlette.responses import Response
 
-from service import auth
-from service.auth import SignedIn, labeler_session, open_to_all
+from service import cookies, labelers
+from service.administration.records import record
+from service.auth import labeler_session, open_to_all
+from service.labelers import SignedIn
 from service.schemas import Body
-from service.store.models import LabelerSession
 
 router = APIRouter()
 
@@ -31,10 +32,12 @@ async def sign_in(request: Request, body: Token) -> dict[str, Any]:
 
     def exchange() -> tuple[str, SignedIn]:
         with state.store.session() as session:
-            return auth.sign_in(session, body.token, state.settings.session_hours)
+            secret, signed = labelers.sign_in(session, body.token, state.settings.session_hours)
+            record(session, signed.pseudonym, "sign_in", signed.pseudonym)
+            return secret, signed
 
     secret, signed = await asyncio.to_thread(exchange)
-    auth.remember_cookie(request, secret)
+    cookies.remember(request, secret)
     return _described(signed)
 
 
@@ -47,16 +50,16 @@ async def session(signed: Annotated[SignedIn, Depends(labeler_session)]) -> dict
 @router.post("/sign-out")
 async def sign_out(request: Request, signed: Annotated[SignedIn, Depends(labeler_session)]) -> Response:
     """End the session here and in the store."""
-    secret = request.cookies[auth.COOKIE]
+    state = request.app.state
+    secret = request.cookies[cookies.name(request.scope, state.settings)]
 
     def forget() -> None:
-        with request.app.state.store.session() as session:
-            row = session.get(LabelerSession, auth.digest(secret))
-            if row is not None:
-                session.delete(row)
+        with state.store.session() as session:
+            labelers.sign_out(session, secret)
+            record(session, signed.pseudonym, "sign_out", signed.pseudonym)
 
     await asyncio.to_thread(forget)
-    auth.remember_cookie(request, "")
+    cookies.remember(request, "")
     return RedirectResponse("/sign-in", 303)
 
 

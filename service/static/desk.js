@@ -53,7 +53,9 @@ export function openDesk({ draw, reveal, key }) {
     task = found.task;
     if (task === null) {
       setPhase("empty");
-      say("No prompts are left for you. Thank you! You can still type a prompt of your own with N.", "good");
+      const aside = found.progress.set_aside;
+      const refused = aside ? ` No model takes ${aside} more: whoever runs this service can see why.` : "";
+      say(`No prompts are left for you. Thank you! You can still type a prompt of your own with N.${refused}`, "good");
       return;
     }
     $("#messages").replaceChildren(

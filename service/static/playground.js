@@ -3,9 +3,8 @@
 import { element } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
-const messages = [];
+let chat = { messages: [], running: null }; // a new one for each chat: an answer that ends late finds its own
 let key = ""; // kept in this page only
-let running = null;
 
 function headers() {
   return { "Content-Type": "application/json", ...(key ? { Authorization: `Bearer ${key}` } : {}) };
@@ -43,20 +42,21 @@ function turn(role, text) {
 }
 
 async function send(text) {
+  const own = chat;
+  const { messages } = own;
   say("");
   messages.push({ role: "user", content: text });
   turn("user", text);
   const system = $("system").value.trim();
-  running = new AbortController();
-  $("send").hidden = true;
-  $("stop").hidden = false;
+  own.running = new AbortController();
+  showRunning(true);
   const body = turn("assistant", "");
   let answer = "";
   try {
     const reply = await fetch("/v1/chat/completions", {
       method: "POST",
       headers: headers(),
-      signal: running.signal,
+      signal: own.running.signal,
       body: JSON.stringify({
         model: $("model").value,
         messages: system ? [{ role: "system", content: system }, ...messages] : messages,
@@ -70,11 +70,11 @@ async function send(text) {
       body.textContent = answer;
     }
   } catch (failure) {
-    if (failure.name !== "AbortError") say(failure.message);
+    if (own === chat && failure.name !== "AbortError") say(failure.message);
   }
-  running = null;
-  $("send").hidden = false;
-  $("stop").hidden = true;
+  own.running = null;
+  if (own !== chat) return; // a new chat has begun meanwhile
+  showRunning(false);
   if (answer) messages.push({ role: "assistant", content: answer });
   else {
     // Nothing came back: take the turn off, and keep what was typed.
@@ -84,6 +84,11 @@ async function send(text) {
     if (!$("text").value) $("text").value = text;
   }
   $("text").focus();
+}
+
+function showRunning(running) {
+  $("send").hidden = running;
+  $("stop").hidden = !running;
 }
 
 // The texts of a stream of server-sent events.
@@ -107,7 +112,7 @@ async function* pieces(stream) {
 $("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = $("text").value;
-  if (running || !text.trim() || !$("model").value) return;
+  if (chat.running || !text.trim() || !$("model").value) return;
   $("text").value = "";
   send(text);
 });
@@ -116,10 +121,12 @@ $("text").addEventListener("keydown", (event) => {
   event.preventDefault();
   $("composer").requestSubmit();
 });
-$("stop").addEventListener("click", () => running?.abort());
+$("stop").addEventListener("click", () => chat.running?.abort());
 $("clear").addEventListener("click", () => {
-  running?.abort();
-  messages.length = 0;
+  chat.running?.abort();
+  chat = { messages: [], running: null };
+  showRunning(false);
+  say("");
   $("log").replaceChildren();
   $("text").focus();
 });

@@ -5,6 +5,7 @@ import { fillCard, nameCard, openDesk } from "./desk.js";
 const places = [...document.querySelectorAll(".response")];
 let cards = places; // those of the task on screen: identical responses are shown once
 const submit = document.querySelector('[data-action="submit"]');
+let dropped = ""; // what is said of ranks that were too few to be stored
 let current = null; // id of the task on screen, under which the draft is kept
 
 const rankOf = (card) => Number(card.querySelector(".ranks input:checked")?.value ?? 0);
@@ -43,6 +44,8 @@ function restore(id) {
 }
 
 function judgement(allBad) {
+  const some = cards.some(rankOf) && !cards.every(rankOf);
+  dropped = some ? " Your ranks are not stored: not every response had one." : "";
   const ratings = cards.map(ratingOf);
   const flags = cards.map(flagsOf);
   return {
@@ -81,10 +84,13 @@ const desk = openDesk({
     cards.forEach((card, position) =>
       nameCard(card, names[position], !all_bad && ranks[position] === Math.min(...ranks)),
     );
-    return all_bad ? "You marked all of them as bad." : "Your ranking is stored.";
+    if (!all_bad) return "Your ranking is stored.";
+    return ranks ? "You marked all of them as bad; your ranks are stored." : `You marked all of them as bad.${dropped}`;
   },
 
   key(event) {
+    // In a group of ranks the arrow keys are the browser's: they change the rank.
+    if (event.key.startsWith("Arrow") && event.target.matches("input[type=radio]")) return false;
     const card = marked();
     const digit = /^Digit([1-9])$/.exec(event.code)?.[1] ?? /^[1-9]$/.exec(event.key)?.[0];
     if (event.key === "ArrowRight" || event.key === "ArrowDown") mark(card ? cards.indexOf(card) + 1 : 0);

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from sqlalchemy import JSON, DateTime, ForeignKey, Index, MetaData, String, Text, TypeDecorator, false, text
+from sqlalchemy import JSON, DateTime, Float, ForeignKey, Index, MetaData, String, Text, TypeDecorator, false, text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -72,6 +73,7 @@ class Labeler(Base):
     token_hash: Mapped[str | None] = mapped_column(String(64), unique=True)  # sign-in token
     created: Mapped[datetime] = mapped_column(default=now)
     disabled: Mapped[datetime | None]
+    excluded: Mapped[datetime | None]  # since when the answers are left out of results and export
 
 
 class LabelerSession(Base):
@@ -160,6 +162,7 @@ class Prompt(Base):
     """A stored prompt that tasks are made from."""
 
     __tablename__ = "prompts"
+    __table_args__ = (Index("ix_prompts_pool", "source", "retired"),)  # the size of a large pool is counted from it
     id: Mapped[str] = mapped_column(String(), primary_key=True)
     messages: Mapped[list[Any]]
     user: Mapped[str | None] = mapped_column("prompt_user", String())
@@ -168,6 +171,18 @@ class Prompt(Base):
     meta: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created: Mapped[datetime] = mapped_column(default=now)
     retired: Mapped[datetime | None]
+    # A place in a random order: prompts without tasks are given out along it, without sorting the whole pool.
+    place: Mapped[float] = mapped_column(Float(53), default=random.random, index=True)
+
+
+class SetAside(Base):
+    """A prompt that a checkpoint refused: it is not given to this checkpoint any more, others still get it."""
+
+    __tablename__ = "set_aside"
+    prompt_id: Mapped[str] = mapped_column(ForeignKey("prompts.id"), primary_key=True)
+    checkpoint: Mapped[str] = mapped_column(String(200), primary_key=True)
+    reason: Mapped[str] = mapped_column(Text)
+    created: Mapped[datetime] = mapped_column(default=now)
 
 
 class Task(Base):

@@ -16,7 +16,7 @@ from psycopg import sql
 from sqlalchemy import delete
 
 from service.app import create_app
-from service.auth import add_key
+from service.keys import add_key
 from service.settings import Settings
 from service.store.database import Store
 from service.store.models import Alias, Engine

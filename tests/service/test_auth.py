@@ -10,6 +10,8 @@ from fastapi.testclient import TestClient
 
 from service import auth, known_keys
 from service.app import create_app
+from service.keys import digest
+from service.labelers import add_labeler
 from service.settings import Settings
 from service.store.database import Store
 from service.store.models import Key, now
@@ -85,7 +87,7 @@ def test_a_revoked_key_stops_working(
     assert client.get("/v1/models", headers=header).status_code == 200
     with local_store.session() as session:
         key = session.query(Key).one()
-        assert key.secret_hash == auth.digest(header["Authorization"].split()[1])
+        assert key.secret_hash == digest(header["Authorization"].split()[1])
         key.revoked = now()
     monkeypatch.setattr(known_keys, "FRESH_SECONDS", 0.0)
     assert client.get("/v1/models", headers=header).status_code == 401
@@ -129,12 +131,6 @@ def test_host_and_origin_go_by_allow_list(app_client: Build, headers: dict[str, 
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
 
-def test_allowed_origin_and_host_from_the_settings(app_client: Build) -> None:
-    client = app_client(allowed_hosts=["lab.example"], allowed_origins=["https://other.example"])
-    assert client.get("/v1/models", headers={"Host": "LAB.example:443"}).status_code == 401
-    assert client.post("/score", json={}, headers={"Origin": "https://other.example"}).status_code == 401
-
-
 def test_security_headers_are_on_every_answer(app_client: Build) -> None:
     client = app_client()
     for path in ("/health/live", "/nowhere", "/v1/models", "/sign-in"):
@@ -147,7 +143,7 @@ def test_security_headers_are_on_every_answer(app_client: Build) -> None:
 
 def test_signing_in_and_out(app_client: Build, local_store: Store) -> None:
     with local_store.session() as session:
-        labeler, token = auth.add_labeler(session, "Ada", "training")
+        labeler, token = add_labeler(session, "Ada", "training")
         pseudonym = labeler.pseudonym
     client = app_client()
     assert client.get("/api/session").status_code == 401
@@ -165,13 +161,13 @@ def test_signing_in_and_out(app_client: Build, local_store: Store) -> None:
     assert client.post("/sign-out", headers={"X-CSRF-Token": "guess"}).status_code == 403
     out = client.post("/sign-out", headers={"X-CSRF-Token": signed.json()["csrf"]}, follow_redirects=False)
     assert out.status_code == 303
-    client.cookies.set(auth.COOKIE, cookie.split("=")[1].split(";")[0])
+    client.cookies.set(*cookie.split(";")[0].split("=", 1))
     assert client.get("/api/session").status_code == 401
 
 
 def test_a_disabled_labeler_is_out_at_once(app_client: Build, local_store: Store, make_key: MakeKey) -> None:
     with local_store.session() as session:
-        labeler, token = auth.add_labeler(session, "Ada")
+        labeler, token = add_labeler(session, "Ada")
         id_ = labeler.id
     client = app_client()
     client.post("/api/session", json={"token": token})

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from service.__main__ import main
-from service.auth import digest
+from service.keys import digest
 from service.store.database import Store
 from service.store.models import Alias, Audit, Key, Labeler
 from training.artifacts.checkpoints import MANIFEST
@@ -89,7 +89,7 @@ def alias(home: Path) -> tuple[str, int]:
         (["promote", "reward/production", "sft-1"], "is a policy model"),
         (["rollback", "policy/production"], "no alias 'policy/production'"),
         (["keys", "add", "x", "--scopes", "everything"], "unknown scope 'everything'"),
-        (["keys", "revoke", "nothing"], "0 keys have"),
+        (["keys", "revoke", "nothing"], "no key has the id or prefix"),
         (["labelers", "disable", "Eve"], "no labeler 'Eve'"),
         (["import", "prompts", "missing.jsonl"], "does not exist"),
         (["serve", "--host", "0.0.0.0"], "needs a key first"),

@@ -9,12 +9,13 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from service import auth
-from service.preferences import prompts
-from service.preferences.sampling import UnusablePrompt
-from service.routes import tasks as routes
+from service.endpoints import _endpoint
+from service.labelers import add_labeler
+from service.preferences import assignment, preparation, prompts
+from service.preferences.sampling import Sampled, UnusablePrompt, distinct
 from service.store.database import Store
-from service.store.models import Prompt, Task
+from service.store.models import Prompt, SetAside, Task
+from tests.service.conftest import engine_row
 from training.artifacts.comparisons import Response
 
 pytestmark = pytest.mark.unit
@@ -26,14 +27,18 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     """Prompt text -> what the policies answer to it; a prompt that is not here is refused by every engine."""
     script: dict[str, list[str]] = {}
 
-    async def sample(*arguments: Any) -> tuple[list[Response], float]:
+    async def sample(*arguments: Any) -> Sampled:
         text = arguments[3][-1]["content"]
         if text not in script:
-            raise UnusablePrompt(400, "System role not supported", code="invalid_value")
-        return [Response(a, f"policy-{i % 2}", {"seed": i}, "stop") for i, a in enumerate(script[text])], 1.0
+            refusal = UnusablePrompt(400, "System role not supported", code="invalid_value")
+            return Sampled([], 0.0, {endpoint.checkpoint: refusal for endpoint in arguments[2]})
+        texts = enumerate(script[text])
+        return Sampled([Response(a, f"policy-{i % 2}", {"seed": i}, "stop") for i, a in texts], 1.0, {})
 
-    monkeypatch.setattr(routes, "sample", sample)
-    monkeypatch.setattr(routes, "policies", lambda *_: [])
+    two = [_endpoint(engine_row(f"policy-{i}")) for i in range(2)]
+    monkeypatch.setattr(preparation, "sample", sample)
+    for module in (preparation, assignment):
+        monkeypatch.setattr(module, "policies", lambda *_: two)
     return script
 
 
@@ -42,8 +47,8 @@ def labelers(app_client: Build, local_store: Store) -> list[TestClient]:
     clients = []
     for name in ("Ada", "Bob"):
         with local_store.session() as session:
-            _, token = auth.add_labeler(session, name, "training")
-        client = app_client()
+            _, token = add_labeler(session, name, "training")
+        client = app_client(collect_ahead=0, collect_policies=["policy-0", "policy-1"])
         client.headers["X-CSRF-Token"] = client.post("/api/session", json={"token": token}).json()["csrf"]
         clients.append(client)
     return clients
@@ -77,7 +82,7 @@ def test_a_ranking_shows_only_different_responses(
 
 def test_of_equal_responses_each_policys_stays_equally_often(answers: dict[str, list[str]]) -> None:
     same = [Response("a", f"policy-{i}") for i in range(2)] + [Response("b", "policy-0")]
-    kept = [routes.distinct(same) for _ in range(400)]
+    kept = [distinct(same) for _ in range(400)]
     assert {tuple(r.text for r in rows) for rows in kept} == {("a", "b")}
     first = sum(rows[0].checkpoint == "policy-0" for rows in kept)
     assert 140 < first < 260  # half of 400, six standard deviations wide
@@ -117,7 +122,7 @@ def test_where_every_prompt_gives_identical_responses_the_reason_is_said(
     assert "collect_temperature" in error["message"]
 
 
-def test_a_prompt_that_every_policy_refuses_is_retired_with_its_reason_and_everybody_goes_on(
+def test_a_prompt_that_every_policy_refuses_is_set_aside_with_its_reason_and_everybody_goes_on(
     answers: dict[str, list[str]], labelers: list[TestClient], local_store: Store
 ) -> None:
     store_prompts(local_store, "with a system turn", "good", "fine")
@@ -126,17 +131,20 @@ def test_a_prompt_that_every_policy_refuses_is_retired_with_its_reason_and_every
     assert sorted(given) == ["fine", "fine", "good", "good"]
     assert take(labelers[0], "compare", 2)["task"] is None
     with local_store.session() as session:
-        prompt = session.get_one(Prompt, "with a system turn")
-        assert prompt.retired is not None
-        assert prompt.meta["retired"] == "System role not supported"
+        assert session.get_one(Prompt, "with a system turn").retired is None
+        rows = session.scalars(select(SetAside)).all()
+        assert {(row.prompt_id, row.checkpoint, row.reason) for row in rows} == {
+            ("with a system turn", f"policy-{i}", "System role not supported") for i in range(2)
+        }
 
 
-def test_engines_that_refuse_every_prompt_empty_no_store(
+def test_where_every_prompt_is_refused_none_is_retired_and_the_labeler_is_told(
     answers: dict[str, list[str]], labelers: list[TestClient], local_store: Store
 ) -> None:
-    """Then the fault is the engines', not the prompts'."""
     store_prompts(local_store, *(f"q{i}" for i in range(30)))
-    error = take(labelers[0], "compare", 2, status=503)["error"]
-    assert (error["code"], "System role not supported" in error["message"]) == ("no_usable_prompt", True)
+    for _ in range(2):
+        body = take(labelers[0], "compare", 2)
+        assert body["task"] is None
+        assert body["progress"] == {"answered": 0, "left": 0, "set_aside": 30}
     with local_store.session() as session:
         assert all(prompt.retired is None for prompt in session.scalars(select(Prompt)))

@@ -16,8 +16,8 @@ import httpx
 import psutil
 
 from service import aliases as service_aliases
-from service.auth import add_key
 from service.engines.client import tls
+from service.keys import add_key
 from service.store.database import Store
 
 ROOT = Path(__file__).parents[2]

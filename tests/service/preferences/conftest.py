@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.auth import add_labeler
+from service.labelers import add_labeler
 from service.preferences import prompts
 from service.store.database import Store
 from service.store.models import Labeler

@@ -92,3 +92,45 @@ def test_since_selects_by_time(stocked: Store, people: list[Labeler], responses:
     with stocked.session() as session:
         assert len(list(export.comparisons(session, now() - timedelta(minutes=1)))) == 1
         assert list(export.comparisons(session, now() + timedelta(minutes=1))) == []
+
+
+def test_the_blind_vote_stands_whatever_came_after_the_names_were_shown(
+    stocked: Store, people: list[Labeler], responses: list[Response]
+) -> None:
+    """Changed, withdrawn and skipped, or only withdrawn: the first answer counts in the results; training gets what
+    stands, marked."""
+    tasks_of = {name: rank(stocked, people[0], name, responses, [1, 2, 3]) for name in ("p0", "p1", "p2", "p3")}
+    rank(stocked, people[1], "p0", responses, [1, 2, 3])
+    with stocked.session() as session:
+        before = {row.id: row for row in export.comparisons(session, blind=True)}
+        assert before == {row.id: row for row in export.comparisons(session)}
+        assert answers.changes(session) == []
+    with stocked.session() as session:
+        _, token = answers.undo(session, tasks_of["p0"], people[0].id, 5)
+        answers.answer(session, tasks_of["p0"], people[0].id, token, Judgement(ranks=[3, 2, 1]))
+        _, token = answers.undo(session, tasks_of["p1"], people[0].id, 5)
+        answers.skip(session, tasks_of["p1"], people[0].id, token)
+        answers.undo(session, tasks_of["p2"], people[0].id, 5)
+    with stocked.session() as session:
+        assert {row.id: row for row in export.comparisons(session, blind=True)} == before
+        assert answers.changes(session) == [answers.Changes(people[0].pseudonym, 1, 2)]
+        standing = {(row.labeler, row.prompt_id): row.meta.get("after_reveal") for row in export.comparisons(session)}
+        mine, other = people[0].pseudonym, people[1].pseudonym
+        assert standing == {(mine, "p0"): True, (mine, "p3"): None, (other, "p0"): None}
+
+
+def test_an_excluded_labelers_answers_are_left_out_and_come_back(
+    stocked: Store, people: list[Labeler], responses: list[Response]
+) -> None:
+    for labeler in people[:2]:
+        task_id = rank(stocked, labeler, "p0", responses, [1, 2, 3])
+        with stocked.session() as session:
+            answers.undo(session, task_id, labeler.id, 5)
+        rank(stocked, labeler, "p1", responses, [1, 2, 3])
+    for excluded, pseudonyms in ((now(), {people[1].pseudonym}), (None, {p.pseudonym for p in people[:2]})):
+        with stocked.session() as session:
+            session.get_one(Labeler, people[0].id).excluded = excluded
+        with stocked.session() as session:
+            for blind in (False, True):
+                assert {row.labeler for row in export.comparisons(session, blind=blind)} == pseudonyms
+            assert {row.labeler for row in answers.changes(session)} == pseudonyms

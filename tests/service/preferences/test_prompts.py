@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from service.preferences import tasks
+from service.preferences import pool, tasks
 from service.preferences.prompts import import_prompts, import_rows, typed_prompt
 from service.store.database import Store
 from service.store.models import Labeler, Prompt
@@ -131,7 +131,7 @@ def test_a_corrected_text_replaces_a_prompt_that_nobody_was_given(store: Store) 
     second = [{"id": "p", "prompt": "Hello?"}, first[1]]
     with store.session() as session:
         assert import_rows(store, first).imported == 2
-        tasks.retire(session, "p", "the prompt has a typo")
+        pool.retire(session, "p", "the prompt has a typo")
     with store.session() as session:
         report = import_rows(store, second)
         assert (report.imported, report.corrected) == (0, 0)

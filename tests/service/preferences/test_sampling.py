@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestServer
 
 from service.endpoints import Endpoint, Endpoints, View
 from service.errors import ApiError
-from service.preferences.sampling import UnusablePrompt, allocate, policies, sample
+from service.preferences.sampling import Sampled, UnusablePrompt, allocate, current_policies, policies, sample
 from service.store.database import Store
 from training.artifacts.comparisons import Response
 
@@ -98,13 +98,17 @@ def engine(texts: list[str], status: int = 200) -> tuple[web.Application, list[d
 
 
 def sampled(apps: list[web.Application], k: int, text: str = "q") -> list[Response]:
-    async def run() -> list[Response]:
+    return whole(apps, k, text).responses
+
+
+def whole(apps: list[web.Application], k: int, text: str = "q") -> Sampled:
+    async def run() -> Sampled:
         async with AsyncExitStack() as stack:
             servers = [await stack.enter_async_context(TestServer(app)) for app in apps]
             http = await stack.enter_async_context(aiohttp.ClientSession())
             chosen = [replace(endpoint(str(i)), url=str(s.make_url("")).rstrip("/")) for i, s in enumerate(servers)]
             messages = [{"role": "user", "content": text}]
-            return (await sample(http, endpoints([], {}), chosen, messages, k, 1.0, 64))[0]
+            return await sample(http, endpoints([], {}), chosen, messages, k, 1.0, 64)
 
     return asyncio.run(run())
 
@@ -124,24 +128,67 @@ def test_a_repeated_response_is_drawn_once_more_under_another_seed() -> None:
 def test_a_policy_that_cannot_take_the_prompt_leaves_it_to_the_others() -> None:
     refusing, _ = engine([], status=400)
     able, _ = engine(["of a round that counts for nothing", "a", "b"])
-    responses = sampled([refusing, able], 2)
-    assert [(r.text, r.checkpoint) for r in responses] == [("a", "1"), ("b", "1")]
+    outcome = whole([refusing, able], 2)
+    assert [(r.text, r.checkpoint) for r in outcome.responses] == [("a", "1"), ("b", "1")]
+    assert {name: refusal.message for name, refusal in outcome.refusals.items()} == {
+        "0": "0 cannot take the prompt: System role not supported"
+    }
 
 
-def test_a_prompt_that_every_policy_refuses_is_unusable_for_its_reason() -> None:
-    with pytest.raises(UnusablePrompt, match="cannot take the prompt: System role not supported"):
-        sampled([engine([], 400)[0], engine([], 400)[0]], 2)
+def test_a_prompt_that_every_policy_refuses_has_a_reason_of_each() -> None:
+    outcome = whole([engine([], 400)[0], engine([], 422)[0]], 2)
+    assert outcome.responses == []
+    assert {name: "System role not supported" in refusal.message for name, refusal in outcome.refusals.items()} == {
+        "0": True,
+        "1": True,
+    }
 
 
 def test_half_a_character_is_unusable_and_reaches_no_engine() -> None:
     app, asked = engine(["a", "b"])
-    with pytest.raises(UnusablePrompt, match="half a character"):
-        sampled([app], 2, "hello \ud83d")
+    (refusal,) = whole([app], 2, "hello \ud83d").refusals.values()
+    assert "half a character" in refusal.message
     assert not asked
 
 
-def test_an_engine_that_fails_is_no_fault_of_the_prompt() -> None:
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 408, 429, 500, 502, 503])
+def test_what_an_engine_says_of_itself_is_no_fault_of_the_prompt(status: int) -> None:
     with pytest.raises(ApiError) as failed:
-        sampled([engine([], 500)[0]], 2)
-    assert failed.value.status == 502
+        sampled([engine([], status)[0]], 2)
+    assert failed.value.status in (502, 503)
     assert not isinstance(failed.value, UnusablePrompt)
+
+
+def test_when_one_engine_fails_the_others_stop_writing() -> None:
+    stopped = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.Response:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            stopped.set()
+            raise
+        return web.json_response({})
+
+    async def run() -> None:
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", slow)
+        async with AsyncExitStack() as stack:
+            # Without handler_cancellation aiohttp's server lets a handler run on when its client leaves.
+            server = await stack.enter_async_context(TestServer(app, handler_cancellation=True))
+            failing = await stack.enter_async_context(TestServer(engine([], 500)[0]))
+            http = await stack.enter_async_context(aiohttp.ClientSession())
+            two = [
+                replace(endpoint(n), url=str(s.make_url("")).rstrip("/")) for n, s in (("a", server), ("b", failing))
+            ]
+            with pytest.raises(ApiError):
+                await sample(http, endpoints([], {}), two, [{"role": "user", "content": "q"}], 2, 1.0, 64)
+            await asyncio.wait_for(stopped.wait(), 5)
+
+    asyncio.run(run())
+
+
+def test_the_policies_that_are_compared_are_known_without_engines() -> None:
+    names = ["policy/production", "policy/candidate", "sft-1"]
+    down = endpoints([], {"policy/production": "a"})
+    assert current_policies(down, names) == {"a", "sft-1"}

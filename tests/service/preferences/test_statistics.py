@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from service.preferences.answers import Changes
 from service.preferences.statistics import (
     agreement,
     fit_davidson,
@@ -43,17 +44,18 @@ def test_rankings_give_every_pair_and_only_pairs_across_checkpoints_compare_them
     assert votes.outcome.tolist() == [0.0, 0.0]
 
 
-def test_a_duel_counts_both_sides_and_leaves_out_votes_given_after_the_reveal() -> None:
+def test_a_duel_counts_both_sides() -> None:
     rows = [vote(i, 1, prompt=f"p{i}", shown=(0, 1) if i % 2 else (1, 0)) for i in range(6)]
-    rows += [vote(10, 0, prompt="p10"), vote(11, -1, prompt="p11"), vote(12, -1, prompt="p12", after_reveal=True)]
-    summary = summarize(rows)
+    rows += [vote(10, 0, prompt="p10"), vote(11, -1, prompt="p11")]
+    changes = [Changes("a", 1, 2), Changes("b", 0, 1)]
+    summary = summarize(rows, changes)
     (found,) = summary.duels
     assert (found.first, found.second) == ("X", "Y")
     assert (found.wins, found.ties, found.losses) == (6, 1, 1)
     assert found.rate.value == pytest.approx(6.5 / 8)
-    assert (summary.votes, summary.revised, summary.prompts, summary.labelers) == (8, 1, 9, 1)
+    assert (summary.votes, summary.revised, summary.withdrawn, summary.prompts, summary.labelers) == (8, 1, 3, 8, 1)
     assert summary.tie_share == pytest.approx(1 / 8)
-    assert summary == summarize(rows)
+    assert summary == summarize(rows, changes)
 
 
 def test_nothing_measured_is_missing_not_zero() -> None:

@@ -4,11 +4,11 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from service.errors import ApiError
-from service.preferences import answers, tasks
+from service.preferences import answers, pool, prompts, tasks
 from service.preferences.answers import Judgement
 from service.preferences.prompts import typed_prompt
 from service.store.database import Store
@@ -35,16 +35,16 @@ def test_a_labeler_gets_every_stored_prompt_once_and_no_typed_one(
     seen = []
     for left in (4, 3, 2, 1, 0):
         with stocked.session() as session:
-            prompt = tasks.choose_prompt(session, people[0].id)
+            prompt = pool.choose_prompt(session, people[0].id)
             assert prompt is not None
         seen.append(prompt.id)
         task, token = give(stocked, people[0], responses, prompt.id)
         with stocked.session() as session:
             answers.answer(session, task.id, people[0].id, token, Judgement(ranks=[1, 2, 3]))
-            assert tasks.progress(session, people[0].id) == tasks.Progress(5 - left, left)
+            assert pool.progress(session, people[0].id) == pool.Progress(5 - left, left)
     assert sorted(seen) == ["p0", "p1", "p2", "p3", "p4"]
     with stocked.session() as session:
-        assert tasks.choose_prompt(session, people[0].id) is None
+        assert pool.choose_prompt(session, people[0].id) is None
 
 
 def test_prompts_with_the_fewest_tasks_come_first(
@@ -54,7 +54,7 @@ def test_prompts_with_the_fewest_tasks_come_first(
         give(stocked, people[0], responses, prompt_id)
     with stocked.session() as session:
         for _ in range(5):
-            prompt = tasks.choose_prompt(session, people[1].id)
+            prompt = pool.choose_prompt(session, people[1].id)
             assert prompt is not None
             assert prompt.id == "p3"
 
@@ -190,21 +190,39 @@ def test_a_skipped_task_has_no_answer_and_can_be_taken_back(
         assert len(session.scalars(select(Answer)).all()) == 1
 
 
-def test_an_open_task_is_resumed_under_a_new_token(
+def test_every_window_of_a_labeler_resumes_an_open_task_under_the_same_token(
     stocked: Store, people: list[Labeler], responses: list[Response]
 ) -> None:
-    task, old = give(stocked, people[0], responses, "p0")
+    task, token = give(stocked, people[0], responses, "p0")
     with stocked.session() as session:
         assert tasks.resume(session, people[0].id, "compare", 2, 5) is None
         assert tasks.resume(session, people[1].id, "rank", 3, 5) is None
-        found = tasks.resume(session, people[0].id, "rank", 3, 5)
-        assert found is not None
-        assert found[0].id == task.id
-    with stocked.session() as session, pytest.raises(ApiError) as refused:
-        answers.skip(session, task.id, people[0].id, old)
-    assert status_of(refused) == 403
+        resumed = tasks.resume(session, people[0].id, "rank", 3, 5)
+        assert resumed is not None
+        assert (resumed[0].id, resumed[1]) == (task.id, token)
     with stocked.session() as session:
-        answers.skip(session, task.id, people[0].id, found[1])
+        answers.answer(session, task.id, people[0].id, token, Judgement(ranks=[1, 2, 3]))
+    with stocked.session() as session, pytest.raises(ApiError) as refused:
+        answers.answer(session, task.id, people[0].id, token, Judgement(ranks=[3, 2, 1]))
+    assert status_of(refused) == 409
+
+
+def test_a_labeler_holds_few_open_tasks_and_the_oldest_is_given_back(
+    stocked: Store, people: list[Labeler], responses: list[Response]
+) -> None:
+    with stocked.session() as session:
+        prompts.import_rows(session, [{"id": f"q{i}", "prompt": f"Another {i}?"} for i in range(20)])
+    opened = [give(stocked, people[0], responses, f"q{i}") for i in range(20)]
+    give(stocked, people[1], responses, "q0")
+    with stocked.session() as session:
+        held = session.scalars(select(Task).where(Task.labeler_id == people[0].id, Task.state == "open")).all()
+        assert {task.id for task in held} == {task.id for task, _ in opened[-tasks.MAX_OPEN :]}
+        assert session.scalar(select(func.count()).select_from(Task).where(Task.labeler_id == people[1].id)) == 1
+        assert pool.progress(session, people[0].id).left == 25 - tasks.MAX_OPEN
+    with stocked.session() as session, pytest.raises(ApiError) as refused:
+        answers.answer(session, opened[0][0].id, people[0].id, opened[0][1], Judgement(ranks=[1, 2, 3]))
+    assert status_of(refused) == 410
+    give(stocked, people[0], responses, "q0")
 
 
 def test_a_repeat_is_somebody_elses_answered_task_of_the_same_policies(
@@ -226,8 +244,8 @@ def test_a_repeat_is_somebody_elses_answered_task_of_the_same_policies(
 def test_a_retired_prompt_is_given_to_nobody(stocked: Store, people: list[Labeler]) -> None:
     with stocked.session() as session:
         for number in range(5):
-            tasks.retire(session, f"p{number}", "too long")
-        assert tasks.choose_prompt(session, people[0].id) is None
+            pool.retire(session, f"p{number}", "too long")
+        assert pool.choose_prompt(session, people[0].id) is None
         assert session.get_one(Prompt, "p0").meta == {"retired": "too long"}
 
 

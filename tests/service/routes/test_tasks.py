@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from service import auth
+from service.labelers import add_labeler
 from service.preferences import prompts, tasks
 from service.store.database import Store
 from service.store.models import Labeler
@@ -24,12 +24,22 @@ RESPONSES = [
 ]
 
 
+FOREIGN = [  # as the server sees them, decoded once
+    "//evil.example", "///evil.example", "https://evil.example", "https:evil.example", "/\\evil.example",
+    "\\\\evil.example", "/\t/evil.example", "/\n/evil.example", "/\r\n/evil.example", "\t//evil.example",
+    " //evil.example", "/%2F/evil.example", "/%09/evil.example", "/%5Cevil.example", "/./%2Fevil.example",
+    "/..//evil.example", "/compare//x", "javascript:alert(1)", "JaVaScRiPt:alert(1)", "\x01javascript:alert(1)",
+    "data:text/html,x", "/compare?x=//evil", "/compare#@evil.example", "/@evil.example", "/compare:x", "", "compare",
+    "/\u2044evil.example", "/\uff0fevil.example", "/compare\n", "/\0/evil.example", "/" + "a" * 5000 + ".",
+]  # fmt: skip
+
+
 class Desk:
     """A signed-in labeler at an in-process gateway."""
 
     def __init__(self, build: Build, store: Store, name: str) -> None:
         with store.session() as session:
-            self.labeler, token = auth.add_labeler(session, name, "training")
+            self.labeler, token = add_labeler(session, name, "training")
         self.store = store
         self.client = build()
         self.client.headers["X-CSRF-Token"] = self.client.post("/api/session", json={"token": token}).json()["csrf"]
@@ -69,11 +79,11 @@ def test_a_task_tells_nothing_of_who_wrote_the_responses_until_it_is_answered(de
     task = answer.json()["task"]
     assert [response["position"] for response in task["responses"]] == [0, 1]
     assert {response["text"]: response["truncated"] for response in task["responses"]} == {"red": False, "green": True}
-    assert answer.json()["progress"] == {"answered": 0, "left": 0}
+    assert answer.json()["progress"] == {"answered": 0, "left": 0, "set_aside": 0}
     given = desk.post(f"/api/tasks/{task['id']}/answer", {"token": task["token"], "ranks": [1, 2], "seconds": 1.5})
     names = {"red": "sft-1", "green": "ppo-1"}
     assert [entry["checkpoint"] for entry in given["reveal"]] == [names[r["text"]] for r in task["responses"]]
-    assert given["progress"] == {"answered": 1, "left": 0}
+    assert given["progress"] == {"answered": 1, "left": 0, "set_aside": 0}
 
 
 def test_the_export_gives_back_what_was_answered(desk: Desk, make_key: MakeKey) -> None:
@@ -228,8 +238,9 @@ def test_pages_send_a_stranger_to_sign_in_and_refuse_foreign_targets(app_client:
         reply = client.get(path, follow_redirects=False)
         assert (reply.status_code, reply.headers["location"]) == (303, f"/sign-in?next={path}")
     assert 'data-target="/rank"' in client.get("/sign-in?next=/rank").text
-    for target in ("//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"):
-        assert 'data-target="/compare"' in client.get("/sign-in", params={"next": target}).text
+    for target in FOREIGN:
+        page = client.get("/sign-in", params={"next": target}).text
+        assert 'data-target="/compare"' in page, target
 
 
 def test_pages_hold_no_inline_script_or_style_and_no_foreign_asset(desk: Desk) -> None:

@@ -1,0 +1,108 @@
+"""Labelers: add, list, disable and enable, a new token for a lost one, and whether their answers count."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from sqlalchemy import delete, func, or_, select
+from sqlalchemy.orm import Session
+
+from service import labelers
+from service.administration.records import record
+from service.errors import NotFound
+from service.keys import digest
+from service.preferences import answers
+from service.store.models import Labeler, LabelerSession, Task, now
+
+
+def add(session: Session, actor: str, name: str, group: str | None = None) -> tuple[dict[str, Any], str]:
+    """Add a labeler. Returns the description and the sign-in token, which cannot be read again. Raises `Conflict`."""
+    row, token = labelers.add_labeler(session, name, group)
+    record(session, actor, "add_labeler", row.pseudonym, group=group)
+    return described(row), token
+
+
+def listed(session: Session) -> list[dict[str, Any]]:
+    """All labelers, with their answered tasks and with what they changed or withdrew after names were shown."""
+    counted = select(Task.labeler_id, func.count()).where(Task.state == "answered").group_by(Task.labeler_id)
+    answered = {row[0]: row[1] for row in session.execute(counted)}
+    changed = {row.labeler: row for row in answers.changes(session)}
+    rows = []
+    for row in session.scalars(select(Labeler).order_by(Labeler.created)):
+        later = changed.get(row.pseudonym)
+        figures = {
+            "answered": answered.get(row.id, 0),
+            "revised": later.revised if later else 0,
+            "withdrawn": later.withdrawn if later else 0,
+        }
+        rows.append(described(row) | figures)
+    return rows
+
+
+def disable(session: Session, actor: str, labeler: str) -> dict[str, Any]:
+    """End a labeler's access; answers stay. Raises `NotFound`."""
+    row = _find(session, labeler)
+    if row.disabled is None:
+        row.disabled = now()
+        record(session, actor, "disable_labeler", row.pseudonym)
+    return described(row)
+
+
+def enable(session: Session, actor: str, labeler: str) -> dict[str, Any]:
+    """Let a disabled labeler in again, with the token that they have. Raises `NotFound`."""
+    row = _find(session, labeler)
+    if row.disabled is not None:
+        row.disabled = None
+        record(session, actor, "enable_labeler", row.pseudonym)
+    return described(row)
+
+
+def reissue(session: Session, actor: str, labeler: str) -> tuple[dict[str, Any], str]:
+    """A new sign-in token. The one before stops working, and sessions that it opened end. Raises `NotFound`."""
+    row = _find(session, labeler)
+    token = secrets.token_urlsafe(32)
+    row.token_hash = digest(token)
+    session.execute(delete(LabelerSession).where(LabelerSession.labeler_id == row.id))
+    record(session, actor, "reissue_token", row.pseudonym)
+    return described(row), token
+
+
+def exclude(session: Session, actor: str, labeler: str) -> dict[str, Any]:
+    """Leave a labeler's answers, earlier and later ones, out of results and exports. Raises `NotFound`."""
+    row = _find(session, labeler)
+    if row.excluded is None:
+        row.excluded = now()
+        record(session, actor, "exclude_labeler", row.pseudonym)
+    return described(row)
+
+
+def include(session: Session, actor: str, labeler: str) -> dict[str, Any]:
+    """Count an excluded labeler's answers again. Raises `NotFound`."""
+    row = _find(session, labeler)
+    if row.excluded is not None:
+        row.excluded = None
+        record(session, actor, "include_labeler", row.pseudonym)
+    return described(row)
+
+
+def described(row: Labeler) -> dict[str, Any]:
+    """A labeler without the token."""
+    return {
+        "id": row.id,
+        "name": row.name,
+        "pseudonym": row.pseudonym,
+        "group": row.group,
+        "created": row.created.isoformat(),
+        "disabled": row.disabled.isoformat() if row.disabled else None,
+        "excluded": row.excluded.isoformat() if row.excluded else None,
+    }
+
+
+def _find(session: Session, labeler: str) -> Labeler:
+    """By name, pseudonym or id; a name wins over what looks like it."""
+    same = or_(Labeler.id == labeler, Labeler.name == labeler, Labeler.pseudonym == labeler)
+    rows = session.scalars(select(Labeler).where(same)).all()
+    if not rows:
+        raise NotFound(f"no labeler {labeler!r}: see `python -m service labelers list`")
+    return next((row for row in rows if row.id == labeler), rows[0])

@@ -1,0 +1,45 @@
+"""The pool of prompts over HTTP: what is out of use, for whom and why, and bringing it back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+
+from service.administration import pool
+from service.auth import Admin
+from service.schemas import RestorePrompts, RetirePrompts
+
+router = APIRouter(prefix="/admin/pool")
+
+# Plain functions: FastAPI runs them in threads, where the database may block.
+
+
+@router.get("")
+def show_pool(
+    request: Request,
+    caller: Admin,
+    checkpoint: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
+) -> dict[str, Any]:
+    """Numbers of prompts, and those out of use: retired (for nobody), or set aside for the checkpoint that refused it.
+
+    `checkpoint` gives only what that one refused.
+    """
+    with request.app.state.store.session() as session:
+        return {"summary": pool.summary(session), "data": pool.out_of_use(session, checkpoint, limit, offset)}
+
+
+@router.post("/restore")
+def restore_prompts(request: Request, body: RestorePrompts, caller: Admin) -> dict[str, Any]:
+    """Bring prompts back: those named, or all that a checkpoint refused."""
+    with request.app.state.store.session() as session:
+        return {"restored": pool.restore(session, caller.actor, body.prompts, body.checkpoint)}
+
+
+@router.post("/retire")
+def retire_prompts(request: Request, body: RetirePrompts, caller: Admin) -> dict[str, Any]:
+    """Give prompts to nobody any more. Their comparisons stay."""
+    with request.app.state.store.session() as session:
+        return {"retired": pool.retire(session, caller.actor, body.prompts, body.reason)}
