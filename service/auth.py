@@ -38,6 +38,7 @@ class Caller:
 
     name: str
     scopes: frozenset[str]
+    id: str = ""  # of the key
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Keys:
             scopes = set(key.scopes)
             for scope in key.scopes:
                 scopes.update(IMPLIED.get(scope, ()))
-            return Caller(key.name, frozenset(scopes))
+            return Caller(key.name, frozenset(scopes), str(key.id))
 
 
 def require(scope: str) -> Callable[..., Any]:

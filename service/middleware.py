@@ -57,7 +57,7 @@ class RequestChecks:
                 await self.app(scope, _limited(receive, self.settings.max_body_bytes), send_guarded)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            metrics.observe(route, state.get("model", ""), status, time.perf_counter() - began)
+            metrics.observe(route, state.get("model", ""), state.get("status", status), time.perf_counter() - began)
 
     def _refusal(self, method: str, path: str, headers: Headers) -> ApiError | None:
         """Why a request is refused before any route sees it, or None."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from service.engines import protocol
 from training.artifacts.errors import UserError
 
 SECONDS = 120.0
@@ -22,14 +23,13 @@ def tokenize(url: str, model: str, messages: Sequence[Mapping[str, Any]], *, gen
 def logprobs(url: str, model: str, ids: Sequence[int]) -> list[float]:
     """Natural log-probability of ids[1:], each given those before it."""
     body = {"model": model, "prompt": list(ids), "max_tokens": 0, "echo": True, "logprobs": 1}
-    values = ask(url, "/v1/completions", body)["choices"][0]["logprobs"]["token_logprobs"]
+    values = ask(url, protocol.COMPLETIONS, body)["choices"][0]["logprobs"]["token_logprobs"]
     return [float(value) for value in values[1 : len(ids)]]
 
 
 def raw_scores(url: str, model: str, rows: Sequence[Sequence[int]]) -> list[float]:
     """Raw score of each token id sequence, without activation and without offset."""
-    body = {"model": model, "input": [list(row) for row in rows], "use_activation": False}
-    data = ask(url, "/classify", body)["data"]
+    data = ask(url, *protocol.classify(model, rows))["data"]
     return [float(row["probs"][0]) for row in sorted(data, key=lambda row: int(row["index"]))]
 
 

@@ -20,8 +20,10 @@ from pathlib import Path
 
 import httpx
 
+from service.engines import parsers
 from service.engines.planning import BLOCK_TOKENS, EnginePlan
 from service.settings import Settings
+from service.tokenizers import load_tokenizer
 from training.artifacts.checkpoints import Checkpoint, load
 from training.artifacts.errors import UserError
 
@@ -230,6 +232,8 @@ def command_line(checkpoint: Checkpoint, port: int, settings: Settings, plan: En
     if manifest.kind == "policy":
         # Log-probabilities of prompts beside the prefix cache, and how much of a prompt came from it: `likelihoods`.
         command += ["--enable-scale-out", "--enable-prompt-tokens-details"]
+        template = parsers.template_of(load_tokenizer(checkpoint.path))
+        command += parsers.arguments(parsers.parsers_for(template), settings.engine_options)
     command += ["--dtype", dtype(settings)]
     if manifest.kind == "reward":
         command += ["--runner", "pooling", "--pooler-config", json.dumps({"use_activation": False})]

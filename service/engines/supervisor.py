@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.aliases import previous_targets
 from service.endpoints import REFRESH_SECONDS, STALE
-from service.engines import conformance, desired, planning, process
+from service.engines import conformance, desired, parsers, planning, process
 from service.engines.planning import EnginePlan
 from service.engines.process import Engine
 from service.settings import Settings
@@ -196,7 +196,8 @@ class Supervisor:
         if self.stop.is_set():
             return
         checkpoint = self._checkpoint(slot.id)
-        slot.manifest = served_manifest(checkpoint, slot.plan.context if slot.plan else checkpoint.manifest.context)
+        context = slot.plan.context if slot.plan else checkpoint.manifest.context
+        slot.manifest = served_manifest(checkpoint, context, self.settings.engine_options)
         if slot.plan is None:
             slot.engine = Engine(checkpoint, self.remote[slot.id])
         else:
@@ -333,7 +334,7 @@ def _remarks(slot: Slot) -> str:
     return remarks
 
 
-def served_manifest(checkpoint: Checkpoint, context: int) -> dict[str, object]:
+def served_manifest(checkpoint: Checkpoint, context: int, options: Sequence[str] = ()) -> dict[str, object]:
     """What gateways need to know of a checkpoint and its engine's context, without its folder."""
     manifest = checkpoint.manifest
     tokenizer = load_tokenizer(checkpoint.path)
@@ -352,4 +353,5 @@ def served_manifest(checkpoint: Checkpoint, context: int) -> dict[str, object]:
         "merge_system": renderer is not None and renderer.merges_system,
         "lost_system": list(renderer.lost_system) if renderer else [],
         "path": str(checkpoint.path.resolve()),
+        **parsers.described(parsers.template_of(tokenizer), options),
     }

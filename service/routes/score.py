@@ -12,8 +12,8 @@ from fastapi import APIRouter, Depends, Request
 from service import errors, metrics
 from service.auth import Caller, require
 from service.endpoints import Endpoint
+from service.engines.protocol import refusal
 from service.errors import ApiError
-from service.routes.openai import upstream_error
 from service.schemas import Score, ScoreAnswer, ScoreRequest
 from service.tokenizers import renderer_of
 from training.artifacts.conversations import Refusal, sentence_with_place
@@ -70,7 +70,7 @@ async def raw_scores(http: aiohttp.ClientSession, endpoint: Endpoint, ids: list[
             message = f"the engine of {endpoint.checkpoint} is down"
             raise ApiError(503, message, code="model_not_ready", headers={"Retry-After": "5"}) from None
         if answer.status != 200:
-            raise upstream_error(answer.status, content, endpoint.checkpoint)
+            raise refusal(answer.status, content, endpoint.checkpoint)
         results = sorted(json.loads(content)["data"], key=lambda row: row["index"])
         scores += [float(row["probs"][0]) for row in results]
     return scores
