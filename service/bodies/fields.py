@@ -37,7 +37,8 @@ FORWARDED: Mapping[str, frozenset[str]] = {
         SAMPLING
         | {
             "input", "instructions", "max_output_tokens", "max_tool_calls", "metadata", "parallel_tool_calls",
-            "reasoning", "include", "include_reasoning", "text", "tool_choice", "tools", "top_logprobs", "truncation",
+            "reasoning", "include", "include_reasoning", "stream_options", "text", "tool_choice", "tools",
+            "top_logprobs", "truncation",
         }
     ),
 }  # fmt: skip

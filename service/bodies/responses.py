@@ -67,7 +67,9 @@ def _message(item: Any, number: int) -> dict[str, Any]:
             raise _bad(f"item {number} holds encrypted thoughts of another service: leave it out")
         thoughts = fields.pop("content", None) or fields.pop("summary", None) or []
         fields.pop("summary", None)
-        text = "".join(str(part.get("text") or "") for part in thoughts if isinstance(part, Mapping))
+        if not isinstance(thoughts, list) or not all(isinstance(part, Mapping) for part in thoughts):
+            raise _bad(f"item {number}: thoughts must be a list of parts with `text`")
+        text = "".join(str(part.get("text") or "") for part in thoughts)
         return {"role": "assistant", "reasoning": text, **_none_left(fields, number)}
     if kind == "item_reference":
         raise _bad(f"item {number} refers to a stored item, and nothing is stored: send the item itself")

@@ -26,7 +26,7 @@ MOST_VALUES = 1000  # of one enumeration
 COUNTS = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties", "minContains",
           "maxContains")  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-REPEATS = re.compile(r"\{\d*,?(\d+)\}|\{(\d+),\}")
+REPEATS = re.compile(r"\{(?:\d*,)?(\d+)\}|\{(\d+),\}")
 
 
 def check_response_format(value: Any, param: str = "response_format") -> dict[str, Any]:

@@ -7,6 +7,7 @@ whoever knows better names one by an engine option.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -111,7 +112,7 @@ def template_of(tokenizer: Any) -> str | dict[str, str] | None:
 def _given(arguments: Sequence[str]) -> dict[str, str]:
     """Values by name, of `--name value` and `--name=value`."""
     named = {}
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
         if argument.startswith("--"):
             name, mark, value = argument.partition("=")
             named[name.replace("_", "-")] = value if mark else following

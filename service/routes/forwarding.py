@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
 import aiohttp
@@ -35,26 +35,29 @@ async def forward(
     Raises:
         ApiError: the engine refuses the request, fails or is down.
     """
-    state = request.app.state
-    stack = AsyncExitStack()
-    reply = gateway.reply_of_any(
-        state.http, state.endpoints, candidates, path, gateway.encode(body), state.settings.max_concurrent
-    )
-    try:
-        if body.get("stream"):
-            endpoint, upstream = await unless_gone(request, stack.enter_async_context(reply))
-            return Events(upstream, endpoint.checkpoint, path, keep_usage, stack.pop_all())
-        content, model = await unless_gone(request, _whole(reply))
-    finally:
-        await stack.aclose()
-    usage = protocol.parse_usage(content, model)
-    metrics.count_tokens(model, usage.counts() if usage else None)
-    return Response(content, media_type="application/json")
+    if not body.get("stream"):
+        content = await unless_gone(request, whole(request.app.state, candidates, path, body))
+        return Response(content, media_type="application/json")
+    async with AsyncExitStack() as stack:
+        opened = stack.enter_async_context(_reply(request.app.state, candidates, path, body))
+        endpoint, upstream = await unless_gone(request, opened)
+        return Events(upstream, endpoint.checkpoint, path, keep_usage, stack.pop_all())
 
 
-async def _whole(reply: Any) -> tuple[bytes, str]:
-    async with reply as (endpoint, upstream):
-        return await gateway.read(upstream, endpoint.checkpoint), endpoint.checkpoint
+async def whole(state: Any, candidates: Sequence[Endpoint], path: str, body: Mapping[str, Any]) -> bytes:
+    """The whole of an engine's answer, its tokens counted. Raises `ApiError`."""
+    async with _reply(state, candidates, path, body) as (endpoint, upstream):
+        content = await gateway.read(upstream, endpoint.checkpoint)
+    usage = protocol.parse_usage(content, endpoint.checkpoint)
+    metrics.count_tokens(endpoint.checkpoint, usage.counts() if usage else None)
+    return content
+
+
+def _reply(
+    state: Any, candidates: Sequence[Endpoint], path: str, body: Mapping[str, Any]
+) -> AbstractAsyncContextManager[tuple[Endpoint, aiohttp.ClientResponse]]:
+    data, limit = gateway.encode(body), state.settings.max_concurrent
+    return gateway.reply_of_any(state.http, state.endpoints, candidates, path, data, limit)
 
 
 def cache_salt(caller: Caller, purpose: str = "") -> str:

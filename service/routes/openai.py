@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 
 from service.auth import Caller, require
 from service.bodies.fields import apply_defaults, check_fields, prepare_stream
@@ -13,12 +14,14 @@ from service.bodies.parsing import check_model, parse
 from service.bodies.responses import prepare_responses
 from service.bodies.tools import check_response_format, check_tools, texts_in
 from service.bodies.turns import read_turns
+from service.disconnects import unless_gone
 from service.endpoints import Endpoint
 from service.engines import gateway
 from service.engines.protocol import CHAT, COMPLETIONS, RESPONSES
 from service.errors import ApiError
 from service.messages import check_texts
-from service.routes.forwarding import cache_salt, forward
+from service.ranking import Ranking, ranked, take_ranking
+from service.routes.forwarding import cache_salt, forward, whole
 
 router = APIRouter()
 Generates = Annotated[Caller, Depends(require("generate"))]
@@ -51,11 +54,25 @@ async def embeddings(request: Request, caller: Generates) -> Response:
 async def _answer(request: Request, caller: Caller, path: str) -> Response:
     body = parse(await request.body())
     state = request.app.state
+    ranking = take_ranking(body) if path == CHAT else None
+    if ranking is not None and "score" not in caller.scopes:
+        raise ApiError(403, "ranking by reward needs a key with the scope `score`", code="insufficient_scope")
     candidates = gateway.replicas(state.endpoints, check_model(body), "policy")
     request.state.model = candidates[0].checkpoint
     body, keep_usage = prepare(body, candidates[0], path, state.settings.answer_tokens)
     body["cache_salt"] = cache_salt(caller)
+    if ranking is not None:
+        return JSONResponse(await unless_gone(request, _best(state, ranking, candidates, body)))
     return await forward(request, candidates, path, body, keep_usage=keep_usage)
+
+
+async def _best(
+    state: Any, ranking: Ranking, candidates: Sequence[Endpoint], body: Mapping[str, Any]
+) -> dict[str, Any]:
+    state.endpoints.find(ranking.reward_model, "reward")  # refused before anything is sampled
+    content = await whole(state, candidates, CHAT, body)
+    limit = state.settings.max_concurrent
+    return await ranked(state.http, state.endpoints, ranking, body["messages"], content, candidates[0], limit)
 
 
 def prepare(
