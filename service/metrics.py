@@ -28,11 +28,16 @@ identical = Counter(
 class EnginesByState(Collector):
     """Engines by checkpoint and state, replaced as a whole: a scrape never sees a half of them."""
 
+    _labelnames = ("model", "state")  # as prometheus_client's own metrics have it
+
     def __init__(self) -> None:
         self.counts: Mapping[tuple[str, str], int] = {}
 
+    def describe(self) -> list[Metric]:
+        return [GaugeMetricFamily("alignloop_engines", "Engines by state", labels=self._labelnames)]
+
     def collect(self) -> Iterable[Metric]:
-        family = GaugeMetricFamily("alignloop_engines", "Engines by state", labels=("model", "state"))
+        family = GaugeMetricFamily("alignloop_engines", "Engines by state", labels=self._labelnames)
         for labels, number in self.counts.items():
             family.add_metric(labels, number)
         yield family
