@@ -24,7 +24,9 @@ CLASSIFY = "/classify"
 OURS = frozenset({401, 403, 404, 405, 407})
 TOO_LONG = re.compile(r"context length|maximum model length|max_model_len|maximum input length", re.I)
 # pydantic's errors as vLLM prints them: {'type': 'int_parsing', 'loc': ('body', 'n'), 'msg': 'Input should ...', ...}
-DUMP = re.compile(r"'loc': \((?P<loc>[^)]*)\).*?'msg': (?P<quote>['\"])(?P<msg>.*?)(?P=quote)(?:,|})", re.S)
+DUMP = re.compile(
+    r"'loc': (?:\((?P<loc>[^)]*)\)|'(?P<path>[^']*)').*?'msg': (?P<quote>['\"])(?P<msg>.*?)(?P=quote)(?:,|})", re.S
+)
 LONGEST_MESSAGE = 500  # characters of an engine's message that reach a caller
 
 
@@ -159,8 +161,8 @@ def one_sentence(message: str) -> str:
     match = DUMP.search(message)
     if match is not None:
         # The body's place, and the types that pydantic tried in between, say nothing to a caller.
-        parts = [part.strip().strip("'\"") for part in match["loc"].split(",") if part.strip()]
-        place = next((part for part in parts if part != "body"), "")
+        parts = [part.strip().strip("'\"") for part in re.split("[,.]", match["loc"] or match["path"] or "")]
+        place = next((part for part in parts if part not in ("", "body")), "")
         message = f"{place}: {match['msg']}" if place else match["msg"]
     message = " ".join(message.split())
     return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}…"

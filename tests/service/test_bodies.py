@@ -426,6 +426,7 @@ def test_pydantics_faults_become_one_sentence() -> None:
     )
     assert one_sentence(dump) == "seed: Input should be a valid integer"
     assert one_sentence("[{'loc': ('body',), 'msg': \"Can't\", 'x': 1}]") == "Can't"
+    assert one_sentence("1 validation error: {'type': 'x', 'loc': 'body.seed', 'msg': 'No', 'input': 1}") == "seed: No"
     assert one_sentence("a\n  b") == "a b"
     assert len(one_sentence("x" * 5000)) == 501
 
