@@ -43,7 +43,7 @@ def routes() -> str:
 def metrics() -> str:
     rows = []
     for collector in vars(service_metrics).values():
-        if not isinstance(collector, MetricWrapperBase):
+        if not isinstance(collector, MetricWrapperBase | service_metrics.EnginesByState):
             continue
         for family in collector.describe():
             name = family.name + ("_total" if family.type == "counter" else "")

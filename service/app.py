@@ -71,8 +71,9 @@ def create_app(settings: Settings) -> FastAPI:
     """Build the gateway.
 
     `app.state` holds what routes share: `settings`, `store`, `keys`, `endpoints`, `scoring_pool` (the threads that
-    render for `/score`), `plain_engines` (URLs of engines without vLLM's token route), and, while it runs, `http` (the
-    one aiohttp session to the engines), `desk` and `ahead` (tasks for labelers), `results`.
+    render for `/score`), `plain_engines` (URLs of engines without vLLM's token route), `readiness` (the last question
+    to all engines, see `health`), and, while it runs, `http` (the one aiohttp session to the engines), `desk` and
+    `ahead` (tasks for labelers), `results`.
     """
     app = FastAPI(title="AlignLoop", version="0.1.0", docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.state.settings = settings
@@ -81,6 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.endpoints = Endpoints(app.state.store)
     app.state.scoring_pool = scoring.new_pool()
     app.state.plain_engines = set()
+    app.state.readiness = None
     errors.install(app)
     app.add_middleware(RequestChecks, settings=settings)
     for router in ROUTERS:

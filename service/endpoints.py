@@ -46,6 +46,8 @@ class Endpoint:
         created: time of publication, ISO 8601.
         folder: the checkpoint's folder on the supervisor's machine; gateways that score must see it too.
         pad_id: a reward model's padding token, see `scores.scored_part`.
+        takes_tools: whether the chat template tells the model about tools; None where that is not known.
+        tool_parser: what the engine reads the model's calls of tools with.
     """
 
     checkpoint: str
@@ -62,6 +64,8 @@ class Endpoint:
     folder: Path
     pad_id: int | None = None
     lost_system: tuple[str, ...] = ()
+    takes_tools: bool | None = None
+    tool_parser: str | None = None
 
 
 @dataclass(frozen=True)
@@ -219,4 +223,6 @@ def _endpoint(row: Engine) -> Endpoint:
         folder=Path(manifest["path"]),
         pad_id=manifest.get("pad_id"),
         lost_system=tuple(manifest.get("lost_system", ())),
+        takes_tools=manifest.get("takes_tools"),
+        tool_parser=manifest.get("tool_parser"),
     )

@@ -24,8 +24,8 @@ import aiohttp
 
 from service.endpoints import Endpoint
 from service.engines.planning import BLOCK_TOKENS
+from service.engines.protocol import refusal
 from service.errors import ApiError
-from service.routes.openai import upstream_error
 
 SCORE_FROM = "score_from"  # our CPU engines compute values from there on (`engines/server.py`); others do not know it
 TOKENS = "/inference/v1/generate"  # vLLM's route for token ids, which takes all of its sampling parameters
@@ -130,7 +130,7 @@ async def _by_tokens(http: aiohttp.ClientSession, endpoint: Endpoint, pair: Pair
     if reads and status in UNWRITTEN:
         return await _by_tokens(http, endpoint, pair, salt, False)
     if status != 200:
-        raise upstream_error(status, content, endpoint.checkpoint)
+        raise refusal(status, content, endpoint.checkpoint)
     answer = json.loads(content)
     values = _values(answer.get("prompt_logprobs"), pair)
     if reads and (values is None or not _cached_tokens(answer) < len(pair.context)):
@@ -149,7 +149,7 @@ async def _by_completion(http: aiohttp.ClientSession, endpoint: Endpoint, pair: 
     body = {"model": endpoint.checkpoint, "prompt": pair.ids, **ONE_TOKEN}
     status, content = await _post(http, endpoint, "/v1/completions", body)
     if status != 200:
-        raise upstream_error(status, content, endpoint.checkpoint)
+        raise refusal(status, content, endpoint.checkpoint)
     return _required(_values(json.loads(content)["choices"][0].get("prompt_logprobs"), pair), endpoint)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter as Count
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 LABELS = ("route", "model")
@@ -21,7 +23,28 @@ running = Gauge("alignloop_running_requests", "Requests at an engine now", ("mod
 identical = Counter(
     "alignloop_identical_responses_total", "Prompts passed over in collecting: all their responses were identical"
 )
-engines = Gauge("alignloop_engines", "Engines by state", ("model", "state"))
+
+
+class EnginesByState(Collector):
+    """Engines by checkpoint and state, replaced as a whole: a scrape never sees a half of them."""
+
+    _labelnames = ("model", "state")  # as prometheus_client's own metrics have it
+
+    def __init__(self) -> None:
+        self.counts: Mapping[tuple[str, str], int] = {}
+
+    def describe(self) -> list[Metric]:
+        return [GaugeMetricFamily("alignloop_engines", "Engines by state", labels=self._labelnames)]
+
+    def collect(self) -> Iterable[Metric]:
+        family = GaugeMetricFamily("alignloop_engines", "Engines by state", labels=self._labelnames)
+        for labels, number in self.counts.items():
+            family.add_metric(labels, number)
+        yield family
+
+
+engines = EnginesByState()
+REGISTRY.register(engines)
 
 
 def observe(route: str, model: str, status: int, duration: float) -> None:
@@ -40,9 +63,7 @@ def count_tokens(model: str, usage: dict[str, object] | None) -> None:
 
 def show_engines(states: Iterable[tuple[str, str]]) -> None:
     """Replace the engines' gauges by (checkpoint, state) pairs."""
-    engines.clear()
-    for (model, state), number in Count(states).items():
-        engines.labels(model, state).set(number)
+    engines.counts = Count(states)
 
 
 def text() -> bytes:

@@ -94,7 +94,9 @@ class RequestChecks:
                 await answer(refusal)(scope, receive, send_checked)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            metrics.observe(route, state.get("model", ""), exchange.status, time.perf_counter() - began)
+            metrics.observe(
+                route, state.get("model", ""), state.get("status", exchange.status), time.perf_counter() - began
+            )
 
     async def _response(self, scope: Scope) -> Response | None:
         """The answer to a request that no route is to see, or None."""

@@ -18,8 +18,8 @@ from typing import Any
 import aiohttp
 
 from service.endpoints import Endpoint
+from service.engines import protocol
 from service.errors import ApiError
-from service.routes.openai import upstream_error
 from service.tokenizers import renderer_of
 from training.artifacts.conversations import Refusal, sentence_with_place
 from training.artifacts.rendering import Renderer
@@ -185,7 +185,7 @@ async def _classify(http: aiohttp.ClientSession, endpoint: Endpoint, rows: list[
         message = f"the engine of {endpoint.checkpoint} is down"
         raise ApiError(503, message, code="model_not_ready", headers={"Retry-After": "5"}) from None
     if answer.status != 200:
-        raise upstream_error(answer.status, content, endpoint.checkpoint)
+        raise protocol.refusal(answer.status, content, endpoint.checkpoint)
     try:
         values = {int(row["index"]): row["probs"][0] for row in json.loads(content)["data"]}
         return [math.nan if values[index] is None else float(values[index]) for index in range(len(rows))]

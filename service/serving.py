@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import math
 import os
 import signal
 import socket
@@ -50,7 +51,7 @@ def serve(settings: Settings, parsed: argparse.Namespace) -> None:
             log_level="warning",
             # Kept-alive clients would otherwise meet a connection closed between two of their requests.
             timeout_keep_alive=75,
-            timeout_graceful_shutdown=int(settings.drain_seconds) or None,
+            timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
             server_header=False,
             forwarded_allow_ips=settings.trusted_proxies,
         )

@@ -68,6 +68,9 @@ class Settings(BaseSettings):
         1024, gt=0, description="most responses in one /score request, or pairs in one /v1/loglikelihood request"
     )
     max_concurrent: int = Field(256, gt=0, description="most requests running on one engine before 503")
+    answer_tokens: int | None = Field(
+        None, gt=0, description="longest answer where a request names no length; default: the rest of the context"
+    )
     upstream_seconds: float = Field(600, gt=0, description="longest silence of an engine before 504")
 
     dtype: str = Field("auto", description="engines' dtype; auto is float32 on CPU and the checkpoint's own on GPU")

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from service.engines import protocol
 from service.engines.failures import Transient
 from training.artifacts.errors import UserError
 
@@ -34,14 +35,13 @@ def tokenize(
 def logprobs(url: str, model: str, ids: Sequence[int], key: str | None = None) -> list[float]:
     """Natural log-probability of ids[1:], each given those before it."""
     body = {"model": model, "prompt": list(ids), "max_tokens": 0, "echo": True, "logprobs": 1}
-    values = ask(url, "/v1/completions", body, key)["choices"][0]["logprobs"]["token_logprobs"]
+    values = ask(url, protocol.COMPLETIONS, body, key)["choices"][0]["logprobs"]["token_logprobs"]
     return [float(value) for value in values[1 : len(ids)]]
 
 
 def raw_scores(url: str, model: str, rows: Sequence[Sequence[int]], key: str | None = None) -> list[float]:
     """Raw score of each token id sequence, without activation and without offset."""
-    body = {"model": model, "input": [list(row) for row in rows], "use_activation": False}
-    data = ask(url, "/classify", body, key)["data"]
+    data = ask(url, *protocol.classify(model, rows), key)["data"]
     return [float(row["probs"][0]) for row in sorted(data, key=lambda row: int(row["index"]))]
 
 

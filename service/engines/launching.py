@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from service.endpoints import REFRESH_SECONDS
-from service.engines import client, conformance, process, remote, weights
+from service.engines import client, conformance, options, process, remote, weights
 from service.engines.failures import Transient
 from service.engines.manifests import served_manifest
 from service.engines.process import Engine
@@ -38,7 +38,8 @@ def start(slot: Slot, find: Callable[[], Checkpoint], settings: Settings, stoppi
     if not slot.url:
         weights.check_hashes(checkpoint)
     context = slot.plan.context if slot.plan else checkpoint.manifest.context
-    manifest = served_manifest(checkpoint, context)
+    chosen = options.arguments(slot.plan.options) if slot.plan else []
+    manifest = served_manifest(checkpoint, context, [*settings.engine_options, *chosen])
     slot.manifest = manifest
     slot.engine = engine = _new_engine(slot, checkpoint, settings)
     try:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from service.engines import parsers
 from service.tokenizers import load_tokenizer, renderer_for
 from training.artifacts.checkpoints import Checkpoint
 from training.artifacts.templates import special_strings
 
 
-def served_manifest(checkpoint: Checkpoint, context: int) -> dict[str, Any]:
-    """The part of a manifest that the endpoint table keeps, with the engine's own context in tokens."""
+def served_manifest(checkpoint: Checkpoint, context: int, options: Sequence[str] = ()) -> dict[str, Any]:
+    """The part of a manifest that the endpoint table keeps, with the engine's own context in tokens.
+
+    Args:
+        options: chosen for the engine's command line; they decide which tools and reasoning it parses.
+    """
     manifest = checkpoint.manifest
     tokenizer = load_tokenizer(checkpoint.path)
     renderer = None
@@ -28,4 +34,5 @@ def served_manifest(checkpoint: Checkpoint, context: int) -> dict[str, Any]:
         "merge_system": renderer is not None and renderer.merges_system,
         "lost_system": list(renderer.lost_system) if renderer else [],
         "path": str(checkpoint.path.resolve()),
+        **parsers.described(parsers.template_of(tokenizer), options),
     }

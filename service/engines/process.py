@@ -16,10 +16,11 @@ from pathlib import Path
 
 import httpx
 
-from service.engines import client, environment, failures, logs, options
+from service.engines import client, environment, failures, logs, options, parsers
 from service.engines.failures import Transient
 from service.engines.planning import BLOCK_TOKENS, EnginePlan
 from service.settings import Settings
+from service.tokenizers import load_tokenizer
 from training.artifacts.checkpoints import Checkpoint, load
 from training.artifacts.errors import UserError
 
@@ -201,6 +202,7 @@ def command_line(checkpoint: Checkpoint, port: int, settings: Settings, plan: En
         "--disable-uvicorn-access-log",
         "--shutdown-timeout", str(FINISH_SECONDS),
     ]  # fmt: skip
+    chosen = [*settings.engine_options, *options.arguments(plan.options)]
     if environment.on_cpu():
         # Compiling takes longer than it saves at the sizes that a CPU serves.
         command += ["--enforce-eager"]
@@ -218,11 +220,13 @@ def command_line(checkpoint: Checkpoint, port: int, settings: Settings, plan: En
     if manifest.kind == "policy":
         # Log-probabilities of prompts beside the prefix cache, and how much of a prompt came from it: `likelihoods`.
         command += ["--enable-scale-out", "--enable-prompt-tokens-details"]
+        template = parsers.template_of(load_tokenizer(checkpoint.path))
+        command += parsers.arguments(parsers.parsers_for(template), chosen)
     command += ["--dtype", dtype(settings)]
     if manifest.kind == "reward":
         command += ["--runner", "pooling", "--pooler-config", json.dumps({"use_activation": False})]
     # The checkpoint's own options last: vLLM takes the last of two.
-    return [*command, *settings.engine_options, *options.arguments(plan.options)]
+    return [*command, *chosen]
 
 
 def dtype(settings: Settings) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import secrets
 from collections.abc import Coroutine, Mapping, Sequence
@@ -14,14 +13,13 @@ from typing import Any, TypeVar
 import aiohttp
 
 from service.endpoints import Endpoint, Endpoints
+from service.engines import gateway, protocol
 from service.errors import ApiError
 from service.messages import for_engine
-from service.routes.openai import upstream_error
 from training.artifacts.comparisons import Response
 from training.artifacts.conversations import Message
 
 T = TypeVar("T")
-REFUSED = (400, 413, 422)  # what an engine says of a prompt; any other status is about the engine, and may pass
 
 
 class UnusablePrompt(ApiError):
@@ -173,29 +171,29 @@ async def complete(
         **settings,
     }
     try:
-        async with http.post(f"{endpoint.url}/v1/chat/completions", json=body) as reply:
-            content = await reply.read()
-    except (aiohttp.ClientError, TimeoutError):
-        message = f"the engine of {endpoint.checkpoint} is down"
-        raise ApiError(503, message, code="model_not_ready", headers={"Retry-After": "5"}) from None
-    if reply.status != 200:
-        raise _refused(reply.status, content, endpoint)
-    choices = json.loads(content)["choices"]
+        content = await gateway.send(http, endpoint, protocol.CHAT, body)
+    except ApiError as error:
+        raise _refused(error, endpoint) from None
     return [
         Response(
-            text=(choice["message"].get("content") or "").replace("\0", "\N{REPLACEMENT CHARACTER}"),
+            text=_text(choice, endpoint).replace("\0", "\N{REPLACEMENT CHARACTER}"),
             checkpoint=endpoint.checkpoint,
             sampling={**settings, "seed": seed + choice["index"]},
             finish_reason=choice.get("finish_reason"),
         )
-        for choice in sorted(choices, key=lambda choice: choice["index"])
+        for choice in protocol.parse_choices(content, endpoint.checkpoint, n)
     ]
 
 
-def _refused(status: int, content: bytes, endpoint: Endpoint) -> ApiError:
-    error = upstream_error(status, content, endpoint.checkpoint)
-    if error.status == 400 and status not in REFUSED:
-        return ApiError(502, f"the engine of {endpoint.checkpoint} answered {status}", code="engine_error")
+def _text(choice: Mapping[str, Any], endpoint: Endpoint) -> str:
+    message = choice.get("message")
+    text = message.get("content") if isinstance(message, Mapping) else None
+    if not isinstance(message, Mapping) or not isinstance(text, str | None):
+        raise protocol.garbled(endpoint.checkpoint)
+    return text or ""
+
+
+def _refused(error: ApiError, endpoint: Endpoint) -> ApiError:
     if error.code == "context_length_exceeded":
         return UnusablePrompt(400, "the prompt leaves no room for a response: shorten it", code=error.code)
     if error.status == 400:  # all but the messages is ours, and the same for every prompt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
@@ -13,27 +14,25 @@ from fastapi.responses import JSONResponse, Response
 from service import metrics
 from service.auth import open_to_all
 from service.endpoints import Endpoint, Endpoints
+from service.engines import gateway, protocol
+from service.errors import ApiError
 
 router = APIRouter(dependencies=[Depends(open_to_all)])
 READINESS_SECONDS = 3.0
 PROBE = aiohttp.ClientTimeout(total=10)
+METHODS = ["GET", "HEAD"]  # some load balancers ask for the head only
 
 
-@router.get("/health/live")
+@router.api_route("/health/live", methods=METHODS)
 async def live() -> dict[str, str]:
     """The process is alive and its event loop responds."""
     return {"status": "ok"}
 
 
-@router.get("/health/ready")
+@router.api_route("/health/ready", methods=METHODS)
 async def ready(request: Request) -> Response:
     """200 when every production alias answers a real token or score (without such aliases: every ready engine)."""
-    state = request.app.state
-    readiness = getattr(state, "readiness", None)
-    if readiness is None or time.monotonic() - readiness[0] > READINESS_SECONDS:
-        readiness = (time.monotonic(), await _probe_all(request))
-        state.readiness = readiness
-    problems = readiness[1]
+    problems = await problems_now(request.app.state)
     status = "ready" if not problems else "not ready"
     return JSONResponse({"status": status, "problems": problems}, 503 if problems else 200)
 
@@ -44,32 +43,53 @@ async def prometheus() -> Response:
     return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
 
-async def _probe_all(request: Request) -> dict[str, str]:
-    """Problem by model name; empty when all is well."""
-    endpoints: Endpoints = request.app.state.endpoints
+async def problems_now(state: Any) -> dict[str, str]:
+    """Problem by model name, of a few seconds ago at most; empty when all is well.
+
+    Engines are asked once for all who wait: anybody may call this, and a busy engine must not be asked ever more.
+    """
+    task: asyncio.Task[tuple[float, dict[str, str]]] | None = state.readiness
+    if task is None or (task.done() and _stale(task)):
+        task = state.readiness = asyncio.ensure_future(_timed(state))
+    # One that goes away must not take the answer from the others.
+    return (await asyncio.shield(task))[1]
+
+
+def _stale(task: asyncio.Task[tuple[float, dict[str, str]]]) -> bool:
+    failed = task.cancelled() or task.exception() is not None
+    return failed or time.monotonic() - task.result()[0] > READINESS_SECONDS
+
+
+async def _timed(state: Any) -> tuple[float, dict[str, str]]:
+    problems = await _probe_all(state.http, state.endpoints)
+    return time.monotonic(), problems
+
+
+async def _probe_all(http: aiohttp.ClientSession, endpoints: Endpoints) -> dict[str, str]:
     view, problems = endpoints.view, endpoints.problems()
     production = {name: served for name, served in view.aliases.items() if name.endswith("/production")}
     names = production or {checkpoint: checkpoint for checkpoint in view.ready}
     if not names and not problems:
         return {"engines": "none is ready"}
-    for name, checkpoint in names.items():
-        replicas = view.ready.get(checkpoint, ())
-        answers = await asyncio.gather(*(answers_one_token(request.app.state.http, e) for e in replicas))
-        if replicas and not any(answers):
-            problems[name] = f"the engine of {checkpoint} does not answer"
-    return problems
+    answers = await asyncio.gather(*(_problem(http, view.ready.get(served, ())) for served in names.values()))
+    return problems | {name: problem for name, problem in zip(names, answers, strict=True) if problem is not None}
+
+
+async def _problem(http: aiohttp.ClientSession, replicas: Sequence[Endpoint]) -> str | None:
+    if replicas and not any(await asyncio.gather(*(answers_one_token(http, endpoint) for endpoint in replicas))):
+        return f"the engine of {replicas[0].checkpoint} does not answer"
+    return None
 
 
 async def answers_one_token(http: aiohttp.ClientSession, endpoint: Endpoint) -> bool:
-    """Whether an engine gives one real token, or one score: a hung engine still answers its own /health."""
-    body: dict[str, Any] = {"model": endpoint.checkpoint}
-    ids = list(endpoint.stop_ids[:1]) or [0]
-    if endpoint.kind == "reward":
-        path, body = "/classify", body | {"input": [ids]}
-    else:
-        path, body = "/v1/completions", body | {"prompt": ids, "max_tokens": 1, "temperature": 0}
+    """Whether an engine gives one real token, or one score. A full queue is no fault: it answers those before."""
+    path, body = protocol.one_token(endpoint)
     try:
-        async with http.post(endpoint.url + path, json=body, timeout=PROBE) as answer:
-            return answer.status == 200
-    except (aiohttp.ClientError, TimeoutError):
-        return False
+        content = await gateway.send(http, endpoint, path, body, PROBE)
+        if endpoint.kind == "reward":
+            protocol.parse_scores(content, endpoint.checkpoint, 1)
+        else:
+            protocol.parse_choices(content, endpoint.checkpoint, 1)
+    except ApiError as error:
+        return error.code in ("overloaded", "rate_limited")
+    return True

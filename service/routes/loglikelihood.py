@@ -9,10 +9,11 @@ from fastapi import APIRouter, Depends, Request
 
 from service import errors, metrics
 from service.auth import Caller, require
+from service.disconnects import unless_gone
 from service.endpoints import Endpoint
 from service.errors import ApiError
 from service.likelihoods import Likelihood, Pair, likelihoods
-from service.routes.openai import unless_gone
+from service.routes.forwarding import cache_salt
 from service.schemas import LikelihoodAnswer, LikelihoodRequest, PairLikelihood
 
 router = APIRouter()
@@ -38,7 +39,7 @@ async def loglikelihood(
         for index, row in enumerate(body.pairs)
         if row.context and row.continuation
     }
-    salt = body.cache_salt or secrets.token_hex(16)
+    salt = cache_salt(caller, f"pairs {body.cache_salt or secrets.token_hex(16)}")
     with state.endpoints.busy(endpoint, state.settings.max_concurrent):
         work = likelihoods(state.http, endpoint, list(good.values()), salt, state.plain_engines)
         for index, result in zip(good, await unless_gone(request, work), strict=True):

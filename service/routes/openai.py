@@ -1,236 +1,109 @@
-"""OpenAI's completions and chat completions: forwarded to vLLM's own routes with the body kept.
-
-Fields go by allow-list: an unknown one is refused by name rather than dropped, for a dropped field changes the
-answer silently, and vLLM takes fields that no stranger may set (templates, plug-in parameters, image URLs).
-"""
+"""OpenAI's completions, chat completions and responses: checked by allow-list and forwarded to vLLM's own routes."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-import aiohttp
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from fastapi.responses import JSONResponse, Response
 
-from service import errors, metrics
 from service.auth import Caller, require
+from service.bodies.fields import apply_defaults, check_fields, prepare_stream
+from service.bodies.parsing import check_model, parse
+from service.bodies.responses import prepare_responses
+from service.bodies.tools import check_response_format, check_tools, texts_in
+from service.bodies.turns import read_turns
+from service.disconnects import unless_gone
 from service.endpoints import Endpoint
+from service.engines.protocol import CHAT, COMPLETIONS, RESPONSES
 from service.errors import ApiError
-from service.messages import for_engine
-from training.artifacts.text import is_broken
+from service.messages import check_texts
+from service.ranking import Ranking, ranked, take_ranking
+from service.routes.forwarding import cache_salt, forward, whole
 
 router = APIRouter()
-
-SAMPLING = {
-    "model", "stream", "stream_options", "n", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop",
-    "stop_token_ids", "min_tokens", "ignore_eos", "presence_penalty", "frequency_penalty", "repetition_penalty",
-    "logit_bias", "logprobs", "prompt_logprobs", "skip_special_tokens", "spaces_between_special_tokens",
-    "include_stop_str_in_output", "return_token_ids", "return_tokens_as_token_ids", "user",
-}  # fmt: skip
-FIELDS = {
-    "/v1/completions": SAMPLING | {"prompt", "echo", "add_special_tokens", "logprob_token_ids"},
-    "/v1/chat/completions": SAMPLING
-    | {"messages", "max_completion_tokens", "top_logprobs", "add_generation_prompt", "continue_final_message"},
-}
-MOST_CHOICES = 128
+Generates = Annotated[Caller, Depends(require("generate"))]
 
 
-@router.post("/v1/completions")
-async def completions(request: Request, caller: Annotated[Caller, Depends(require("generate"))]) -> Response:
+@router.post(COMPLETIONS)
+async def completions(request: Request, caller: Generates) -> Response:
     """Continue raw text or token ids."""
-    return await _forward(request, "/v1/completions")
+    return await _answer(request, caller, COMPLETIONS)
 
 
-@router.post("/v1/chat/completions")
-async def chat(request: Request, caller: Annotated[Caller, Depends(require("generate"))]) -> Response:
+@router.post(CHAT)
+async def chat(request: Request, caller: Generates) -> Response:
     """Write the next turn of a conversation, rendered by the checkpoint's chat template."""
-    return await _forward(request, "/v1/chat/completions")
+    return await _answer(request, caller, CHAT)
 
 
-async def _forward(request: Request, path: str) -> Response:
+@router.post(RESPONSES)
+async def responses(request: Request, caller: Generates) -> Response:
+    """Write the next turn in the form of OpenAI's Responses API. Nothing is stored."""
+    return await _answer(request, caller, RESPONSES)
+
+
+@router.post("/v1/embeddings")
+async def embeddings(request: Request, caller: Generates) -> Response:
+    """Refused: no model here makes embeddings."""
+    raise ApiError(400, "this service makes no embeddings: it serves policies and reward models", code="unsupported")
+
+
+async def _answer(request: Request, caller: Caller, path: str) -> Response:
     body = parse(await request.body())
     state = request.app.state
-    endpoint: Endpoint = state.endpoints.find(check_model(body), "policy")
-    request.state.model = endpoint.checkpoint
-    prepare(body, endpoint, path)
-    stack = AsyncExitStack()
-    stack.enter_context(state.endpoints.busy(endpoint, state.settings.max_concurrent))
-    try:
-        upstream = await unless_gone(request, _send(stack, state.http, endpoint, path, body))
-        if body.get("stream") and upstream.status == 200:
-            return Events(upstream, endpoint.checkpoint, stack.pop_all())
-        content = await unless_gone(request, upstream.read())
-        return _whole(upstream.status, content, endpoint.checkpoint)
-    except TimeoutError:
-        raise ApiError(504, f"{endpoint.checkpoint} did not answer in time", code="timeout") from None
-    except aiohttp.ClientError:
-        raise _down(endpoint.checkpoint) from None
-    finally:
-        await stack.aclose()
+    ranking = take_ranking(body) if path == CHAT else None
+    if ranking is not None and "score" not in caller.scopes:
+        raise ApiError(403, "ranking by reward needs a key with the scope `score`", code="insufficient_scope")
+    candidates = state.endpoints.candidates(check_model(body), "policy")
+    request.state.model = candidates[0].checkpoint
+    body, keep_usage = prepare(body, candidates[0], path, state.settings.answer_tokens)
+    body["cache_salt"] = cache_salt(caller)
+    if ranking is not None:
+        return JSONResponse(await unless_gone(request, _best(state, ranking, candidates, body)))
+    return await forward(request, candidates, path, body, keep_usage=keep_usage)
 
 
-def parse(raw: bytes) -> dict[str, Any]:
-    """The request's JSON object. Raises `ApiError` 400."""
-    try:
-        body = json.loads(raw, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise ApiError(400, "the body is not valid JSON", code="invalid_json") from None
-    if not isinstance(body, dict):
-        raise ApiError(400, "the body must be a JSON object", code="invalid_json")
-    others = {name: value for name, value in body.items() if name != "messages"}  # those are checked one by one
-    if b"\\u" in raw and is_broken(json.dumps(others, ensure_ascii=False)):
-        raise ApiError(400, "the body holds half a character (a lone surrogate): mend its encoding", code="broken_text")
-    return body
+async def _best(
+    state: Any, ranking: Ranking, candidates: Sequence[Endpoint], body: Mapping[str, Any]
+) -> dict[str, Any]:
+    state.endpoints.find(ranking.reward_model, "reward")  # refused before anything is sampled
+    content = await whole(state, candidates, CHAT, body)
+    limit = state.settings.max_concurrent
+    return await ranked(state.http, state.endpoints, ranking, body["messages"], content, candidates[0], limit)
 
 
-def check_model(body: Mapping[str, Any]) -> str:
-    model = body.get("model")
-    if not isinstance(model, str) or not model:
-        raise ApiError(400, "`model` is missing: name a checkpoint or an alias", param="model", code="missing_field")
-    return model
+def prepare(
+    body: dict[str, Any], endpoint: Endpoint, path: str, answer_tokens: int | None = None
+) -> tuple[dict[str, Any], bool]:
+    """What an engine is sent for a request's body, with the manifest's defaults.
 
+    Args:
+        answer_tokens: longest answer where the request names none; None leaves it the rest of the context.
 
-def prepare(body: dict[str, Any], endpoint: Endpoint, path: str) -> None:
-    """Check a body and fill in what the manifest says. Changes `body` in place.
+    Returns:
+        The body, and whether the client asked for the usage of its stream.
 
     Raises:
-        ApiError: 400 for a field that is not allowed, a wrong value of one that this service reads, or a message
-            that no engine may see.
+        ApiError: 400 for a field that is not taken, a wrong value of one that is read here, or a message that no
+            engine may see.
     """
-    unknown = sorted(set(body) - FIELDS[path])
-    if unknown:
-        raise ApiError(400, f"unknown field `{unknown[0]}`", param=unknown[0], code="unknown_field")
-    n = body.get("n")
-    if n is not None and not (isinstance(n, int) and 1 <= n <= MOST_CHOICES):
-        raise ApiError(400, f"`n` must be a whole number from 1 to {MOST_CHOICES}", param="n", code="invalid_value")
-    if path == "/v1/chat/completions":
-        _check_messages(body, endpoint)
-        if endpoint.stop_ids and body.get("stop_token_ids") is None and not body.get("ignore_eos"):
-            body["stop_token_ids"] = list(endpoint.stop_ids)
+    body = check_fields(body, path)
+    keep_usage = prepare_stream(body, path)
+    if path == RESPONSES:
+        prepare_responses(body, endpoint)
+    elif path == CHAT:
+        _prepare_chat(body, endpoint)
     elif "prompt" not in body:
         raise ApiError(400, "`prompt` is missing", param="prompt", code="missing_field")
-    if body.get("max_completion_tokens") is None and body.get("max_tokens") is None:
-        # None leaves the rest of the context to the answer; left out, vLLM would stop completions at 16 tokens.
-        body["max_tokens"] = endpoint.generation.get("max_tokens")
-    for name in ("temperature", "top_p"):
-        if body.get(name) is None and name in endpoint.generation:
-            body[name] = endpoint.generation[name]
-    body["model"] = endpoint.checkpoint
+    apply_defaults(body, endpoint, path, answer_tokens)
+    return body, keep_usage
 
 
-def _check_messages(body: dict[str, Any], endpoint: Endpoint) -> None:
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-        raise ApiError(400, "`messages` must be a list of objects", param="messages", code="invalid_value")
-    for number, message in enumerate(messages, start=1):
-        extra = sorted(set(message) - {"role", "content"})
-        if extra:
-            raise ApiError(
-                400, f"message {number} has the unknown field `{extra[0]}`", param="messages", code="unknown_field"
-            )
-    body["messages"] = for_engine(messages, endpoint)
-
-
-async def _send(
-    stack: AsyncExitStack, http: aiohttp.ClientSession, endpoint: Endpoint, path: str, body: Mapping[str, Any]
-) -> aiohttp.ClientResponse:
-    data = json.dumps(body).encode()
-    sending = http.post(endpoint.url + path, data=data, headers={"content-type": "application/json"})
-    return await stack.enter_async_context(sending)
-
-
-async def unless_gone(request: Request, work: Any) -> Any:
-    """Await `work`; when the client goes away first, cancel it, so that the engine stops too."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ApiError(499, "the client closed the connection", code="client_closed")
-        return task.result()
-    finally:
-        gone.cancel()
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-class Events(StreamingResponse):
-    """Server-sent events, passed through untouched. However it ends, the connection closes, which aborts the engine."""
-
-    def __init__(self, upstream: aiohttp.ClientResponse, model: str, held: AsyncExitStack) -> None:
-        headers = {"cache-control": "no-cache"}
-        super().__init__(_chunks(upstream, model), media_type="text/event-stream", headers=headers)
-        self.upstream = upstream
-        self.held = held
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self.held:
-            try:
-                await super().__call__(scope, receive, send)
-            finally:
-                self.upstream.close()
-
-
-async def _chunks(upstream: aiohttp.ClientResponse, model: str) -> AsyncIterator[bytes]:
-    last = b""
-    try:
-        async for chunk in upstream.content.iter_any():
-            last = chunk
-            yield chunk
-    except (aiohttp.ClientError, TimeoutError):
-        error = _down(model)
-        broken = errors.body(error.status, error.message, code=error.code)
-        yield b"data: " + json.dumps(broken).encode() + b"\n\n"
-        return
-    _count_stream(last, model)
-
-
-def _count_stream(last: bytes, model: str) -> None:
-    """Count the usage that the last chunk holds when the caller asked for it."""
-    for line in last.splitlines():
-        if line.startswith(b"data: {") and b'"usage"' in line:
-            try:
-                metrics.count_tokens(model, json.loads(line[6:]).get("usage"))
-            except ValueError:
-                return
-
-
-def _whole(status: int, content: bytes, model: str) -> Response:
-    if status == 200:
-        metrics.count_tokens(model, json.loads(content).get("usage"))
-        return Response(content, media_type="application/json")
-    raise upstream_error(status, content, model)
-
-
-def upstream_error(status: int, content: bytes, model: str) -> ApiError:
-    """An engine's refusal in this service's words: its message is kept, its shape is not."""
-    try:
-        error = json.loads(content)["error"]
-        message, param = str(error["message"]), error.get("param")
-    except (ValueError, KeyError, TypeError):
-        message, param = f"the engine answered {status}", None
-    if status == 503:
-        return ApiError(503, f"{model} has a full queue: try again", code="overloaded", headers={"Retry-After": "1"})
-    if 400 <= status < 500:
-        too_long = "context length" in message or "maximum model length" in message
-        return ApiError(400, message, param=param, code="context_length_exceeded" if too_long else "invalid_value")
-    return ApiError(502, f"the engine of {model} failed: {message[:300]}", code="engine_error")
-
-
-def _down(model: str) -> ApiError:
-    return ApiError(503, f"the engine of {model} is down", code="model_not_ready", headers={"Retry-After": "5"})
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+def _prepare_chat(body: dict[str, Any], endpoint: Endpoint) -> None:
+    body["messages"] = read_turns(body.get("messages"), endpoint)
+    if "response_format" in body:
+        body["response_format"] = check_response_format(body["response_format"])
+    check_tools(body, endpoint)
+    check_texts(list(texts_in(body.get("tools"))), endpoint, "tools")

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Depends, Request
 
 from service import errors, metrics
 from service.auth import Caller, require
+from service.disconnects import unless_gone
 from service.endpoints import Endpoint
 from service.errors import ApiError
-from service.routes.openai import unless_gone
 from service.schemas import Score, ScoreAnswer, ScoreRequest, Turn
 from service.scoring import Conversation, Outcome, Scored, score_all
 

@@ -11,6 +11,7 @@ from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr
 from starlette.datastructures import State
 
 from service.auth import labeler_session
+from service.disconnects import unless_gone
 from service.errors import ApiError
 from service.labelers import SignedIn
 from service.preferences import answers, assignment, tasks
@@ -20,7 +21,6 @@ from service.preferences.guidelines import guideline
 from service.preferences.pool import Progress, progress
 from service.preferences.preparation import Wish
 from service.preferences.prompts import check_prompt
-from service.routes.openai import unless_gone
 from service.schemas import Body
 from service.store.models import Task
 

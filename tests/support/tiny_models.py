@@ -14,8 +14,12 @@ from training.artifacts.rendering import Rendered, Renderer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+# Tools are told as Hermes does; without them every conversation reads as it would without this part.
 TEMPLATE = (
-    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}"
+    "{% if tools %}<|system|>{% for tool in tools %}{{ tool | tojson }}{% endfor %}"
+    "Call a tool by <tool_call>JSON</tool_call>.{% endif %}"
+    "{% for m in messages %}<|{{ 'user' if m['role'] == 'tool' else m['role'] }}|>{{ m['content'] or '' }}"
+    "{% for call in m['tool_calls'] or [] %}<tool_call>{{ call['function'] | tojson }}</tool_call>{% endfor %}"
     "{% if m['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )

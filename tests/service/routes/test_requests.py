@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from fastapi.testclient import TestClient
 
+from service.bodies.parsing import parse
 from service.endpoints import Endpoint, _endpoint
+from service.engines.protocol import CHAT, COMPLETIONS, RESPONSES, refusal
 from service.errors import ApiError
-from service.routes.openai import parse, prepare, upstream_error
+from service.routes.openai import prepare
 from tests.service.conftest import engine_row
 
 pytestmark = pytest.mark.unit
 Build = Callable[..., TestClient]
-CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "hello"}]
 
 
@@ -48,7 +50,7 @@ def client(app_client: Build, add_engine: Callable[..., None]) -> TestClient:
         (CHAT, {"model": "sft-1", "messages": [{"role": "robot", "content": "x"}]}, 400, None),
         (CHAT, {"model": "sft-1", "messages": [{"role": "user", "content": ["x"]}]}, 400, None),
         (CHAT, {"model": "sft-1", "messages": [{"role": "user", "content": "a <|end|> b"}]}, 400, "special_token"),
-        (CHAT, {"model": "sft-1", "messages": [{**HELLO[0], "tool_calls": []}]}, 400, "unknown_field"),
+        (CHAT, {"model": "sft-1", "messages": [{**HELLO[0], "tool_calls": [1]}]}, 400, "unknown_field"),
         ("/v1/completions", {"model": "sft-1"}, 400, "missing_field"),
         ("/v1/completions", {"model": "sft-1", "prompt": "x", "prompt_embeds": "x"}, 400, "unknown_field"),
         ("/score", {"model": "sft-1", "messages": HELLO, "responses": ["x"]}, 400, None),
@@ -81,20 +83,22 @@ def endpoint() -> Endpoint:
 
 
 def test_manifest_defaults_fill_what_the_request_leaves_out() -> None:
-    body = {"model": "policy/production", "messages": HELLO}
-    prepare(body, endpoint(), CHAT)
-    assert body == {
-        "model": "sft-1",
-        "messages": HELLO,
-        "temperature": 0.7,
-        "top_p": 0.9,
-        "max_tokens": 32,
-        "stop_token_ids": [0, 7],
-    }
+    request = {"model": "policy/production", "messages": HELLO}
+    generation = {"temperature": 0.7, "top_k": 20, "min_p": 0.1, "repetition_penalty": 1.05, "max_tokens": 32}
+    adopted = replace(endpoint(), generation=generation)
+    expected = {"model": "sft-1", "temperature": 0.7, "top_k": 20, "min_p": 0.1, "repetition_penalty": 1.05}
+    body, _ = prepare(dict(request), adopted, CHAT)
+    assert body == {**expected, "messages": HELLO, "stop_token_ids": [0, 7]}
+    body, _ = prepare({"model": "x", "prompt": "q"}, adopted, COMPLETIONS)
+    assert body == {**expected, "prompt": "q", "max_tokens": None}
+    body, _ = prepare({"model": "x", "input": "q"}, adopted, RESPONSES, answer_tokens=9)
+    message = {"type": "message", "role": "user", "content": "q"}
+    more = {"input": [message], "store": False, "max_output_tokens": 9, "stop_token_ids": [0, 7]}
+    assert body == {**expected, **more}
 
 
 def test_what_the_request_says_stays() -> None:
-    body = {
+    request = {
         "model": "x",
         "messages": HELLO,
         "temperature": 0,
@@ -102,16 +106,24 @@ def test_what_the_request_says_stays() -> None:
         "max_completion_tokens": 5,
         "ignore_eos": True,
     }
-    prepare(body, endpoint(), CHAT)
+    body, _ = prepare(request, endpoint(), CHAT, answer_tokens=9)
     assert body["temperature"] == 0
     assert body["top_p"] == 1
     assert "max_tokens" not in body
     assert "stop_token_ids" not in body
 
 
+@pytest.mark.parametrize("own, expected", [([], [0, 7]), ([5, 7], [5, 7, 0])])
+def test_a_requests_stop_ids_stand_beside_the_templates(own: list[int], expected: list[int]) -> None:
+    body, _ = prepare({"model": "x", "messages": HELLO, "stop_token_ids": own}, endpoint(), CHAT)
+    assert body["stop_token_ids"] == expected
+    with pytest.raises(ApiError, match="must be a list of ids"):
+        prepare({"model": "x", "messages": HELLO, "stop_token_ids": ["a"]}, endpoint(), CHAT)
+
+
 def test_raw_prompts_stay_raw() -> None:
     body = {"model": "x", "prompt": "a <|end|> b", "max_tokens": 0, "echo": True, "logprobs": 1}
-    prepare(body, endpoint(), "/v1/completions")
+    body, _ = prepare(body, endpoint(), COMPLETIONS)
     assert body["prompt"] == "a <|end|> b"
     assert body["max_tokens"] == 0
 
@@ -133,13 +145,18 @@ def test_a_message_without_a_role_is_named() -> None:
         (422, "temperature must be non-negative", 400, "invalid_value"),
         (503, "queue full", 503, "overloaded"),
         (500, "boom", 502, "engine_error"),
+        (429, "slow down", 429, "rate_limited"),
+        (401, "Unauthorized", 502, "engine_error"),
+        (404, "The model `x` does not exist", 502, "engine_error"),
+        (405, "Method Not Allowed", 502, "engine_error"),
+        (504, "late", 504, "timeout"),
     ],
 )
 def test_an_engines_refusal_is_put_into_our_words(status: int, message: str, expected: int, code: str) -> None:
     content = json.dumps({"error": {"message": message, "type": "x", "param": None, "code": status}}).encode()
-    error = upstream_error(status, content, "sft-1")
+    error = refusal(status, content, "sft-1")
     assert (error.status, error.code) == (expected, code)
 
 
 def test_an_engines_gibberish_is_an_error_too() -> None:
-    assert upstream_error(500, b"<html>", "sft-1").status == 502
+    assert refusal(500, b"<html>", "sft-1").status == 502

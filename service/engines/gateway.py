@@ -1,0 +1,125 @@
+"""The one way from the gateway to an engine: requests over aiohttp, with every failure as an `ApiError`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from service.endpoints import Endpoint, Endpoints
+from service.engines import protocol
+from service.errors import ApiError
+
+# Compressed answers would have to be unpacked and counted for nothing: engines are near.
+HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
+
+
+def encode(body: Mapping[str, Any]) -> bytes:
+    """A body as JSON, some ten times faster than `json.dumps`: megabytes of ids must not hold up other streams."""
+    return msgspec.json.encode(body)
+
+
+async def send(
+    http: aiohttp.ClientSession,
+    endpoint: Endpoint,
+    path: str,
+    body: Mapping[str, Any],
+    timeout: aiohttp.ClientTimeout | None = None,
+) -> bytes:
+    """POST a body to one engine and return the answer's bytes.
+
+    Raises:
+        ApiError: it refuses (see `protocol.refusal`), is down (503) or silent for too long (504).
+    """
+    async with _posted(http, endpoint, path, encode(body), timeout) as reply:
+        return await read(reply, endpoint.checkpoint)
+
+
+async def raw_scores(http: aiohttp.ClientSession, endpoint: Endpoint, rows: Sequence[Sequence[int]]) -> list[float]:
+    """Raw scores of token id sequences by a reward engine, in order, in one request; nan where it gave none.
+
+    Nothing is subtracted or cut off here: the caller subtracts the endpoint's offset, and sends the part of each
+    sequence that is scored (`scores.scored_part`).
+
+    Raises:
+        ApiError: see `send`; 502 for another number of scores than of sequences.
+    """
+    path, body = protocol.classify(endpoint.checkpoint, rows)
+    return protocol.parse_scores(await send(http, endpoint, path, body), endpoint.checkpoint, len(rows))
+
+
+@asynccontextmanager
+async def reply_of_any(
+    http: aiohttp.ClientSession,
+    endpoints: Endpoints,
+    candidates: Sequence[Endpoint],
+    path: str,
+    data: bytes,
+    limit: int,
+) -> AsyncIterator[tuple[Endpoint, aiohttp.ClientResponse]]:
+    """POST to the first of several replicas that takes the request: one that is down or full is passed over.
+
+    Nothing has been answered to the client at that point. An engine that answered, or was waited for in vain, is not
+    passed over: the next one would only do the same work again.
+
+    Args:
+        data: the body.
+        limit: most requests running on one engine.
+
+    Yields:
+        The engine and its reply of status 200, which ends with the context: leaving early cancels the engine's work.
+
+    Raises:
+        ApiError: all are down or full, or one refuses the request.
+    """
+    for endpoint in candidates:
+        async with AsyncExitStack() as stack:
+            try:
+                stack.enter_context(endpoints.busy(endpoint, limit))
+                reply = await stack.enter_async_context(_posted(http, endpoint, path, data))
+            except ApiError as error:
+                if error.status != 503 or endpoint is candidates[-1]:
+                    raise
+                continue
+            yield endpoint, reply
+            return
+
+
+async def read(reply: aiohttp.ClientResponse, model: str) -> bytes:
+    """The whole of a reply. Raises `ApiError` when the engine stops before its end."""
+    try:
+        return await reply.read()
+    except TimeoutError:
+        raise protocol.timed_out(model) from None
+    except aiohttp.ClientError:
+        raise protocol.down(model) from None
+
+
+@asynccontextmanager
+async def _posted(
+    http: aiohttp.ClientSession,
+    endpoint: Endpoint,
+    path: str,
+    data: bytes,
+    timeout: aiohttp.ClientTimeout | None = None,
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    """A reply of status 200. Its connection closes where it was not read to its end, which cancels the work."""
+    model = endpoint.checkpoint
+    try:
+        reply = await http.post(endpoint.url + path, data=data, headers=HEADERS, timeout=timeout or http.timeout)
+    except aiohttp.ConnectionTimeoutError:
+        raise protocol.down(model) from None
+    except TimeoutError:
+        raise protocol.timed_out(model) from None
+    except aiohttp.ClientError:
+        raise protocol.down(model) from None
+    try:
+        if reply.status != 200:
+            raise protocol.refusal(reply.status, await read(reply, model), model)
+        yield reply
+    finally:
+        # A reply that was read whole gave its connection back already, and this does nothing.
+        reply.close()
