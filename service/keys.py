@@ -10,10 +10,10 @@ from datetime import timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from service.names import clean_text
 from service.settings import SCOPES
 from service.store.models import Key, now
 from training.artifacts.errors import UserError
-from training.artifacts.text import clean_text
 
 MOST_DAYS = 36_500
 

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from service.errors import ApiError, Conflict
 from service.keys import digest
+from service.names import clean_text
 from service.store.models import Answer, Labeler, LabelerSession, Task, now
-from training.artifacts.text import clean_text
 
 VISITOR = "visitor "  # how the names of those begin who came without a token, in open mode
 

@@ -1,11 +1,8 @@
-"""Small questions about texts, and the one check of text that comes from outside."""
+"""Small questions about texts."""
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
-
-from training.artifacts.errors import UserError
 
 # A pattern of the signs that steer a terminal or turn text round.
 STEERING = r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
@@ -59,25 +56,3 @@ def mend(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [mend(held) for held in value]
     return value
-
-
-def clean_text(text: str, name: str, longest: int) -> str:
-    """The text without white space at its ends, if it can be stored and shown in a line.
-
-    Args:
-        name: what it is, for the message.
-        longest: greatest number of characters.
-
-    Raises:
-        UserError: it is empty, too long, or holds half a character or a control character.
-    """
-    text = text.strip()
-    if not text:
-        raise UserError(f"{name} is empty: give one")
-    if len(text) > longest:
-        raise UserError(f"{name} has {len(text)} characters: give at most {longest}")
-    if is_broken(text):
-        raise UserError(f"{name} holds half a character (a lone surrogate): mend the text's encoding")
-    if re.search(STEERING, text):
-        raise UserError(f"{name} holds a control character: remove it")
-    return text
