@@ -139,10 +139,10 @@ def _missing(service: Service, names: Mapping[str, str]) -> dict[str, str]:
 def _failures(service: Service, missing: Mapping[str, str]) -> dict[str, tuple[str, bool]]:
     """Of the checkpoints that are missing and that no engine starts: why, and whether it is not tried again."""
     rows = service.ask("GET", "/admin/engines")["data"]
-    wanted = [row for row in rows if row["checkpoint"] in missing.values()]
-    tried = {row["checkpoint"] for row in wanted if row["state"] != "failed"}
+    of_missing = [row for row in rows if row["checkpoint"] in missing.values()]
+    tried = {row["checkpoint"] for row in of_missing if row["state"] != "failed"}
     reasons: dict[str, tuple[str, bool]] = {}
-    for row in wanted:
+    for row in of_missing:
         if row["checkpoint"] not in tried:
             final = row["given_up"] and reasons.get(row["checkpoint"], ("", True))[1]
             reasons[row["checkpoint"]] = (str(row["detail"]), final)
