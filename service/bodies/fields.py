@@ -87,12 +87,12 @@ def check_fields(body: Mapping[str, Any], path: str) -> dict[str, Any]:
     Raises:
         ApiError: 400 for a field that is not taken, or a value of the wrong kind of one that is read here.
     """
-    kept = {}
+    forwarded = {}
     for name, value in body.items():
         if value is None or any(_same(value, neutral) for neutral in NEUTRAL[path].get(name, ())):
             continue
         if name in FORWARDED[path]:
-            kept[name] = value
+            forwarded[name] = value
         elif name in IGNORED:
             if not isinstance(value, IGNORED[name]):
                 kind = {str: "text", dict: "an object", bool: "true or false"}[IGNORED[name]]
@@ -101,13 +101,13 @@ def check_fields(body: Mapping[str, Any], path: str) -> dict[str, Any]:
             raise ApiError(400, REFUSED[name], param=name, code="unsupported_field")
         else:
             raise ApiError(400, f"unknown field `{name}`", param=name, code="unknown_field")
-    n = kept.get("n")
+    n = forwarded.get("n")
     if n is not None and not (type(n) is int and 1 <= n <= MOST_CHOICES):
         raise ApiError(400, f"`n` must be a whole number from 1 to {MOST_CHOICES}", param="n", code="invalid_value")
     for name in ("stream", "ignore_eos"):
-        if name in kept and not isinstance(kept[name], bool):
+        if name in forwarded and not isinstance(forwarded[name], bool):
             raise ApiError(400, f"`{name}` must be true or false", param=name, code="invalid_value")
-    return kept
+    return forwarded
 
 
 def apply_defaults(body: dict[str, Any], endpoint: Endpoint, path: str, answer_tokens: int | None) -> None:
@@ -117,7 +117,7 @@ def apply_defaults(body: dict[str, Any], endpoint: Endpoint, path: str, answer_t
         answer_tokens: longest answer where the request names none; None leaves it the rest of the context.
 
     Raises:
-        ApiError: 400 for `stop_token_ids` that are no list of ids.
+        ApiError: 400 for `stop_token_ids` that are not a list of ids.
     """
     for name in GENERATION:
         if name not in body and endpoint.generation.get(name) is not None:
@@ -133,10 +133,10 @@ def apply_defaults(body: dict[str, Any], endpoint: Endpoint, path: str, answer_t
 
 def prepare_stream(body: dict[str, Any], path: str) -> bool:
     """Have the engine tell its usage, and return whether the client asked for it too. Changes `body` in place."""
-    asked = body.pop("stream_options", None)
-    if asked is not None and not isinstance(asked, dict):
+    client_options = body.pop("stream_options", None)
+    if client_options is not None and not isinstance(client_options, dict):
         raise ApiError(400, "`stream_options` must be an object", param="stream_options", code="invalid_value")
-    options = dict(asked or {})
+    options = dict(client_options or {})
     options.pop("include_obfuscation", None)  # padding against listeners, which only OpenAI's service adds
     include = bool(options.pop("include_usage", False))
     continuous = options.pop("continuous_usage_stats", None)

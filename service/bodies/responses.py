@@ -25,12 +25,12 @@ def prepare_responses(body: dict[str, Any], endpoint: Endpoint) -> None:
     instructions = body.pop("instructions", None)
     if instructions is not None and not isinstance(instructions, str):
         raise ApiError(400, "`instructions` must be text", param="instructions", code="invalid_value")
-    given = body.get("input")
-    if isinstance(given, str):
-        given = [{"role": "user", "content": given}]
-    if not isinstance(given, list):
+    items = body.get("input")
+    if isinstance(items, str):
+        items = [{"role": "user", "content": items}]
+    if not isinstance(items, list):
         raise ApiError(400, "`input` must be text or a list of items", param="input", code="invalid_value")
-    messages = [_message(item, number) for number, item in enumerate(given, start=1)]
+    messages = [_message(item, number) for number, item in enumerate(items, start=1)]
     turns = read_turns(messages, endpoint, "input", instructions)
     if instructions and turns[0] == {"role": "system", "content": instructions}:
         body["instructions"] = instructions  # stays a field of its own, which the answer repeats

@@ -97,8 +97,8 @@ def _calls(calls: Any, number: int, param: str) -> list[dict[str, Any]]:
         name, arguments = function.get("name"), function.get("arguments")
         if not isinstance(name, str) or not isinstance(arguments, str):
             raise ApiError(400, fault, param=param, code="invalid_value")
-        kept = {"type": "function", "function": {"name": name, "arguments": _arguments(arguments, number, param)}}
-        result.append(kept | ({"id": call["id"]} if isinstance(call.get("id"), str) else {}))
+        turn_call = {"type": "function", "function": {"name": name, "arguments": _arguments(arguments, number, param)}}
+        result.append(turn_call | ({"id": call["id"]} if isinstance(call.get("id"), str) else {}))
     return result
 
 

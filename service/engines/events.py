@@ -89,7 +89,7 @@ async def events(
             if failed is not None:
                 if failed.start():
                     yield piece[: failed.start()]
-                raise _told(piece[failed.start() :], model)
+                raise _failure(piece[failed.start() :], model)
             if any(mark in piece for mark in USAGE):
                 piece = _without_usage(piece, outcome, keep=keep_usage or responses)
             finished = finished or END.search(piece) is not None
@@ -117,17 +117,17 @@ def error_event(error: ApiError, *, responses: bool = False) -> bytes:
 
 
 def _without_usage(piece: bytes, outcome: Outcome, *, keep: bool) -> bytes:
-    kept = []
+    events = []
     for event in _split(piece):
         if any(mark in event for mark in USAGE):
             chunk = _read(event)
-            told = chunk.response if chunk is not None and chunk.response is not None else chunk
-            if told is not None and told.usage is not None:
-                outcome.usage = told.usage
+            answer = chunk.response if chunk is not None and chunk.response is not None else chunk
+            if answer is not None and answer.usage is not None:
+                outcome.usage = answer.usage
                 if chunk is not None and chunk.choices == [] and not keep:
                     continue
-        kept.append(event)
-    return b"".join(kept)
+        events.append(event)
+    return b"".join(events)
 
 
 def _split(piece: bytes) -> list[bytes]:
@@ -142,16 +142,16 @@ def _read(event: bytes) -> _Chunk | None:
         return None
 
 
-def _told(event: bytes, model: str) -> ApiError:
+def _failure(event: bytes, model: str) -> ApiError:
     """What an engine's own error event says, in this service's words."""
     message = "it gave no reason"
     for one in _split(event)[:1]:
         try:
-            told = msgspec.json.decode(_data(one), type=_Failure)
+            failure = msgspec.json.decode(_data(one), type=_Failure)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
-        detail = told.error or (told.response.error if told.response else None)
-        message = detail.message if detail else told.message or message
+        detail = failure.error or (failure.response.error if failure.response else None)
+        message = detail.message if detail else failure.message or message
     return ApiError(502, f"the engine of {model} failed: {protocol.one_sentence(message)}", code="engine_error")
 
 

@@ -38,8 +38,8 @@ def start(slot: Slot, find: Callable[[], Checkpoint], settings: Settings, stoppi
     if not slot.url:
         weights.check_hashes(checkpoint)
     context = slot.plan.context if slot.plan else checkpoint.manifest.context
-    chosen = options.arguments(slot.plan.options) if slot.plan else []
-    manifest = served_manifest(checkpoint, context, [*settings.engine_options, *chosen])
+    plan_options = options.arguments(slot.plan.options) if slot.plan else []
+    manifest = served_manifest(checkpoint, context, [*settings.engine_options, *plan_options])
     slot.manifest = manifest
     slot.engine = engine = _new_engine(slot, checkpoint, settings)
     try:

@@ -81,9 +81,9 @@ def parsers_for(template: str | Mapping[str, str] | None) -> dict[str, str]:
     return {name: parser for name, parser in options.items() if parser is not None}
 
 
-def arguments(options: Mapping[str, str], given: Sequence[str] = ()) -> list[str]:
-    """vLLM's arguments for these options; what `given` names already is left out."""
-    named = _given(given)
+def arguments(options: Mapping[str, str], engine_options: Sequence[str] = ()) -> list[str]:
+    """vLLM's arguments for these options; what `engine_options` name already is left out."""
+    named = _named(engine_options)
     result: list[str] = []
     if TOOL_OPTION in options and "--tool-call-parser" not in named:
         result += ["--enable-auto-tool-choice", "--tool-call-parser", options[TOOL_OPTION]]
@@ -92,15 +92,15 @@ def arguments(options: Mapping[str, str], given: Sequence[str] = ()) -> list[str
     return result
 
 
-def described(template: str | Mapping[str, str] | None, given: Sequence[str] = ()) -> dict[str, object]:
+def described(template: str | Mapping[str, str] | None, engine_options: Sequence[str] = ()) -> dict[str, object]:
     """What gateways need to know: `takes_tools`, and the engine's `tool_parser`.
 
     Args:
-        given: vLLM's arguments that someone chose, which stand above the table.
+        engine_options: vLLM's arguments that someone chose, which stand above the table.
     """
     able = abilities(template)
-    chosen = _given(given).get("--tool-call-parser")
-    return {"takes_tools": able.tools, "tool_parser": chosen or able.tool_parser}
+    tool_parser = _named(engine_options).get("--tool-call-parser")
+    return {"takes_tools": able.tools, "tool_parser": tool_parser or able.tool_parser}
 
 
 def template_of(tokenizer: Any) -> str | dict[str, str] | None:
@@ -109,7 +109,7 @@ def template_of(tokenizer: Any) -> str | dict[str, str] | None:
     return template
 
 
-def _given(arguments: Sequence[str]) -> dict[str, str]:
+def _named(arguments: Sequence[str]) -> dict[str, str]:
     """Values by name, of `--name value` and `--name=value`."""
     named = {}
     for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):

@@ -202,7 +202,7 @@ def command_line(checkpoint: Checkpoint, port: int, settings: Settings, plan: En
         "--disable-uvicorn-access-log",
         "--shutdown-timeout", str(FINISH_SECONDS),
     ]  # fmt: skip
-    chosen = [*settings.engine_options, *options.arguments(plan.options)]
+    own_options = [*settings.engine_options, *options.arguments(plan.options)]
     if environment.on_cpu():
         # Compiling takes longer than it saves at the sizes that a CPU serves.
         command += ["--enforce-eager"]
@@ -221,12 +221,12 @@ def command_line(checkpoint: Checkpoint, port: int, settings: Settings, plan: En
         # Log-probabilities of prompts beside the prefix cache, and how much of a prompt came from it: `likelihoods`.
         command += ["--enable-scale-out", "--enable-prompt-tokens-details"]
         template = parsers.template_of(load_tokenizer(checkpoint.path))
-        command += parsers.arguments(parsers.parsers_for(template), chosen)
+        command += parsers.arguments(parsers.parsers_for(template), own_options)
     command += ["--dtype", dtype(settings)]
     if manifest.kind == "reward":
         command += ["--runner", "pooling", "--pooler-config", json.dumps({"use_activation": False})]
     # The checkpoint's own options last: vLLM takes the last of two.
-    return [*command, *chosen]
+    return [*command, *own_options]
 
 
 def dtype(settings: Settings) -> str:

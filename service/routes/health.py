@@ -82,7 +82,7 @@ async def _problem(http: aiohttp.ClientSession, replicas: Sequence[Endpoint]) ->
 
 
 async def answers_one_token(http: aiohttp.ClientSession, endpoint: Endpoint) -> bool:
-    """Whether an engine gives one real token, or one score. A full queue is no fault: it answers those before."""
+    """Whether an engine gives one real token, or one score. A full queue is not a fault: it answers those before."""
     path, body = protocol.one_token(endpoint)
     try:
         content = await gateway.send(http, endpoint, path, body, PROBE)

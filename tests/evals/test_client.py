@@ -14,7 +14,7 @@ from evals.client import Client
 from evals.concurrently import each, in_batches
 from evals.generation import Answer, Sampling
 from evals.transport import Refused
-from tests.support.one_server import ASKED, ask, chat_answer, error
+from tests.support.one_server import MESSAGES, ask, chat_answer, error
 from training.artifacts.errors import UserError
 
 pytestmark = pytest.mark.unit
@@ -99,7 +99,7 @@ def test_no_text_is_no_answer(choice: dict[str, Any]) -> None:
     async def handler(request: web.Request) -> web.Response:
         return web.json_response({"choices": [{"index": 0, **choice}]})
 
-    (answer,) = ask(handler, lambda c: c.generate("m", ASKED, Sampling()))
+    (answer,) = ask(handler, lambda c: c.generate("m", MESSAGES, Sampling()))
     assert isinstance(answer, Refused)
     assert answer.reason == f"no text came back ({choice['finish_reason']})"
 
@@ -108,7 +108,7 @@ def test_a_missing_choice_is_missing() -> None:
     async def handler(request: web.Request) -> web.Response:
         return chat_answer("only one")
 
-    answers = ask(handler, lambda c: c.generate("m", ASKED, Sampling(temperature=1.0), seed=7, samples=3))
+    answers = ask(handler, lambda c: c.generate("m", MESSAGES, Sampling(temperature=1.0), seed=7, samples=3))
     assert answers[0] == Answer("only one", "stop", 7)
     assert [type(answer) for answer in answers[1:]] == [Refused, Refused]
 
@@ -136,7 +136,7 @@ def test_a_server_without_the_neutral_fields_is_asked_without_them() -> None:
         return error(400, "Unrecognized request argument supplied: top_k") if "top_k" in body else chat_answer("yes")
 
     async def use(client: Client) -> Any:
-        return [await client.generate("m", ASKED, Sampling()) for _ in range(2)], client.neutral
+        return [await client.generate("m", MESSAGES, Sampling()) for _ in range(2)], client.neutral
 
     answers, neutral = ask(handler, use)
     assert [answer.text for (answer,) in answers] == ["yes", "yes"]
@@ -182,9 +182,9 @@ def test_what_was_answered_is_not_asked_again(tmp_path: Path) -> None:
         return web.json_response({"choices": [{"index": i, "logprobs": v} for i, v in enumerate(values)]})
 
     async def use(client: Client) -> Any:
-        answers = await client.generate("m", ASKED, Sampling(temperature=1.0), seed=1)
+        answers = await client.generate("m", MESSAGES, Sampling(temperature=1.0), seed=1)
         scored = await client.logprobs("m", ["a", "b"])
-        rewards = await client.rewards("r", [ASKED])
+        rewards = await client.rewards("r", [MESSAGES])
         return answers, scored, rewards
 
     first = ask(handler, use, answers=tmp_path)
@@ -193,8 +193,8 @@ def test_what_was_answered_is_not_asked_again(tmp_path: Path) -> None:
     assert len(calls) == asked == 3
 
     async def more(client: Client) -> Any:
-        await client.generate("m", ASKED, Sampling(temperature=1.0), seed=2)  # another seed, another answer
-        await client.generate("n", ASKED, Sampling(temperature=1.0), seed=1)  # another model
+        await client.generate("m", MESSAGES, Sampling(temperature=1.0), seed=2)  # another seed, another answer
+        await client.generate("n", MESSAGES, Sampling(temperature=1.0), seed=1)  # another model
         return await client.logprobs("m", ["b", "c"])  # one of two is known
 
     ask(handler, more, answers=tmp_path)
@@ -212,8 +212,8 @@ def test_a_failure_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         return chat_answer("yes") if len(calls) > 1 else error(500, "broken")
 
     with pytest.raises(Refused):
-        ask(handler, lambda c: c.generate("m", ASKED, Sampling()), answers=tmp_path)
-    (answer,) = ask(handler, lambda c: c.generate("m", ASKED, Sampling()), answers=tmp_path)
+        ask(handler, lambda c: c.generate("m", MESSAGES, Sampling()), answers=tmp_path)
+    (answer,) = ask(handler, lambda c: c.generate("m", MESSAGES, Sampling()), answers=tmp_path)
     assert answer.text == "yes"
 
 
@@ -224,7 +224,7 @@ def test_a_damaged_file_of_answers_is_one_line(tmp_path: Path) -> None:
         return chat_answer("yes")
 
     with pytest.raises(UserError, match=r"m\.sqlite is damaged"):
-        ask(handler, lambda c: c.generate("m", ASKED, Sampling()), answers=tmp_path)
+        ask(handler, lambda c: c.generate("m", MESSAGES, Sampling()), answers=tmp_path)
 
 
 FORMS: list[Any] = [
@@ -242,11 +242,11 @@ def test_an_answer_of_another_form_is_missing(form: Any, call: str) -> None:
 
     async def use(client: Client) -> Any:
         calls: dict[str, Callable[[], Awaitable[Any]]] = {
-            "generate": lambda: client.generate("m", ASKED, Sampling()),
+            "generate": lambda: client.generate("m", MESSAGES, Sampling()),
             "logprobs": lambda: client.logprobs("m", ["a", "b"]),
             "continuations": lambda: client.continuations("m", [[1, 2]], [1]),
             "next_tokens": lambda: client.next_tokens("m", [[1]], [2]),
-            "rewards": lambda: client.rewards("m", [ASKED]),
+            "rewards": lambda: client.rewards("m", [MESSAGES]),
             "tokenize": lambda: client.tokenize("m", ["a"]),
         }
         try:
@@ -283,7 +283,7 @@ def test_an_answer_with_the_number_of_another_is_taken_for_none(numbers: tuple[i
         return web.json_response({"data": rows, "choices": rows})
 
     for use in (
-        lambda c: c.rewards("r", [ASKED, ASKED]),
+        lambda c: c.rewards("r", [MESSAGES, MESSAGES]),
         lambda c: c.generate("m", "text", Sampling(temperature=1.0), seed=1, samples=2),
         lambda c: c.continuations("m", [[1, 2], [1, 3]], [1, 1]),
     ):
@@ -311,16 +311,16 @@ def test_a_file_of_answers_that_breaks_while_it_is_used_is_one_line(tmp_path: Pa
     async def handler(request: web.Request) -> web.Response:
         return chat_answer("yes")
 
-    ask(handler, lambda c: c.generate("m", ASKED, Sampling()), answers=tmp_path)
+    ask(handler, lambda c: c.generate("m", MESSAGES, Sampling()), answers=tmp_path)
     with sqlite3.connect(tmp_path / "m.sqlite") as file:
         file.execute("UPDATE answers SET answer = '{cut'")
     with pytest.raises(UserError, match=r"m\.sqlite is damaged .*: delete it"):
-        ask(handler, lambda c: c.generate("m", ASKED, Sampling()), answers=tmp_path)
+        ask(handler, lambda c: c.generate("m", MESSAGES, Sampling()), answers=tmp_path)
     with sqlite3.connect(tmp_path / "m.sqlite") as file:
         file.execute("DELETE FROM answers")
         file.execute("CREATE TRIGGER full BEFORE INSERT ON answers BEGIN SELECT RAISE(ABORT, 'x'); END")
     with pytest.raises(UserError, match=r"m\.sqlite"):
-        ask(handler, lambda c: c.generate("m", ASKED, Sampling()), answers=tmp_path)
+        ask(handler, lambda c: c.generate("m", MESSAGES, Sampling()), answers=tmp_path)
 
 
 def test_a_long_name_of_a_model_has_files(tmp_path: Path) -> None:
@@ -328,5 +328,5 @@ def test_a_long_name_of_a_model_has_files(tmp_path: Path) -> None:
         return chat_answer("yes")
 
     for name in ("x" * 300, "x" * 299, "é/" * 150):
-        assert ask(handler, lambda c, n=name: c.generate(n, ASKED, Sampling()), answers=tmp_path)
+        assert ask(handler, lambda c, n=name: c.generate(n, MESSAGES, Sampling()), answers=tmp_path)
     assert len(list(tmp_path.glob("*.sqlite"))) == 3

@@ -14,7 +14,7 @@ from evals.client import Client
 from evals.concurrently import each
 from evals.generation import NEUTRAL, Sampling
 from evals.transport import Refused
-from tests.support.one_server import ASKED, ask, chat_answer, error
+from tests.support.one_server import MESSAGES, ask, chat_answer, error
 from training.artifacts.errors import UserError
 
 pytestmark = pytest.mark.unit
@@ -27,10 +27,10 @@ def test_a_busy_service_is_asked_again() -> None:
         calls.append(await request.json())
         return chat_answer("yes") if len(calls) == 3 else error(503, "full", **{"Retry-After": "0"})
 
-    (answer,) = ask(handler, lambda c: c.generate("m", ASKED, Sampling()))
+    (answer,) = ask(handler, lambda c: c.generate("m", MESSAGES, Sampling()))
     assert (answer.text, len(calls)) == ("yes", 3)
     greedy = {"temperature": 0.0, "max_tokens": 64, "top_p": 1.0}
-    assert calls[0] == {"model": "m", "messages": ASKED, **greedy, **NEUTRAL}
+    assert calls[0] == {"model": "m", "messages": MESSAGES, **greedy, **NEUTRAL}
 
 
 @pytest.mark.parametrize("status", [404, 500])
@@ -44,7 +44,7 @@ def test_a_dead_service_is_asked_no_more(monkeypatch: pytest.MonkeyPatch, status
         return error(status, "broken")
 
     async def use(client: Client) -> Any:
-        return await each(range(500), lambda _: client.generate("m", ASKED, Sampling()), "asking", concurrency=4)
+        return await each(range(500), lambda _: client.generate("m", MESSAGES, Sampling()), "asking", concurrency=4)
 
     answers = ask(handler, use)
     assert len(calls) < 30
@@ -57,7 +57,7 @@ def test_a_refused_key_stops_the_run() -> None:
         return error(401, "unknown key")
 
     with pytest.raises(UserError, match=r"unknown key.*scope eval"):
-        ask(handler, lambda c: c.generate("m", ASKED, Sampling()))
+        ask(handler, lambda c: c.generate("m", MESSAGES, Sampling()))
 
 
 def test_a_service_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def test_half_a_character_from_a_server_can_be_written() -> None:
         prompt = (await request.json())["messages"][0]["content"]
         return chat_answer(half) if prompt == "?" else error(400, half)
 
-    (answer,) = ask(handler, lambda c: c.generate("m", ASKED, Sampling()))
+    (answer,) = ask(handler, lambda c: c.generate("m", MESSAGES, Sampling()))
     assert answer.text == "half \ufffd, whole \U0001f600"
     with pytest.raises(Refused) as refused:
         ask(handler, lambda c: c.generate("m", [{"role": "user", "content": "!"}], Sampling()))
@@ -94,11 +94,11 @@ def test_a_page_of_html_ends_the_run_only_where_nothing_was_answered_before(monk
         return page if len(calls) != 2 else chat_answer("yes")
 
     with pytest.raises(UserError, match="not an OpenAI-compatible server"):
-        ask(handler, lambda c: c.generate("m", ASKED, Sampling()))
+        ask(handler, lambda c: c.generate("m", MESSAGES, Sampling()))
 
     async def use(client: Client) -> Any:
-        await client.generate("m", ASKED, Sampling())
-        await client.generate("m", ASKED, Sampling())
+        await client.generate("m", MESSAGES, Sampling())
+        await client.generate("m", MESSAGES, Sampling())
 
     with pytest.raises(Refused, match="not JSON"):
         ask(handler, use)
@@ -123,7 +123,7 @@ def test_a_model_that_hangs_is_given_up_and_the_others_are_measured() -> None:
 
     async def use(client: Client) -> Any:
         async def asked(model: str, concurrency: int) -> Any:
-            return await each(range(100), lambda _: client.generate(model, ASKED, Sampling()), model, concurrency)
+            return await each(range(100), lambda _: client.generate(model, MESSAGES, Sampling()), model, concurrency)
 
         began = time.monotonic()
         hanging, whole = await asyncio.gather(asked("hanging", 3), asked("well", 1))

@@ -120,9 +120,12 @@ def test_a_prompt_with_half_a_character_is_not_stored() -> None:
 
 @pytest.mark.parametrize("content", [HALF, "a <|end|> b", [{"type": "image_url"}]])
 def test_a_prompt_that_no_policy_may_see_is_unusable(content: Any) -> None:
-    with pytest.raises(UnusablePrompt) as refused:
-        asyncio.run(sample(None, Endpoints(None), [endpoint()], [user(content)], 2, 1.0, 8))
-    assert refused.value.status == 400
+    policy = endpoint()
+    outcome = asyncio.run(sample(None, Endpoints(None), [policy], [user(content)], 2, 1.0, 8))
+    assert outcome.responses == []
+    assert [(name, type(refusal), refusal.status) for name, refusal in outcome.refusals.items()] == [
+        (policy.checkpoint, UnusablePrompt, 400)
+    ]
 
 
 def reward_endpoint(folder: Path, family: str, **changes: Any) -> tuple[Endpoint, Any]:

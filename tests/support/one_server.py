@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestServer
 
 from evals.client import Client
 
-ASKED = [{"role": "user", "content": "?"}]
+MESSAGES = [{"role": "user", "content": "?"}]
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
