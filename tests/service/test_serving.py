@@ -1,0 +1,61 @@
+"""`python -m service serve` as a process of its own, without engines."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.labelers import add_labeler
+from service.store.database import Store
+from tests.support.live_service import free_port
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.mark.parametrize("proxy, is_secure", [("127.0.0.1", True), ("192.0.2.1", False)])
+def test_only_a_trusted_proxy_says_that_the_browser_speaks_https(
+    tmp_path: Path, local_store: Store, proxy: str, is_secure: bool
+) -> None:
+    with local_store.session() as session:
+        _, token = add_labeler(session, "Ada")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "service", "serve", "--home", str(tmp_path), "--port", str(port)]
+    environment = os.environ | {"ALIGNLOOP_TRUSTED_PROXIES": json.dumps([proxy])}
+    served = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        with httpx.Client(base_url=url, trust_env=False) as client:
+            wait_live(client, served)
+            headers = {"X-Forwarded-Proto": "https"}
+            answer = client.post("/api/session", json={"token": token}, headers=headers)
+            assert answer.status_code == 200
+            cookie = answer.headers["set-cookie"]
+            assert ("; Secure" in cookie) is is_secure
+            assert cookie.startswith("__Host-") is is_secure
+            assert client.get("/sign-in").status_code == 200
+        served.send_signal(signal.SIGTERM)
+        _, printed = served.communicate(timeout=30)
+    finally:
+        served.kill()
+        served.wait()
+    assert served.returncode == 0, printed
+    assert f"gateway at {url} " in printed
+
+
+def wait_live(client: httpx.Client, served: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and served.poll() is None:
+        try:
+            client.get("/health/live").raise_for_status()
+            return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise AssertionError("the gateway is not live")
