@@ -18,7 +18,7 @@ test: setup  ## run all tests that this machine can run, except the slow ones
 	$(PY) -m pytest -m "not slow" $(ARGS)
 
 unit: setup  ## run only the fast tests, on all cores
-	$(PY) -m pytest -m unit --numprocesses auto --dist loadfile $(ARGS)
+	$(PY) -m pytest -m "unit and not slow" --numprocesses auto --dist loadfile $(ARGS)
 
 slow: setup  ## run the long tests: soak, many kills, drills
 	$(PY) -m pytest -m slow $(ARGS)

@@ -67,8 +67,10 @@ def repeat(desk: Desk, wish: Wish) -> Assigned | None:
     """Now and then, and if there is one, the responses that another labeler was given."""
     with desk.store.session() as session:
         tasks.expire_stale(session, wish.labeler_id)
-        if random.random() >= desk.settings.collect_overlap:
-            return None
+    if random.random() >= desk.settings.collect_overlap:
+        return None
+    # A transaction of its own: the search goes through all answered tasks, and would keep SQLite's other writers out.
+    with desk.store.session() as session:
         earlier = tasks.choose_repeat(session, wish.labeler_id, wish.kind, wish.k, desk.compared)
         if earlier is None:
             return None

@@ -19,7 +19,7 @@ from service.app import create_app
 from service.keys import add_key
 from service.settings import Settings
 from service.store.database import Store
-from service.store.models import Alias, Engine
+from service.store.models import Alias, Engine, now
 from tests.support.live_service import Running
 
 POSTGRES = os.environ.get("ALIGNLOOP_TEST_POSTGRES", "postgresql://root@127.0.0.1:5432/test")
@@ -123,11 +123,14 @@ def app_client(tmp_path: Path, local_store: Store) -> Iterator[Callable[..., Tes
 
 @pytest.fixture
 def make_key(local_store: Store) -> Callable[..., dict[str, str]]:
-    """Adds a key to `local_store` and returns its Authorization header."""
+    """Adds a key to `local_store`, valid or expired, and returns its Authorization header."""
 
-    def make(*scopes: str, days: float | None = None) -> dict[str, str]:
+    def make(*scopes: str, expired: bool = False) -> dict[str, str]:
         with local_store.session() as session:
-            return {"Authorization": f"Bearer {add_key(session, 'test', scopes, days)[1]}"}
+            key, secret = add_key(session, "test", scopes)
+            if expired:
+                key.expires = now()
+            return {"Authorization": f"Bearer {secret}"}
 
     return make
 

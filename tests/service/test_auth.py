@@ -61,7 +61,7 @@ def test_keys_and_scopes(app_client: Build, make_key: MakeKey) -> None:
     assert client.get("/v1/models", headers=make_key("eval")).status_code == 200
     assert client.get("/admin/keys", headers=make_key("eval")).status_code == 403
     assert client.get("/admin/keys", headers=make_key("admin")).status_code == 200
-    assert client.get("/v1/models", headers=make_key("generate", days=-1)).status_code == 401
+    assert client.get("/v1/models", headers=make_key("generate", expired=True)).status_code == 401
 
 
 def test_only_known_checkpoints_of_the_right_kind_are_promoted(
