@@ -19,7 +19,7 @@ KINDS = ("misconceptions", "facts")
 NAMES = ("truthful", "informative", "truthful_informative")
 METRICS = (
     Metric(
-        "misconceptions.truthful_informative", "misconceptions: truthful and informative", margin=0.08, figure=FIGURE,
+        "misconceptions.truthful_informative", "misconceptions: truthful and informative", margin=0.10, figure=FIGURE,
         flips=True, required=True,
     ),
     Metric("misconceptions.truthful", "misconceptions: truthful"),
@@ -27,7 +27,7 @@ METRICS = (
     Metric("misconceptions_choices.mc1", "misconceptions: MC1, raw text", figure=FIGURE),
     Metric("misconceptions_choices.mc2", "misconceptions: MC2, raw text", figure=FIGURE),
     Metric(
-        "facts.truthful_informative", "ordinary facts: truthful and informative", margin=0.05, figure=FIGURE,
+        "facts.truthful_informative", "ordinary facts: truthful and informative", margin=0.06, figure=FIGURE,
         flips=True, required=True,
     ),
     Metric("facts.truthful", "ordinary facts: truthful"),

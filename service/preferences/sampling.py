@@ -91,7 +91,7 @@ async def sample(
     is cancelled, the others are cancelled too.
 
     Raises:
-        ApiError: 502 or 503 when an engine fails, is down or full.
+        ApiError: an engine fails, is down, full or too slow (see `gateway.send`).
     """
 
     async def ask(endpoint: Endpoint, n: int) -> list[Response] | UnusablePrompt:

@@ -122,8 +122,8 @@ def test_keys_are_revoked_by_id_or_prefix(admin: TestClient) -> None:
 @pytest.fixture
 def refused(local_store: Store) -> Store:
     """Prompts p0 to p4: p0 and p1 refused by `a`, p1 by `b` too, p4 retired."""
+    prompts.import_rows(local_store, [{"id": f"p{i}", "prompt": f"Question [b]{i}[/b]?"} for i in range(5)])
     with local_store.session() as session:
-        prompts.import_rows(session, [{"id": f"p{i}", "prompt": f"Question [b]{i}[/b]?"} for i in range(5)])
         pool.set_aside(session, "p0", {"a": "System role not supported"})
         pool.set_aside(session, "p1", {"a": "too long \ud83d \0 it is", "b": "no"})
         pool.set_aside(session, "p1", {"a": "a second time", "b": "no"})
@@ -183,8 +183,8 @@ def test_the_pool_from_the_command_line(refused: Store, command: Callable[..., s
 
 
 def test_results_say_who_changed_or_withdrew_after_the_names_were_shown(local_store: Store, admin: TestClient) -> None:
+    prompts.import_rows(local_store, [{"id": "p", "prompt": "?"}])
     with local_store.session() as session:
-        prompts.import_rows(session, [{"id": "p", "prompt": "?"}])
         labeler, token = add_labeler(session, "Ada")
         responses = [Response("x", "A"), Response("y", "B")]
         task, secret = tasks.open_task(

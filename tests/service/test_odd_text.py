@@ -15,9 +15,10 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from sqlalchemy import text as sql
 
-from service import auth
 from service.__main__ import main
 from service.app import create_app
+from service.keys import add_key
+from service.labelers import add_labeler
 from service.preferences import answers, export, prompts, tasks
 from service.preferences.answers import Judgement
 from service.schemas import Body
@@ -40,8 +41,8 @@ class Entrances:
     def __init__(self, client: TestClient, store: Store) -> None:
         self.client, self.store = client, store
         with store.session() as session:
-            key = auth.add_key(session, "test", ["admin"])[1]
-            self.labeler, token = auth.add_labeler(session, "Ada")
+            key = add_key(session, "test", ["admin"])[1]
+            self.labeler, token = add_labeler(session, "Ada")
         self.admin = {"Authorization": f"Bearer {key}"}
         self.csrf = {"X-CSRF-Token": self.post("/api/session", {"token": token}).json()["csrf"]}
         self.number = 0
@@ -180,7 +181,7 @@ def test_a_store_that_holds_half_a_character_is_exported(store: Store, half: str
     """As versions before this one stored it."""
     prompts.import_rows(store, [{"id": name, "prompt": f"{name}?", "mode": "MARK"} for name in ("a", "b")])
     with store.session() as session:
-        labeler, _ = auth.add_labeler(session, "Ada")
+        labeler, _ = add_labeler(session, "Ada")
         for name in ("a", "b"):
             task, token = tasks.open_task(
                 session, labeler.id, "compare", name, RESPONSES, guideline="1", propensity=1.0, minutes=9

@@ -16,11 +16,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.artifacts import checkpoints, processes, progress
+from training.artifacts import checkpoints, processes
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
 from training.loop import checks
-from training.loop.client import Service
+from training.loop.client import Service, wait_until_served
 from training.runtime import runs
 from training.runtime.configuration import parse, preset_file
 
@@ -30,7 +30,6 @@ MEASURED = ("ppo", "pretrain")  # beside those of the aliases, and served for th
 COLLECTED = ("policy/production", "policy/candidate", "policy/baseline")
 SCOPES = ("generate", "score", "eval", "export", "admin")
 TEMPERATURE = "0.8"  # sampled, as for people who use the models; a model this small rambles at 1
-READY_SECONDS = 600.0  # five engines that share two cores take a minute and a half
 RANKED, LABELERS = 420, 10  # prompts and simulated labelers of the second turn: at least as many labelers
 
 
@@ -163,15 +162,17 @@ def _serve(steps: Steps, stack: ExitStack) -> Service:
         environment={"ALIGNLOOP_COLLECT_POLICIES": json.dumps(COLLECTED)},
     )
     stack.callback(processes.stop, child)
-    deadline = time.monotonic() + READY_SECONDS
-    with progress.bar("engines ready", len(served)) as bar:
-        while missing := set(served) - _ready(service):
-            if child.poll() is not None:
-                raise UserError(f"the service ended: see {log}")
-            if time.monotonic() > deadline:
-                raise UserError(f"{', '.join(sorted(missing))} not served yet ({_trouble(service)}): see {log}")
-            bar.advance(len(served) - len(missing) - bar.completed)
-            time.sleep(1)
+
+    def check_alive() -> None:
+        if child.poll() is not None:
+            raise UserError(f"the service ended: see {log}")
+
+    names = {checkpoint: checkpoint for checkpoint in served}
+    names |= {alias: results[step] for alias, step in ALIASES.items()}
+    try:
+        wait_until_served(service, names, check_alive)
+    except UserError as error:
+        raise UserError(f"{error} (log: {log})") from None
     return service
 
 
@@ -243,20 +244,6 @@ def _welcome(steps: Steps, service: Service, report: Path) -> None:
         highlight=False,
         soft_wrap=True,  # a command that is broken over lines cannot be copied
     )
-
-
-def _trouble(service: Service) -> str:
-    """The message of the first engine that failed."""
-    rows = service.ask("GET", "/admin/engines")["data"]
-    return next((str(row["detail"]) for row in rows if row["state"] == "failed"), "the machine is too slow")
-
-
-def _ready(service: Service) -> set[str]:
-    """Checkpoints that the service serves now; none while it starts."""
-    try:
-        return {model["id"] for model in service.ask("GET", "/v1/models")["data"]}
-    except UserError:
-        return set()
 
 
 def _command(*arguments: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any, Literal
 
-from training.artifacts import comparisons, processes, progress
+from training.artifacts import comparisons, processes
 from training.artifacts.comparisons import Comparison
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
@@ -26,7 +26,6 @@ from training.runtime import runs
 from training.runtime.configuration import parse
 
 print_status = runs.CONSOLE.print
-READY_SECONDS = 600.0
 LABELERS = 12
 
 
@@ -145,9 +144,9 @@ def _world(config: Config) -> Path | None:
 
 
 def _resolve_alias(service: Service, name: str) -> str:
-    """The checkpoint that an alias names now; a checkpoint's id stays as it is."""
-    aliases = service.ask("GET", "/admin/aliases")["aliases"]
-    return str(aliases.get(name, name))
+    """The checkpoint that answers for an alias now, not one still being promoted; a checkpoint's id stays as it is."""
+    rows = {row["alias"]: row for row in service.ask("GET", "/admin/aliases")["data"]}
+    return str(rows[name]["served"] or rows[name]["checkpoint"]) if name in rows else name
 
 
 def _simulate(config: Config, service: Service) -> None:
@@ -216,13 +215,7 @@ def _serve(service: Service, checkpoints: Collection[str]) -> None:
     """Have the service start an engine for each checkpoint, and wait until all are ready."""
     for checkpoint in checkpoints:
         service.ask("POST", "/admin/engines", json={"checkpoint": checkpoint})
-    deadline = time.monotonic() + READY_SECONDS
-    with progress.bar("engines ready", len(checkpoints)) as bar:
-        while missing := set(checkpoints) - {model["id"] for model in service.ask("GET", "/v1/models")["data"]}:
-            if time.monotonic() > deadline:
-                raise UserError("the new engines are not ready after ten minutes: see the service's logs")
-            bar.advance(len(checkpoints) - len(missing) - bar.completed)
-            time.sleep(1)
+    client.wait_until_served(service, {checkpoint: checkpoint for checkpoint in checkpoints})
 
 
 def _release(service: Service, checkpoints: Collection[str]) -> None:

@@ -25,11 +25,11 @@ from sqlalchemy import select, update
 import service.endpoints
 from service import aliases
 from service.app import create_app
-from service.auth import add_key
 from service.endpoints import STALE, Endpoints, View
 from service.engines import launching, process, table
 from service.engines.supervisor import Supervisor
 from service.engines.wanted import Demand
+from service.keys import add_key
 from service.settings import Settings
 from service.store.database import Store, clock
 from service.store.models import Alias, Audit, Engine

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from sqlalchemy import func, select, update
 
-from service import auth
+from service.labelers import add_labeler
 from service.preferences import prompts, tasks
 from service.store.database import Store
 from service.store.models import Answer, Engine, Prompt, now
@@ -35,7 +35,7 @@ class Desk:
     def __init__(self, service: Running, name: str, piled: int) -> None:
         self.client = httpx.Client(base_url=service.url, timeout=60, trust_env=False)
         with service.store.session() as session:
-            labeler, token = auth.add_labeler(session, name)
+            labeler, token = add_labeler(session, name)
             given = {"guideline": "1", "propensity": 1.0, "minutes": 99.0}
             self.pile = [
                 tasks.open_task(session, labeler.id, "compare", f"first-{number}", RESPONSES, **given)

@@ -210,8 +210,7 @@ def test_every_window_of_a_labeler_resumes_an_open_task_under_the_same_token(
 def test_a_labeler_holds_few_open_tasks_and_the_oldest_is_given_back(
     stocked: Store, people: list[Labeler], responses: list[Response]
 ) -> None:
-    with stocked.session() as session:
-        prompts.import_rows(session, [{"id": f"q{i}", "prompt": f"Another {i}?"} for i in range(20)])
+    prompts.import_rows(stocked, [{"id": f"q{i}", "prompt": f"Another {i}?"} for i in range(20)])
     opened = [give(stocked, people[0], responses, f"q{i}") for i in range(20)]
     give(stocked, people[1], responses, "q0")
     with stocked.session() as session:

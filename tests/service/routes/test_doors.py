@@ -86,9 +86,9 @@ def signed_in(context: BrowserContext, url: str, path: str, token: str) -> Page:
 
 
 def give(store: Store, labeler_id: str, kind: str = "rank", k: int = 4) -> None:
+    name = uuid4().hex
+    prompts.import_rows(store, [{"id": name, "prompt": f"{name}?"}])
     with store.session() as session:
-        name = uuid4().hex
-        prompts.import_rows(session, [{"id": name, "prompt": f"{name}?"}])
         responses = [Response(f"response {i}", "sft-1") for i in range(k)]
         labeler = session.get_one(Labeler, labeler_id)
         tasks.open_task(session, labeler.id, kind, name, responses, guideline="1", propensity=1.0, minutes=9)

@@ -16,9 +16,10 @@ import aiohttp
 import pytest
 from fastapi.testclient import TestClient
 
-from service import auth, scoring
+from service import scoring
 from service.app import create_app
 from service.endpoints import Endpoint, _endpoint
+from service.keys import add_key
 from service.settings import Settings
 from service.store.database import Store
 from service.tokenizers import load_tokenizer, renderer_of
@@ -89,7 +90,7 @@ def gateway(endpoint: Endpoint, stub: StubReward, local_store: Store, tmp_path: 
             **row.manifest, "path": str(endpoint.folder), "stop_ids": list(endpoint.stop_ids), "context": CONTEXT,
         }  # fmt: skip
         session.add(row)
-        key = auth.add_key(session, "test", ["score"])[1]
+        key = add_key(session, "test", ["score"])[1]
     app = create_app(Settings(database=f"sqlite:///{tmp_path}/service.db", checkpoints=tmp_path))
     with TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False) as client:
         yield Gateway(client, key, endpoint)

@@ -11,8 +11,9 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import make_url
 
-from service import auth, known_keys
+from service import known_keys
 from service.app import create_app
+from service.keys import add_key
 from service.settings import Settings
 from service.store import migrating
 from service.store.database import Store
@@ -31,7 +32,7 @@ class Lost:
         with store.session() as session:
             session.add(engine_row("sft-1"))
             self.known, self.unknown = (
-                {"Authorization": f"Bearer {auth.add_key(session, name, ['admin'])[1]}"} for name in ("a", "b")
+                {"Authorization": f"Bearer {add_key(session, name, ['admin'])[1]}"} for name in ("a", "b")
             )
         deadline = time.monotonic() + 10
         while not client.get("/v1/models", headers=self.known).json()["data"]:

@@ -165,7 +165,7 @@ def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
 
 
 def test_a_failed_statement_does_not_show_what_it_held(store: Store) -> None:
-    insert = text("insert into aliases values (:name, 'x', 1, '2026-01-31')")
+    insert = text("insert into aliases (name, checkpoint, version, updated) values (:name, 'x', 1, '2026-01-31')")
     with store.engine.begin() as connection:
         connection.execute(insert, {"name": "a secret"})
         with pytest.raises(IntegrityError) as caught:
