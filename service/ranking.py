@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +11,9 @@ import aiohttp
 
 from service import metrics
 from service.endpoints import Endpoint, Endpoints
-from service.engines import gateway, protocol
+from service.engines import protocol
 from service.errors import ApiError
-from service.tokenizers import renderer_of
-from training.artifacts.conversations import Refusal
-from training.artifacts.scores import scored_part
+from service.scoring import Scored, score_all
 
 MOST_ANSWERS = 64
 REWARD_MODEL = "reward/production"
@@ -67,6 +64,7 @@ def take_ranking(body: dict[str, Any]) -> Ranking | None:
 
 async def ranked(
     http: aiohttp.ClientSession,
+    pool: ThreadPoolExecutor,
     endpoints: Endpoints,
     ranking: Ranking,
     messages: Sequence[Mapping[str, Any]],
@@ -77,6 +75,7 @@ async def ranked(
     """The engine's answer with its best choices, each with its `score`; `ranking` has all scores and their model.
 
     Args:
+        pool: threads that render.
         messages: the conversation that the answers follow.
         content: the policy's answer with `best_of` choices.
         limit: most requests running on one engine.
@@ -88,14 +87,11 @@ async def ranked(
     answer = protocol.parse(content, policy.checkpoint)
     choices = protocol.parse_choices(content, policy.checkpoint, ranking.best_of)
     conversations = [[*messages, {"role": "assistant", "content": _text(choice, policy)}] for choice in choices]
-    rows = await asyncio.to_thread(_render, judge, conversations)
-    good = {index: scored_part(ids, judge.pad_id) for index, ids in enumerate(rows) if ids is not None}
     with endpoints.busy(judge, limit):
-        raws = await gateway.raw_scores(http, judge, list(good.values())) if good else []
-    metrics.count_tokens(judge.checkpoint, {"prompt_tokens": sum(map(len, good.values()))})
-    scores: list[float | None] = [None] * len(choices)
-    for index, raw in zip(good, raws, strict=True):
-        scores[index] = raw - judge.reward_offset if math.isfinite(raw) else None
+        outcomes = await score_all(http, pool, judge, conversations)
+    scored = [outcome for outcome in outcomes if isinstance(outcome, Scored)]
+    metrics.count_tokens(judge.checkpoint, {"prompt_tokens": sum(outcome.tokens for outcome in scored)})
+    scores = [outcome.raw - judge.reward_offset if isinstance(outcome, Scored) else None for outcome in outcomes]
     order = sorted((i for i, score in enumerate(scores) if score is not None), key=lambda i: -(scores[i] or 0.0))
     if len(order) < ranking.n:
         message = (
@@ -111,12 +107,6 @@ def _text(choice: Mapping[str, Any], policy: Endpoint) -> str:
     if not isinstance(message, Mapping):
         raise protocol.garbled(policy.checkpoint)
     return str(message.get("content") or "")
-
-
-def _render(judge: Endpoint, conversations: list[list[Mapping[str, Any]]]) -> list[list[int] | None]:
-    """Token ids of each conversation, None where the reward model cannot read it."""
-    rows = renderer_of(judge).render(conversations, longest=judge.context)
-    return [None if isinstance(row, Refusal) else row.ids for row in rows]
 
 
 def _bad(param: str, message: str) -> ApiError:

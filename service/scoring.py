@@ -6,7 +6,6 @@ Rendering runs in threads of its own. A conversation that cannot be scored keeps
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 import aiohttp
 
 from service.endpoints import Endpoint
-from service.engines import protocol
+from service.engines import gateway
 from service.errors import ApiError
 from service.tokenizers import renderer_of
 from training.artifacts.conversations import Refusal, sentence_with_place
@@ -143,7 +142,7 @@ def longest_token(renderer: Renderer) -> int:
 async def _outcomes(http: aiohttp.ClientSession, endpoint: Endpoint, rows: list[list[int]]) -> list[Outcome]:
     """What the engine says of each row. A request that it refuses is repeated without the row at fault."""
     try:
-        raws = await _classify(http, endpoint, rows)
+        raws = await gateway.raw_scores(http, endpoint, rows)
     except ApiError as error:
         if error.status != 400:
             raise
@@ -170,25 +169,3 @@ async def _apart(
     middle = len(rows) // 2
     halves = await asyncio.gather(*(_outcomes(http, endpoint, half) for half in (rows[:middle], rows[middle:])))
     return [*halves[0], *halves[1]]
-
-
-async def _classify(http: aiohttp.ClientSession, endpoint: Endpoint, rows: list[list[int]]) -> list[float]:
-    """Raw scores of token id sequences, in order; NaN where the engine gives none."""
-    body = json.dumps({"model": endpoint.checkpoint, "input": rows, "use_activation": False}, separators=(",", ":"))
-    headers = {"content-type": "application/json", "accept-encoding": "identity"}
-    try:
-        async with http.post(f"{endpoint.url}/classify", data=body.encode(), headers=headers) as answer:
-            content = await answer.read()
-    except TimeoutError:
-        raise ApiError(504, f"{endpoint.checkpoint} did not answer in time", code="timeout") from None
-    except aiohttp.ClientError:
-        message = f"the engine of {endpoint.checkpoint} is down"
-        raise ApiError(503, message, code="model_not_ready", headers={"Retry-After": "5"}) from None
-    if answer.status != 200:
-        raise protocol.refusal(answer.status, content, endpoint.checkpoint)
-    try:
-        values = {int(row["index"]): row["probs"][0] for row in json.loads(content)["data"]}
-        return [math.nan if values[index] is None else float(values[index]) for index in range(len(rows))]
-    except (ValueError, KeyError, TypeError, IndexError):
-        message = f"the engine of {endpoint.checkpoint} answered something else than scores"
-        raise ApiError(502, message, code="engine_error") from None

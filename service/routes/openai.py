@@ -71,7 +71,8 @@ async def _best(
     state.endpoints.find(ranking.reward_model, "reward")  # refused before anything is sampled
     content = await whole(state, candidates, CHAT, body)
     limit = state.settings.max_concurrent
-    return await ranked(state.http, state.endpoints, ranking, body["messages"], content, candidates[0], limit)
+    http, pool = state.http, state.scoring_pool
+    return await ranked(http, pool, state.endpoints, ranking, body["messages"], content, candidates[0], limit)
 
 
 def prepare(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -59,7 +60,10 @@ class StubReward:
             return web.json_response({"error": {"message": message, "code": 400}}, status=400)
         if self.answer is not None:
             return web.Response(text=self.answer[0], content_type=self.answer[1])
-        data = [{"index": index, "probs": [self.score(row)]} for index, row in enumerate(rows)]
+        scores = [self.score(row) for row in rows]
+        # As vLLM writes what JSON cannot hold.
+        probs = [None if score is None or not math.isfinite(score) else score for score in scores]
+        data = [{"index": index, "probs": [value]} for index, value in enumerate(probs)]
         return web.json_response({"data": data[::-1]})
 
 
