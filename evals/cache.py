@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from training.artifacts.errors import UserError
+from training.artifacts.files import make_folder
 
 VERSION = 1  # of what is kept: another one asks again
 
@@ -32,7 +33,7 @@ class Cache:
         Raises:
             UserError: the file is damaged.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         self._salt = json.dumps({"version": VERSION, **identity}, sort_keys=True).encode()
         self._path = path
         self.hits = 0

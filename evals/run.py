@@ -26,6 +26,7 @@ from evals.sources import Sources, sources_of
 from evals.suite import Suite
 from evals.suites import tax
 from training.artifacts.errors import UserError, run_command
+from training.artifacts.files import check_writable
 
 # What a name of --data needs before any suite reads it.
 NEEDS = {
@@ -58,6 +59,7 @@ def _imported(config: Config, console: Console) -> int:
     if config.checkpoint or config.baseline:
         raise UserError("--import takes the place of --checkpoint and --baseline: give one or the other")
     out = _out(config)
+    check_writable(out)
     imports.import_folders(config, out)
     return _conclude(out, config, len(config.imports) > 1, console)
 
@@ -82,19 +84,22 @@ def prepare(config: Config) -> Setting:
     """Check everything that can be checked before the first request.
 
     Raises:
-        UserError: a suite without its data, an unknown one, a missing file, no usable row, or a policy that names what
-            this run does not measure.
+        UserError: a suite without its data, an unknown one, a missing file, no usable row, a folder for results that
+            cannot be written, or a policy that names what this run does not measure.
     """
     if not config.checkpoint:
         raise UserError("nothing to evaluate: name at least one --checkpoint")
     _check(config)
+    out = _out(config)
+    if not config.dry_run:
+        check_writable(out)  # now: what engines measured would be lost
     sources = sources_of(config)
     suites = suites_of(config.suite, sources)
     _check_used(sources, suites)
     policy = read_policy(config.policy) if config.policy else Policy()
     read = {suite.name: suite.check(sources, config) for suite in suites}
     check_policy(policy, suites, sources, read)
-    return Setting(config, _out(config), sources, suites)
+    return Setting(config, out, sources, suites)
 
 
 def _out(config: Config) -> Path:

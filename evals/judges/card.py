@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from training.artifacts.errors import UserError
-from training.artifacts.files import write_atomically
+from training.artifacts.files import make_folder, write_atomically
 
 CHECKPOINT, CARD = "judge.ckpt", "judge.json"
 
@@ -63,7 +63,7 @@ def read_card(folder: Path) -> Card:
 @contextmanager
 def saved_whole(folder: Path) -> Iterator[Path]:
     """A folder beside `folder` to write a judge into. It takes the place of `folder`, or goes if anything fails."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".judge-"))
     try:
         yield staged

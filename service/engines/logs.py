@@ -7,6 +7,8 @@ import re
 import secrets
 from pathlib import Path
 
+from training.artifacts.files import make_folder
+
 FILES_PER_CHECKPOINT = 5  # files per checkpoint
 END_BYTES = 2**18  # of a log, where the cause of a failure stands
 # How a log names the cause of a failure, and what only repeats that there was one.
@@ -18,7 +20,7 @@ REPEATS = ("EngineDeadError", "Engine core initialization failed")
 
 def new(folder: Path, checkpoint: str) -> Path:
     """A file for the log of one start; of earlier starts of the checkpoint the newest are left."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     earlier = sorted(folder.glob(f"engine-{glob.escape(checkpoint)}-????.log"), key=_changed)
     for file in earlier[: max(0, len(earlier) - FILES_PER_CHECKPOINT + 1)]:
         file.unlink(missing_ok=True)

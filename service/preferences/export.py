@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, joinedload
 from service.preferences import answers
 from service.store.models import Answer, Labeler, Task
 from training.artifacts.comparisons import Comparison, Response, to_json
+from training.artifacts.files import make_folder
 from training.artifacts.text import mend, text_fault
 
 BLOCK = 500
@@ -73,7 +74,7 @@ def write(session: Session, file: IO[bytes], since: datetime | None = None) -> E
 
 def export_file(session: Session, path: Path, since: datetime | None = None) -> Exported:
     """`write` to a file, which is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         temporary = Path(file.name)
         try:

@@ -9,7 +9,7 @@ import pytest
 
 from evals import run
 from evals.options import Config
-from training.artifacts.errors import UserError
+from training.artifacts.errors import UserError, run_command
 
 pytestmark = pytest.mark.unit
 
@@ -36,3 +36,9 @@ def test_mistakes_are_one_line(tmp_path: Path, options: dict[str, Any], message:
         run.prepare(Config(**{"checkpoint": ("any",), "home": tmp_path, **options}))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("of", ["--checkpoint", "--import"])
+def test_a_place_for_results_is_tried_before_anything_is_measured(of: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(lambda: run.command([of, "any", "--out", "/proc/x"])) == 2
+    assert capsys.readouterr().err == "error: /proc/x: No folder can be made there: make room, or name another place\n"

@@ -2,17 +2,53 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
+
+from training.artifacts.errors import UserError
 
 LONGEST_NAME = 120  # bytes of a name that others are put behind: systems take 255 in all
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; one that exists is left alone.
+
+    Raises:
+        OSError: the system's reason, of those that `run_command` turns into one line. A file system that takes no
+            folders, such as /proc, says "no such file" of a name to be made: that is `NotADirectoryError` here.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:
+        raise NotADirectoryError(errno.ENOTDIR, "No folder can be made there", str(folder)) from None
+
+
+def check_writable(folder: Path) -> None:
+    """Whether files can be written in a folder, tried before long work; a folder made for it is removed again.
+
+    Raises:
+        UserError: they cannot, with the system's reason.
+    """
+    missing = [path for path in (folder, *folder.parents) if not exists(path)]
+    try:
+        make_folder(folder)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}: make room, or name another place") from None
+    finally:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write to a temporary file beside `path`, flush it to the disk, then rename it over `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     data = content.encode() if isinstance(content, str) else content
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -13,6 +13,7 @@ from typing import IO
 
 from training.artifacts import machine
 from training.artifacts.errors import UserError
+from training.artifacts.files import make_folder
 
 # Exit statuses of `python -m evals.run` that are a verdict: PASS, FAIL, INCONCLUSIVE.
 DECIDED = (0, 1, 3)
@@ -39,7 +40,7 @@ def start(
     """
     stream: IO[bytes] | None = None
     if log is not None:
-        log.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(log.parent)
         stream = log.open("wb")
     try:
         return subprocess.Popen(

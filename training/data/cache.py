@@ -23,6 +23,8 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from training.artifacts.files import make_folder
+
 FORMAT = 1  # of the files here; another one never reads the caches of this
 FACTS = "facts.json"
 PARTIAL = ".partial-"
@@ -86,7 +88,7 @@ def cached(home: Path, key: Mapping[str, Any], build: Callable[[Writer], Mapping
     opened = _opened(folder)
     if opened is not None:
         return opened
-    store.mkdir(parents=True, exist_ok=True)
+    make_folder(store)
     sweep(store)
     with _partial(store) as partial:
         with closing(Writer(partial)) as writer:

@@ -13,7 +13,7 @@ from typing import Any
 
 from training.artifacts import progress
 from training.artifacts.errors import UserError
-from training.artifacts.files import sha256_file
+from training.artifacts.files import make_folder, sha256_file
 from training.miniature.items import KINDS
 from training.miniature.prompts import row
 from training.miniature.world import SIZES, World, world_name
@@ -54,7 +54,7 @@ def run(config: WorldConfig) -> Path:
     world = World.build(config.seed, config.size)
     if is_whole(config.folder):
         return config.folder
-    config.folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(config.folder.parent)
     temporary = Path(tempfile.mkdtemp(dir=config.folder.parent, prefix=f".{config.folder.name}."))
     try:
         _write(world, temporary)

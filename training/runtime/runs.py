@@ -25,6 +25,7 @@ import torch
 
 from training.artifacts import progress
 from training.artifacts.errors import UserError
+from training.artifacts.files import make_folder
 
 CONSOLE = progress.CONSOLE
 SAVE_SECONDS = 30.0
@@ -69,7 +70,7 @@ class Run:
         self._writer: Any = None
 
     def __enter__(self) -> Run:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self._lock = (self.folder / "lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from training.artifacts.errors import run_command
-from training.artifacts.files import write_atomically
+from training.artifacts.errors import UserError, run_command
+from training.artifacts.files import check_writable, write_atomically
 
 pytestmark = pytest.mark.unit
 
@@ -19,6 +19,24 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path, capsys: 
     assert run_command(lambda: write_atomically(file / "below" / "it.json", "{}")) == 2
     error = capsys.readouterr().err
     assert error == f"error: {file / 'below'}: Not a directory: make room, or name another place\n"
+
+
+def test_a_file_system_without_folders_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    """It says "no such file" of what is to be made, which elsewhere is a bug."""
+    assert run_command(lambda: write_atomically(Path("/proc/x/it.json"), "{}")) == 2
+    assert capsys.readouterr().err == "error: /proc/x: No folder can be made there: make room, or name another place\n"
+
+
+def test_a_place_is_tried_without_a_trace(tmp_path: Path) -> None:
+    check_writable(tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "kept").mkdir()
+    check_writable(tmp_path / "kept")
+    assert (tmp_path / "kept").is_dir()
+    (tmp_path / "file").write_text("")
+    for place in ("/proc/x", "/proc/x/y", "/proc", tmp_path / "file", tmp_path / "file" / "z", tmp_path / ("n" * 300)):
+        with pytest.raises(UserError, match=r"make room, or name another place$"):
+            check_writable(Path(place))
 
 
 def test_a_full_disk_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
