@@ -6,7 +6,8 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from service.errors import ApiError
 from service.preferences.preparation import Desk, Prepared, Wish, prepare
@@ -32,6 +33,7 @@ class Ahead:
         self._running: dict[Wish, asyncio.Task[None]] = {}
         self._pause_until: dict[Wish, float] = {}
         self._passed_over: Counter[Wish] = Counter()
+        self._giving: Counter[tuple[Wish, str]] = Counter()
         self._wake = asyncio.Event()
 
     def keep_for(self, wish: Wish) -> None:
@@ -52,9 +54,20 @@ class Ahead:
         """Prompts with identical responses that were met since the last task, once."""
         return self._passed_over.pop(wish, 0)
 
+    @contextmanager
+    def giving(self, wish: Wish, prompt_id: str) -> Iterator[None]:
+        """Keep a prompt from being sampled again while its task is written: the store does not know of it yet."""
+        self._giving[wish, prompt_id] += 1
+        try:
+            yield
+        finally:
+            self._giving[wish, prompt_id] -= 1
+            self._giving += Counter()  # drops what has come to zero
+
     def prompts_of(self, wish: Wish) -> set[str]:
-        """Prompts of the tasks that are ready for one labeler."""
-        return {prepared.prompt_id for prepared in self._ready.get(wish, ())}
+        """Prompts of the tasks that are ready for one labeler, or being given."""
+        given_now = {prompt_id for labeler, prompt_id in self._giving if labeler == wish}
+        return {prepared.prompt_id for prepared in self._ready.get(wish, ())} | given_now
 
     def prompts(self) -> set[str]:
         """Prompts of all tasks that are ready."""

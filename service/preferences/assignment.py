@@ -49,7 +49,9 @@ async def next_task(desk: Desk, ahead: Ahead, wish: Wish, *, resumed: bool = Fal
         prepared = await ahead.take(wish) or await prepare(desk, wish, ahead.prompts_of(wish), ahead.prompts())
         if isinstance(prepared, int):
             return Assigned(None, identical=prepared + ahead.passed_over(wish))
-        if opened := await asyncio.to_thread(give, desk, wish, prepared):
+        with ahead.giving(wish, prepared.prompt_id):
+            opened = await asyncio.to_thread(give, desk, wish, prepared)
+        if opened is not None:
             return opened
     raise ApiError(
         503, "the prompts changed meanwhile: try again", code="no_usable_prompt", headers={"Retry-After": "1"}

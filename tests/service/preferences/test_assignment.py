@@ -348,3 +348,12 @@ def test_many_requests_of_one_labeler_at_once_leave_few_open_tasks(store: Store,
         assert states == {"open": tasks.MAX_OPEN, "expired": 12 - tasks.MAX_OPEN}
 
     run(play())
+
+
+@pytest.mark.unit
+def test_a_prompt_whose_task_is_being_written_is_not_sampled_again() -> None:
+    ahead, wish = Ahead(None), Wish("ada", "compare", 2)  # nothing is sampled
+    with ahead.giving(wish, "p"), ahead.giving(wish, "p"):
+        assert ahead.prompts_of(wish) == {"p"}
+        assert ahead.prompts_of(Wish("bob", "compare", 2)) == set()
+    assert ahead.prompts_of(wish) == set()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from service.engines.supervisor import served_manifest
+from service.engines.manifests import served_manifest
 from tests.support.families import CHATML, FAMILIES, LLAMA_3, tokenizer_of
 from tests.support.toy_world import answer, question, turns, write_jsonl
 from tests.support.trained_families import save_base
