@@ -25,6 +25,7 @@ from evals.serving import server_of
 from evals.sources import Sources, sources_of
 from evals.suite import Suite
 from evals.suites import tax
+from evals.transport import GIVEN_UP
 from training.artifacts.errors import UserError, run_command
 from training.artifacts.files import check_writable
 
@@ -161,7 +162,8 @@ def _check_used(sources: Sources, suites: Sequence[Suite]) -> None:
 
 
 def _unmeasured(out: Path) -> list[str]:
-    """Tasks of a model in which nothing at all was measured, with the commonest reason; a suite without any in one."""
+    """Tasks of a model of which less than half was measured, or during which it was given up, with the commonest
+    reason; a suite without anything measured in one line."""
     lines = []
     for result, items in results.read_folder(out):
         for suite in result.suites:
@@ -170,6 +172,12 @@ def _unmeasured(out: Path) -> list[str]:
             empty = {f"{suite}.{task}": rows for task, rows in tasks.items() if all(item.missing for item in rows)}
             for name, rows in ({suite: of_suite} if empty and len(empty) == len(tasks) else empty).items():
                 lines.append(f"{result.label}, {name}: none of {len(rows)} items ({_commonest(rows)})")
+            for task, rows in tasks.items():
+                missing = [item for item in rows if item.missing]
+                given_up = any((item.missing or "").startswith(GIVEN_UP) for item in missing)
+                if f"{suite}.{task}" not in empty and (given_up or 2 * len(missing) > len(rows)):
+                    share = f"{len(rows) - len(missing)} of {len(rows)} items"
+                    lines.append(f"{result.label}, {suite}.{task}: only {share} ({_commonest(missing)})")
     return lines
 
 

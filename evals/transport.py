@@ -23,6 +23,7 @@ ANSWER_SECONDS = 300.0  # for one answer: many prompts at once on a slow machine
 LIST_SECONDS = 30.0  # for what needs no computing
 SILENCE_SECONDS = 600.0  # without a word from the server, all requests together, after which it is not asked any more
 TOO_LONG = "longer than the model's context"
+GIVEN_UP = "not asked any more"  # how the reason begins of what was missed because a model was gone
 FAILURES = 20  # requests in a row without an answer, after which no more are sent
 
 
@@ -60,12 +61,12 @@ class Line:
         """A request had no answer after all its attempts."""
         self.failures += 1
         if self.failures >= FAILURES and self.gone is None:
-            self.gone = f"not asked any more after {FAILURES} failures in a row ({reason})"
+            self.gone = f"{GIVEN_UP} after {FAILURES} failures in a row ({reason})"
 
     def timed_out(self, now: float) -> None:
         """An attempt had no answer in time; when none of the others had one either, the rest would wait for nothing."""
         if now - self.heard >= SILENCE_SECONDS and self.gone is None:
-            self.gone = f"not asked any more after {SILENCE_SECONDS:.0f} s without any answer"
+            self.gone = f"{GIVEN_UP} after {SILENCE_SECONDS:.0f} s without any answer"
 
 
 @dataclass

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from service.store import migrating
 from service.store.models import UtcDateTime, now
+from service.store.queueing import queue_writers
 from training.artifacts.errors import UserError
 
 EXAMPLES = "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
@@ -52,6 +53,7 @@ class Store:
         self.engine = create_engine(parsed, pool_pre_ping=True, hide_parameters=True, **options)
         if backend == "sqlite":
             event.listen(self.engine, "connect", migrating.prepare_sqlite)
+            queue_writers(self.engine, migrating.BUSY_SECONDS)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager

@@ -59,7 +59,8 @@ def test_a_stream_says_what_an_answer_says_with_its_usage(client: openai.OpenAI)
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == answer.choices[0].message.content
     assert chunks[-1].usage.completion_tokens == answer.usage.completion_tokens
     plain = list(chat(client, stream=True))
-    assert len(plain) == len(chunks) - 1
+    # How many tokens an event holds depends on the load; the event of the usage is the only one without choices.
+    assert "".join(c.choices[0].delta.content or "" for c in plain) == answer.choices[0].message.content
     assert all(chunk.usage is None for chunk in plain)
 
 
