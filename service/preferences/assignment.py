@@ -72,16 +72,16 @@ def repeat(desk: Desk, wish: Wish) -> Assigned | None:
     if random.random() >= desk.settings.collect_overlap:
         return None
     # A transaction of its own: the search goes through all answered tasks, and would keep SQLite's other writers out.
-    with desk.store.session() as session:
-        earlier = tasks.choose_repeat(session, wish.labeler_id, wish.kind, wish.k, desk.compared)
-        if earlier is None:
-            return None
-        responses = [Response(r.text, r.checkpoint, r.sampling, r.finish_reason) for r in earlier.responses]
-        try:
-            with session.begin_nested():
-                return Assigned(*open_task(session, desk, wish, earlier.prompt_id, responses, earlier.propensity))
-        except IntegrityError:
-            return None  # the same labeler asked twice at once
+    try:
+        with desk.store.session() as session:
+            earlier = tasks.choose_repeat(session, wish.labeler_id, wish.kind, wish.k, desk.compared)
+            if earlier is None:
+                return None
+            responses = [Response(r.text, r.checkpoint, r.sampling, r.finish_reason) for r in earlier.responses]
+            # No savepoint: SQLite would begin to read with it, and refuse the write at once if anybody wrote meanwhile.
+            return Assigned(*open_task(session, desk, wish, earlier.prompt_id, responses, earlier.propensity))
+    except IntegrityError:
+        return None  # the same labeler asked twice at once
 
 
 def give(desk: Desk, wish: Wish, prepared: Prepared) -> Assigned | None:
