@@ -35,7 +35,7 @@ NEEDS = {
     "toxicity": "the suite toxicity and a --scorer",
     "prompts": "the suite reward and a --reward",
 }
-INCOMPLETE = 3  # exit status where nothing was decided, or a suite measured nothing
+INCOMPLETE = 3  # exit status where nothing was decided, or too little was measured
 
 
 def main(config: Config) -> int:
