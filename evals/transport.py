@@ -61,12 +61,12 @@ class Line:
         """A request had no answer after all its attempts."""
         self.failures += 1
         if self.failures >= FAILURES and self.gone is None:
-            self.gone = f"{GIVEN_UP} after {FAILURES} failures in a row ({reason})"
+            self.gone = f"not asked any more after {FAILURES} failures in a row ({reason})"
 
     def timed_out(self, now: float) -> None:
         """An attempt had no answer in time; when none of the others had one either, the rest would wait for nothing."""
         if now - self.heard >= SILENCE_SECONDS and self.gone is None:
-            self.gone = f"{GIVEN_UP} after {SILENCE_SECONDS:.0f} s without any answer"
+            self.gone = f"not asked any more after {SILENCE_SECONDS:.0f} s without any answer"
 
 
 @dataclass
