@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from service import aliases as alias_store
 from service.administration import aliases, audit, engines, gate
-from service.console import CONSOLE, actor, open_store, print_table
+from service.console import actor, open_store, print_table, say
 from service.endpoints import STALE
 from service.engines import options as engine_options
 from service.settings import Settings
@@ -39,7 +39,7 @@ def promote(settings: Settings, parsed: argparse.Namespace) -> None:
             _say_baseline(session, parsed.alias, baseline)
         row = aliases.promote(session, settings.checkpoints, parsed.alias, checkpoint, actor(), options=options)
         in_force = engines.options_of(session, checkpoint)
-    _say(f"{row.name} is to be {checkpoint} (version {row.version}){_with_options(in_force)}")
+    say(f"{row.name} is to be {checkpoint} (version {row.version}){_with_options(in_force)}")
     if not parsed.no_wait:
         _wait(settings, store, row)
 
@@ -49,7 +49,7 @@ def rollback(settings: Settings, parsed: argparse.Namespace) -> None:
     store = open_store(settings)
     with store.session() as session:
         row = aliases.roll_back(session, parsed.alias, actor())
-    _say(f"{row.name} is to be {row.checkpoint} again (version {row.version})")
+    say(f"{row.name} is to be {row.checkpoint} again (version {row.version})")
     if not parsed.no_wait:
         _wait(settings, store, row)
 
@@ -71,7 +71,7 @@ def list_aliases(settings: Settings, parsed: argparse.Namespace) -> None:
 def remove_alias(settings: Settings, parsed: argparse.Namespace) -> None:
     with open_store(settings).session() as session:
         aliases.remove(session, parsed.alias, actor())
-    _say(f"{parsed.alias} is removed")
+    say(f"{parsed.alias} is removed")
 
 
 def list_engines(settings: Settings, parsed: argparse.Namespace) -> None:
@@ -110,10 +110,10 @@ def _wait(settings: Settings, store: Store, promoted: Alias) -> None:
                     raise UserError(_why_changed(session, alias, checkpoint))
             served = row.served
             if served == checkpoint:
-                _say(f"{alias} is answered by {checkpoint}")
+                say(f"{alias} is answered by {checkpoint}")
                 return
             if not rows and time.monotonic() - began > SUPERVISOR_SECONDS:
-                _say("no supervisor is running: it will be served when one starts")
+                say("no supervisor is running: it will be served when one starts")
                 return
             time.sleep(POLL_SECONDS)
     raise UserError(
@@ -152,7 +152,7 @@ def _checkpoint_id(session: Session, store: Path, reference: str) -> str:
 def _say_baseline(session: Session, alias: str, baseline: str) -> None:
     row = session.get(Alias, alias)
     if row is not None and row.served not in (None, baseline):
-        _say(f"note: the gate compared with {baseline}, and {alias} is answered by {row.served}")
+        say(f"note: the gate compared with {baseline}, and {alias} is answered by {row.served}")
 
 
 def _state(row: dict[str, Any], oldest: str) -> str:
@@ -182,7 +182,3 @@ def _detail(detail: dict[str, Any]) -> str:
         for name, value in detail.items()
         if value is not None
     )
-
-
-def _say(text: str) -> None:
-    CONSOLE.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -15,6 +15,7 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from service.administration.records import record
 from service.errors import Conflict, NotFound
 from service.store.models import Alias, Audit, now
 from training.artifacts.errors import UserError
@@ -128,7 +129,7 @@ def take_back(session: Session, alias: str, version: int, reason: str, actor: st
         if version != 1 or not _one(_delete(session, alias, version)):
             return None
         detail = {"checkpoint": None, "previous": failed, "version": version, "reason": reason}
-        session.add(Audit(actor=actor, action="take_back", subject=alias, detail=detail))
+        record(session, actor, "take_back", alias, **detail)
         return f"{alias} is removed: {failed} cannot be served and nothing was before it ({reason})"
     try:
         _swap(session, row, version, checkpoint=target, fallback=None, note=f"{failed} was taken back: {reason}")
@@ -149,7 +150,7 @@ def remove(session: Session, alias: str, actor: str, *, version: int | None = No
     detail = {"checkpoint": row.checkpoint, "served": row.served, "version": row.version}
     if not _one(_delete(session, alias, row.version if version is None else version)):
         raise _changed(alias)
-    session.add(Audit(actor=actor, action="remove", subject=alias, detail=detail))
+    record(session, actor, "remove", alias, **detail)
 
 
 def _checkpoint_before(session: Session, row: Alias) -> str | None:
@@ -216,7 +217,7 @@ def _one(result: Any) -> bool:
 
 def _audit(session: Session, actor: str, action: str, row: Alias, **more: str | None) -> None:
     detail = {"checkpoint": row.checkpoint, "served": row.served, "version": row.version, **more}
-    session.add(Audit(actor=actor, action=action, subject=row.name, detail=detail))
+    record(session, actor, action, row.name, **detail)
     session.flush()
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from service.console import CONSOLE
-from service.console import open_store as _store
+from service.console import CONSOLE, open_store
 from service.preferences import export as preferences_export
 from service.preferences import prompts
 from service.settings import Settings
@@ -13,7 +12,7 @@ from training.artifacts import progress
 
 
 def export(settings: Settings, parsed: argparse.Namespace) -> None:
-    with _store(settings).session() as session:
+    with open_store(settings).session() as session:
         done = preferences_export.export_file(session, parsed.file)
     CONSOLE.print(f"{done.rows} comparisons in {parsed.file}, sha256 {done.sha256}", highlight=False)
     if done.mended:
@@ -23,7 +22,7 @@ def export(settings: Settings, parsed: argparse.Namespace) -> None:
 def import_rows(settings: Settings, parsed: argparse.Namespace) -> None:
     """Read prompts into the store, a batch at a time: labelers answer meanwhile, and the same command resumes."""
     with progress.bar("importing prompts") as bar:
-        report = prompts.import_prompts(_store(settings), parsed.source, correct=parsed.correct, done=bar.advance)
+        report = prompts.import_prompts(open_store(settings), parsed.source, correct=parsed.correct, done=bar.advance)
     corrected = f", {report.corrected} corrected" if report.corrected else ""
     CONSOLE.print(f"{report.imported} prompts imported{corrected}", highlight=False)
     for reason, count in report.skipped.most_common():

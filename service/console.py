@@ -1,4 +1,4 @@
-"""What the short commands share: the store, who runs them, and tables."""
+"""What commands share: the store, who runs them, messages and tables."""
 
 from __future__ import annotations
 
@@ -27,9 +27,14 @@ def actor() -> str:
     return f"{getpass.getuser()} (command line)"
 
 
-def when(time_: object) -> str:
-    """A time as people read it; empty for None."""
-    return f"{time_:%Y-%m-%d %H:%M}" if time_ else ""
+def minute(time_: str | None) -> str:
+    """An ISO 8601 time to the minute, as people read it; empty for None."""
+    return (time_ or "")[:16].replace("T", " ")
+
+
+def say(text: str) -> None:
+    """A message on standard error, as it is."""
+    CONSOLE.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:

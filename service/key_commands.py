@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from service.administration import keys
-from service.console import CONSOLE, actor, open_store, print_table
+from service.console import actor, minute, open_store, print_table, say
 from service.settings import Settings
 
 
@@ -13,7 +13,7 @@ def add_key(settings: Settings, parsed: argparse.Namespace) -> None:
     """Print the key, and nothing else, on standard output."""
     with open_store(settings).session() as session:
         row, secret = keys.add(session, actor(), parsed.name, parsed.scopes, parsed.days)
-    CONSOLE.print(f"key of {row['name']} ({', '.join(row['scopes'])}); it is not shown again:", markup=False)
+    say(f"key of {row['name']} ({', '.join(row['scopes'])}); it is not shown again:")
     print(secret)
 
 
@@ -35,9 +35,4 @@ def list_keys(settings: Settings, parsed: argparse.Namespace) -> None:
 def revoke_key(settings: Settings, parsed: argparse.Namespace) -> None:
     with open_store(settings).session() as session:
         row = keys.revoke(session, actor(), parsed.key)
-    CONSOLE.print(f"the key of {row['name']} ({row['prefix']}…) is revoked", markup=False)
-
-
-def minute(time_: str | None) -> str:
-    """An ISO 8601 time to the minute, as people read it; empty for None."""
-    return (time_ or "")[:16].replace("T", " ")
+    say(f"the key of {row['name']} ({row['prefix']}…) is revoked")

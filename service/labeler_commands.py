@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 
 from service.administration import labelers
-from service.console import CONSOLE, actor, open_store, print_table
-from service.key_commands import minute
+from service.console import actor, minute, open_store, print_table, say
 from service.settings import Settings
 
 
@@ -61,7 +60,3 @@ def include_labeler(settings: Settings, parsed: argparse.Namespace) -> None:
     with open_store(settings).session() as session:
         row = labelers.include(session, actor(), parsed.labeler)
     say(f"the answers of {row['name']} ({row['pseudonym']}) count again")
-
-
-def say(text: str) -> None:
-    CONSOLE.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 
 from service.administration import pool
-from service.console import actor, open_store, print_table
-from service.key_commands import minute
-from service.labeler_commands import say
+from service.console import actor, minute, open_store, print_table, say
 from service.settings import Settings
 
 

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
-from rich.console import Console
 
 from service.app import create_app
+from service.console import CONSOLE, say
 from service.engines.remote import remote_engines
 from service.engines.supervisor import Supervisor
 from service.keys import has_keys
@@ -26,7 +26,6 @@ from service.settings import Settings
 from service.store.database import Store
 from training.artifacts.errors import UserError
 
-CONSOLE = Console(stderr=True)
 PRIVATE = 0o077  # logs hold what people wrote: only the service's own user reads them
 
 
@@ -83,10 +82,6 @@ def engines(settings: Settings, parsed: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     supervisor.run()
-
-
-def say(text: str) -> None:
-    CONSOLE.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def listen(settings: Settings) -> socket.socket:

@@ -9,10 +9,11 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from service.administration.records import record
 from service.engines import options as engine_options
 from service.engines import wanted
 from service.errors import NotFound
-from service.store.models import Audit, Engine, EngineOptions, WantedEngine
+from service.store.models import Engine, EngineOptions, WantedEngine
 from training.artifacts.checkpoints import MANIFEST, load
 from training.artifacts.errors import UserError
 from training.artifacts.files import exists
@@ -58,14 +59,14 @@ def request_engine(
     kind_of(session, store, checkpoint)
     set_options(session, checkpoint, options)
     wanted.request(session, checkpoint, actor)
-    _audit(session, actor, "want_engine", checkpoint, options)
+    record(session, actor, "want_engine", checkpoint, **({} if options is None else {"options": dict(options)}))
 
 
 def withdraw_request(session: Session, checkpoint: str, actor: str) -> None:
     """Withdraw the request: the engine ends unless an alias or a supervisor's own list names it. Raises `NotFound`."""
     if not wanted.withdraw(session, checkpoint):
         raise NotFound(f"nobody requested an engine of {checkpoint}")
-    _audit(session, actor, "unwant_engine", checkpoint)
+    record(session, actor, "unwant_engine", checkpoint)
 
 
 def set_options(session: Session, checkpoint: str, options: Mapping[str, Any] | None) -> None:
@@ -92,10 +93,3 @@ def kind_of(session: Session, store: Path, checkpoint: str) -> str:
     if manifest.id != checkpoint:
         raise UserError(f"{store / checkpoint} holds the checkpoint {manifest.id}: give the folder that name")
     return manifest.kind
-
-
-def _audit(
-    session: Session, actor: str, action: str, checkpoint: str, options: Mapping[str, Any] | None = None
-) -> None:
-    detail = {} if options is None else {"options": dict(options)}
-    session.add(Audit(actor=actor, action=action, subject=checkpoint, detail=detail))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.orm import Session
@@ -42,20 +42,12 @@ def listed(session: Session) -> list[dict[str, Any]]:
 
 def disable(session: Session, actor: str, labeler: str) -> dict[str, Any]:
     """End a labeler's access; answers stay. Raises `NotFound`."""
-    row = _find(session, labeler)
-    if row.disabled is None:
-        row.disabled = now()
-        record(session, actor, "disable_labeler", row.pseudonym)
-    return described(row)
+    return _mark(session, actor, labeler, "disabled", True, "disable_labeler")
 
 
 def enable(session: Session, actor: str, labeler: str) -> dict[str, Any]:
     """Let a disabled labeler in again, with the token that they have. Raises `NotFound`."""
-    row = _find(session, labeler)
-    if row.disabled is not None:
-        row.disabled = None
-        record(session, actor, "enable_labeler", row.pseudonym)
-    return described(row)
+    return _mark(session, actor, labeler, "disabled", False, "enable_labeler")
 
 
 def reissue(session: Session, actor: str, labeler: str) -> tuple[dict[str, Any], str]:
@@ -70,20 +62,12 @@ def reissue(session: Session, actor: str, labeler: str) -> tuple[dict[str, Any],
 
 def exclude(session: Session, actor: str, labeler: str) -> dict[str, Any]:
     """Leave a labeler's answers, earlier and later ones, out of results and exports. Raises `NotFound`."""
-    row = _find(session, labeler)
-    if row.excluded is None:
-        row.excluded = now()
-        record(session, actor, "exclude_labeler", row.pseudonym)
-    return described(row)
+    return _mark(session, actor, labeler, "excluded", True, "exclude_labeler")
 
 
 def include(session: Session, actor: str, labeler: str) -> dict[str, Any]:
     """Count an excluded labeler's answers again. Raises `NotFound`."""
-    row = _find(session, labeler)
-    if row.excluded is not None:
-        row.excluded = None
-        record(session, actor, "include_labeler", row.pseudonym)
-    return described(row)
+    return _mark(session, actor, labeler, "excluded", False, "include_labeler")
 
 
 def described(row: Labeler) -> dict[str, Any]:
@@ -97,6 +81,17 @@ def described(row: Labeler) -> dict[str, Any]:
         "disabled": row.disabled.isoformat() if row.disabled else None,
         "excluded": row.excluded.isoformat() if row.excluded else None,
     }
+
+
+def _mark(
+    session: Session, actor: str, labeler: str, mark: Literal["disabled", "excluded"], on: bool, action: str
+) -> dict[str, Any]:
+    """Set a mark with the time, or remove it; only what changes something is recorded."""
+    row = _find(session, labeler)
+    if (getattr(row, mark) is not None) != on:
+        setattr(row, mark, now() if on else None)
+        record(session, actor, action, row.pseudonym)
+    return described(row)
 
 
 def _find(session: Session, labeler: str) -> Labeler:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import aiohttp
 from aiohttp import web
+
+from tests.support.in_thread import served
 
 Body = dict[str, Any]
 # From path and body of a request to a status and a body to answer with, or None to forward it.
@@ -51,29 +51,6 @@ class Proxy:
 @contextmanager
 def proxied(upstream: str) -> Iterator[Proxy]:
     """A proxy in a thread of its own, on a free port."""
-    proxy, loop, started = Proxy(upstream), asyncio.new_event_loop(), threading.Event()
-
-    async def serve() -> web.AppRunner:
-        app = web.Application(client_max_size=2**26)
-        app.router.add_route("*", "/{path:.*}", proxy._handle)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        return runner
-
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        runner = loop.run_until_complete(serve())
-        started.set()
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    assert started.wait(30)
-    try:
+    proxy = Proxy(upstream)
+    with served("*", "/{path:.*}", proxy._handle) as proxy.url:
         yield proxy
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(30)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from service.engines.planning import EnginePlan
 from service.engines.process import Engine
 from service.settings import Settings
 from service.tokenizers import renderer_for
+from tests.support.in_thread import served
 from training.artifacts.checkpoints import MANIFEST, Checkpoint, load
 from training.artifacts.conversations import Refusal
 
@@ -83,13 +83,13 @@ class StubEngines:
         self.stubs: list[Stub] = []
         self.faults: dict[str, str] = {}
         self.started: list[tuple[str, EnginePlan]] = []
-        self.port = 0
+        self.url = ""
 
     def add(self, checkpoint: Checkpoint, **fields: Any) -> tuple[Stub, str]:
         """A new engine, and its base URL."""
         stub = Stub(checkpoint, **fields)
         self.stubs.append(stub)
-        return stub, f"http://127.0.0.1:{self.port}/{len(self.stubs) - 1}"
+        return stub, f"{self.url}/{len(self.stubs) - 1}"
 
     def start(self, folder: Path, kind: str, settings: Settings, plan: EnginePlan) -> Engine:
         """In the place of `process.start`."""
@@ -155,35 +155,8 @@ def _result(stub: Stub, path: str, body: dict[str, Any]) -> dict[str, Any]:
 def stub_engines() -> Iterator[StubEngines]:
     """Run the server in a thread."""
     stubs = StubEngines()
-    loop = asyncio.new_event_loop()
-    started = threading.Event()
-
-    async def serve() -> web.AppRunner:
-        app = web.Application(client_max_size=2**26)
-        app.router.add_route("*", "/{stub:[0-9]+}/{path:.*}", stubs.answer)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        stubs.port = runner.addresses[0][1]
-        return runner
-
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        runner = loop.run_until_complete(serve())
-        started.set()
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
-
-    thread = threading.Thread(target=run, name="stub engines")
-    thread.start()
-    started.wait()
-    try:
+    with served("*", "/{stub:[0-9]+}/{path:.*}", stubs.answer, shutdown_timeout=0.1) as stubs.url:
         yield stubs
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
 
 
 def copies(original: Checkpoint, store: Path, names: list[str]) -> list[Checkpoint]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from aiohttp import web
+
+from tests.support.in_thread import served
 
 Ids = Sequence[int]
 
@@ -70,33 +71,6 @@ class StubReward:
 @contextmanager
 def stub_reward() -> Iterator[StubReward]:
     """The engine in a thread of its own, on a free port."""
-    stub, loop, started = StubReward(), asyncio.new_event_loop(), threading.Event()
-
-    async def serve() -> web.AppRunner:
-        app = web.Application(client_max_size=2**26)
-        app.router.add_post("/classify", stub.classify)
-        runner = web.AppRunner(app, handler_cancellation=True)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        assert site._server is not None
-        port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
-        stub.url = f"http://127.0.0.1:{port}"
-        return runner
-
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        runner = loop.run_until_complete(serve())
-        started.set()
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    started.wait(10)
-    try:
+    stub = StubReward()
+    with served("POST", "/classify", stub.classify, handler_cancellation=True) as stub.url:
         yield stub
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
