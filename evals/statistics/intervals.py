@@ -80,9 +80,10 @@ def estimate(
             Anything else takes Student's t over clusters.
         alpha: two-sided error.
 
-    Of 1,000 draws each (tests/simulations/test_coverage.py), 95 % intervals of shares held the mean in 94 to 100 % with
-    5 to 30 clusters of up to 20 items, in 92 % at a share of 95 % whose clusters differ much, and in 90 % for 10 values
-    of a very skewed score; with 50 or more independent units in 92.8 to 98 %.
+    Of 1,000 draws each (tests/simulations/test_coverage.py), 95 % intervals held the mean in 94.0 to 96.3 % at the
+    rates, clusters and correlations of the demo's items, in 92.8 to 96.6 % with 200 clusters of up to 20 items, in 95.1
+    to 100 % with 5 to 30 of them, in 90.7 % at a share of 95 % with 30 very unequal ones, and in 93 to 97 % with
+    independent items.
     """
     measured = [i for i, v in enumerate(values) if v is not None and not math.isnan(v)]
     missing = len(values) - len(measured)
