@@ -6,10 +6,10 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +93,16 @@ class View:
 
 
 class Endpoints:
-    """Reads the table twice a second; requests are answered from memory."""
+    """Reads the table twice a second; requests are answered from memory.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        answers: whether the engine at a URL answers for a checkpoint. It is called for engines in use whose supervisor
+            is not heard of any more: it may be gone and they with it, or kept from writing by a busy or lost database.
+    """
+
+    def __init__(self, store: Store, answers: Callable[[str, str], bool] = lambda url, checkpoint: False) -> None:
         self._store = store
+        self._answers = answers
         self._refreshed = time.monotonic()
         self._complaints: set[str] = set()
         self.view = View({}, {}, {}, ())
@@ -119,7 +125,8 @@ class Endpoints:
             # First the aliases: a supervisor lets an engine go only some time after no alias is served by it.
             aliases = session.scalars(select(Alias)).all()
             oldest = clock(session) - STALE
-            rows = [row for row in session.scalars(select(Engine)) if row.heartbeat > oldest]
+            rows = session.scalars(select(Engine)).all()
+        rows = [row for row in rows if row.heartbeat > oldest or self._goes_on(row)]
         ready: dict[str, tuple[Endpoint, ...]] = {}
         failures: dict[str, str] = {}
         for row in rows:
@@ -139,10 +146,15 @@ class Endpoints:
         """Seconds since the table was last read."""
         return time.monotonic() - self._refreshed
 
+    def _goes_on(self, row: Engine) -> bool:
+        """Whether an engine that was in use answers although its supervisor is silent."""
+        in_use = {endpoint.url for endpoint in self.view.ready.get(row.checkpoint, ())}
+        return row.state == "ready" and row.url in in_use and self._answers(row.url, row.checkpoint)
+
     def _readable(self, row: Engine) -> Endpoint | None:
         try:
             return _endpoint(row)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             if row.id not in self._complaints:
                 self._complaints.add(row.id)
                 reason = f"{type(error).__name__}: {error}"
@@ -207,16 +219,20 @@ class Endpoints:
 
 
 def _endpoint(row: Engine) -> Endpoint:
+    """A row as an endpoint. Raises `KeyError`, `TypeError`, `ValueError` or the like for one that is not understood."""
     manifest = row.manifest
+    datetime.fromisoformat(manifest["created"])
+    if row.kind not in ("policy", "reward"):
+        raise ValueError(f"unknown kind {row.kind!r}")
     return Endpoint(
         checkpoint=row.checkpoint,
         kind=row.kind,
         url=row.url,
         stage=manifest["stage"],
-        context=manifest["context"],
-        generation=manifest["generation"],
-        reward_offset=manifest["reward_offset"] or 0.0,
-        stop_ids=tuple(manifest["stop_ids"]),
+        context=int(manifest["context"]),
+        generation=dict(manifest["generation"]),
+        reward_offset=float(manifest["reward_offset"] or 0.0),
+        stop_ids=tuple(int(token) for token in manifest["stop_ids"]),
         special=tuple(manifest["special"]),
         merge_system=manifest.get("merge_system", False),  # rows of an earlier version lack it
         created=manifest["created"],

@@ -180,6 +180,9 @@ class ScoreAnswer(BaseModel):
     usage: dict[str, int]
 
 
+Version = Annotated[int, Field(ge=0, le=2**31 - 1)]  # as the table holds it
+
+
 class WantEngine(Body):
     checkpoint: str = Field(min_length=1, max_length=200, description="checkpoint id, as in the supervisor's store")
     options: dict[str, Any] | None = Field(None, description="vLLM options of the checkpoint from its next start")
@@ -190,7 +193,7 @@ class SetAlias(Body):
     options: dict[str, Any] | None = Field(
         None, description="vLLM options of the checkpoint; by default its own, or else those of the alias until now"
     )
-    version: int | None = Field(None, ge=0, description="the alias's version that you saw; refused if it has moved on")
+    version: Version | None = Field(None, description="the alias's version that you saw; refused if it has moved on")
 
 
 class NewKey(Body):

@@ -38,6 +38,18 @@ async def send(
         return await read(reply, endpoint.checkpoint)
 
 
+async def exchange(
+    http: aiohttp.ClientSession, endpoint: Endpoint, path: str, body: Mapping[str, Any]
+) -> tuple[int, bytes]:
+    """POST a body to one engine and return status and bytes of its answer, for a route that it may not have.
+
+    Raises:
+        ApiError: it is down (503) or silent for too long (504).
+    """
+    async with _replied(http, endpoint, path, encode(body)) as reply:
+        return reply.status, await read(reply, endpoint.checkpoint)
+
+
 async def raw_scores(http: aiohttp.ClientSession, endpoint: Endpoint, rows: Sequence[Sequence[int]]) -> list[float]:
     """Raw scores of token id sequences by a reward engine, in order, in one request; nan where it gave none.
 
@@ -106,10 +118,32 @@ async def _posted(
     data: bytes,
     timeout: aiohttp.ClientTimeout | None = None,
 ) -> AsyncIterator[aiohttp.ClientResponse]:
-    """A reply of status 200. Its connection closes where it was not read to its end, which cancels the work."""
+    """A reply of status 200. Raises `ApiError` for any other."""
+    async with _replied(http, endpoint, path, data, timeout) as reply:
+        if reply.status != 200:
+            raise protocol.refusal(reply.status, await read(reply, endpoint.checkpoint), endpoint.checkpoint)
+        yield reply
+
+
+@asynccontextmanager
+async def _replied(
+    http: aiohttp.ClientSession,
+    endpoint: Endpoint,
+    path: str,
+    data: bytes,
+    timeout: aiohttp.ClientTimeout | None = None,
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    """A reply of any status. Its connection closes where it was not read to its end, which cancels the work."""
     model = endpoint.checkpoint
     try:
-        reply = await http.post(endpoint.url + path, data=data, headers=HEADERS, timeout=timeout or http.timeout)
+        reply = await http.post(
+            endpoint.url + path,
+            data=data,
+            headers=HEADERS,
+            timeout=timeout or http.timeout,
+            # What people wrote goes to the address in the table, and nowhere else.
+            allow_redirects=False,
+        )
     except aiohttp.ConnectionTimeoutError:
         raise protocol.down(model) from None
     except TimeoutError:
@@ -117,8 +151,6 @@ async def _posted(
     except aiohttp.ClientError:
         raise protocol.down(model) from None
     try:
-        if reply.status != 200:
-            raise protocol.refusal(reply.status, await read(reply, model), model)
         yield reply
     finally:
         # A reply that was read whole gave its connection back already, and this does nothing.

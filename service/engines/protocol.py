@@ -117,7 +117,7 @@ def parse_scores(content: bytes, model: str, count: int) -> list[float]:
     data = parse(content, model).get("data")
     try:
         scores = {int(row["index"]): _number(row["probs"][0]) for row in data}  # type: ignore[union-attr]
-    except (TypeError, KeyError, IndexError, ValueError):
+    except (TypeError, KeyError, IndexError, ValueError, OverflowError):
         raise garbled(model) from None
     if set(scores) != set(range(count)) or len(data) != count:  # type: ignore[arg-type]
         raise garbled(model)

@@ -20,6 +20,7 @@ from training.artifacts.comparisons import Response
 from training.artifacts.conversations import Message
 
 T = TypeVar("T")
+LONGEST_REASON = 20  # characters of a finish reason, as the table holds them
 
 
 class UnusablePrompt(ApiError):
@@ -179,7 +180,7 @@ async def complete(
             text=_text(choice, endpoint).replace("\0", "\N{REPLACEMENT CHARACTER}"),
             checkpoint=endpoint.checkpoint,
             sampling={**settings, "seed": seed + choice["index"]},
-            finish_reason=choice.get("finish_reason"),
+            finish_reason=_finish_reason(choice, endpoint),
         )
         for choice in protocol.parse_choices(content, endpoint.checkpoint, n)
     ]
@@ -191,6 +192,13 @@ def _text(choice: Mapping[str, Any], endpoint: Endpoint) -> str:
     if not isinstance(message, Mapping) or not isinstance(text, str | None):
         raise protocol.garbled(endpoint.checkpoint)
     return text or ""
+
+
+def _finish_reason(choice: Mapping[str, Any], endpoint: Endpoint) -> str | None:
+    reason = choice.get("finish_reason")
+    if not isinstance(reason, str | None) or len(reason or "") > LONGEST_REASON:
+        raise protocol.garbled(endpoint.checkpoint)
+    return reason
 
 
 def _refused(error: ApiError, endpoint: Endpoint) -> ApiError:

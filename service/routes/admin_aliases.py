@@ -8,7 +8,8 @@ from fastapi import APIRouter, Request
 
 from service.administration import aliases
 from service.auth import Admin
-from service.schemas import SetAlias
+from service.schemas import SetAlias, Version
+from service.state import gateway_of
 
 router = APIRouter(prefix="/admin/aliases")
 
@@ -18,7 +19,7 @@ router = APIRouter(prefix="/admin/aliases")
 @router.get("")
 def list_aliases(request: Request, caller: Admin) -> dict[str, Any]:
     """Aliases with their versions, the checkpoint that each was promoted to, and what answers now (`served`)."""
-    with request.app.state.store.session() as session:
+    with gateway_of(request).store.session() as session:
         data = aliases.listed(session)
     return {"aliases": {row["alias"]: row["checkpoint"] for row in data}, "data": data}
 
@@ -26,7 +27,7 @@ def list_aliases(request: Request, caller: Admin) -> dict[str, Any]:
 @router.put("/{alias:path}")
 def set_alias(request: Request, alias: str, body: SetAlias, caller: Admin) -> dict[str, Any]:
     """Promote a checkpoint. Its requests move when an engine of it has proved itself."""
-    state = request.app.state
+    state = gateway_of(request)
     with state.store.session() as session:
         row = aliases.promote(
             session, state.settings.checkpoints, alias, body.checkpoint, caller.actor,
@@ -38,13 +39,13 @@ def set_alias(request: Request, alias: str, body: SetAlias, caller: Admin) -> di
 @router.post("/{alias:path}/rollback")
 def roll_back(request: Request, alias: str, caller: Admin) -> dict[str, Any]:
     """Go back to the checkpoint that was served before; a promotion in progress is called off."""
-    with request.app.state.store.session() as session:
+    with gateway_of(request).store.session() as session:
         return aliases.described(aliases.roll_back(session, alias, caller.actor))
 
 
 @router.delete("/{alias:path}")
-def remove_alias(request: Request, alias: str, caller: Admin, version: int | None = None) -> dict[str, Any]:
+def remove_alias(request: Request, alias: str, caller: Admin, version: Version | None = None) -> dict[str, Any]:
     """Remove an alias, at `version` if one is given; engines that only it named end."""
-    with request.app.state.store.session() as session:
+    with gateway_of(request).store.session() as session:
         aliases.remove(session, alias, caller.actor, version=version)
     return {"alias": alias, "removed": True}

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 
 from service.administration import audit
 from service.auth import Admin
+from service.state import gateway_of
 
 router = APIRouter(prefix="/admin/audit")
 
@@ -17,5 +18,5 @@ def list_audit(
     request: Request, caller: Admin, subject: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
 ) -> dict[str, Any]:
     """Who changed what, newest first; `subject` is an alias, a checkpoint, a key's name or a pseudonym."""
-    with request.app.state.store.session() as session:
+    with gateway_of(request).store.session() as session:
         return {"data": audit.listed(session, subject, limit)}

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from service.administration import engines
 from service.auth import Admin
 from service.schemas import WantEngine
+from service.state import gateway_of
 
 router = APIRouter(prefix="/admin/engines")
 
@@ -18,14 +19,14 @@ router = APIRouter(prefix="/admin/engines")
 @router.get("")
 def list_engines(request: Request, caller: Admin) -> dict[str, Any]:
     """Every engine with its state, its plan and why it failed, and the checkpoints that were requested."""
-    with request.app.state.store.session() as session:
+    with gateway_of(request).store.session() as session:
         return {"data": engines.listed(session), "wanted": engines.requested(session)}
 
 
 @router.post("", status_code=202)
 def request_engine(request: Request, body: WantEngine, caller: Admin) -> dict[str, Any]:
     """Ask the supervisors to serve a checkpoint; follow its state by `GET /admin/engines`."""
-    state = request.app.state
+    state = gateway_of(request)
     with state.store.session() as session:
         engines.request_engine(session, state.settings.checkpoints, body.checkpoint, caller.actor, body.options)
     return {"checkpoint": body.checkpoint, "state": "wanted"}
@@ -37,6 +38,6 @@ def withdraw_request(request: Request, checkpoint: str, caller: Admin) -> dict[s
 
     The engine ends unless an alias or the supervisor's own list names the checkpoint.
     """
-    with request.app.state.store.session() as session:
+    with gateway_of(request).store.session() as session:
         engines.withdraw_request(session, checkpoint, caller.actor)
     return {"checkpoint": checkpoint, "state": "unwanted"}

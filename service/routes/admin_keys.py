@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from service.administration import keys
 from service.auth import Admin
 from service.schemas import NewKey
+from service.state import gateway_of
 
 router = APIRouter(prefix="/admin/keys")
 
@@ -18,14 +19,14 @@ router = APIRouter(prefix="/admin/keys")
 @router.get("")
 def list_keys(request: Request, caller: Admin) -> dict[str, Any]:
     """Keys without their secrets."""
-    with request.app.state.store.session() as session:
+    with gateway_of(request).store.session() as session:
         return {"data": keys.listed(session)}
 
 
 @router.post("", status_code=201)
 def add_key(request: Request, body: NewKey, caller: Admin) -> dict[str, Any]:
     """Add a key. `key` is shown this once."""
-    with request.app.state.store.session() as session:
+    with gateway_of(request).store.session() as session:
         row, secret = keys.add(session, caller.actor, body.name, body.scopes, body.days)
     return row | {"key": secret}
 
@@ -33,5 +34,5 @@ def add_key(request: Request, body: NewKey, caller: Admin) -> dict[str, Any]:
 @router.delete("/{key}")
 def revoke_key(request: Request, key: str, caller: Admin) -> dict[str, Any]:
     """Revoke a key by id or prefix; gateways follow within a second."""
-    with request.app.state.store.session() as session:
+    with gateway_of(request).store.session() as session:
         return keys.revoke(session, caller.actor, key)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 from service.administration import pool
 from service.auth import Admin
 from service.schemas import RestorePrompts, RetirePrompts
+from service.state import gateway_of
 
 router = APIRouter(prefix="/admin/pool")
 
@@ -27,19 +28,19 @@ def show_pool(
 
     `checkpoint` gives only what that one refused.
     """
-    with request.app.state.store.session() as session:
+    with gateway_of(request).store.session() as session:
         return {"summary": pool.summary(session), "data": pool.out_of_use(session, checkpoint, limit, offset)}
 
 
 @router.post("/restore")
 def restore_prompts(request: Request, body: RestorePrompts, caller: Admin) -> dict[str, Any]:
     """Bring prompts back: those named, or all that a checkpoint refused."""
-    with request.app.state.store.session() as session:
+    with gateway_of(request).store.session() as session:
         return {"restored": pool.restore(session, caller.actor, body.prompts, body.checkpoint)}
 
 
 @router.post("/retire")
 def retire_prompts(request: Request, body: RetirePrompts, caller: Admin) -> dict[str, Any]:
     """Give prompts to nobody any more. Their comparisons stay."""
-    with request.app.state.store.session() as session:
+    with gateway_of(request).store.session() as session:
         return {"retired": pool.retire(session, caller.actor, body.prompts, body.reason)}

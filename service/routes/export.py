@@ -11,9 +11,11 @@ from typing import IO, Annotated, cast
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 
+from service.administration import data
 from service.auth import Caller, require
 from service.errors import ApiError
 from service.preferences import export
+from service.state import gateway_of
 
 router = APIRouter(tags=["export"])
 IN_MEMORY = 8_000_000  # bytes; a larger export waits on the disk
@@ -22,7 +24,7 @@ CHUNK = 1 << 16
 
 @router.get("/api/export")
 async def export_comparisons(
-    request: Request, _: Annotated[Caller, Depends(require("export"))], since: datetime | None = None
+    request: Request, caller: Annotated[Caller, Depends(require("export"))], since: datetime | None = None
 ) -> StreamingResponse:
     """Every answer that stands, as JSONL in the format of `training.artifacts.comparisons`.
 
@@ -30,7 +32,7 @@ async def export_comparisons(
     `?` stands for half a character that cannot be encoded. The same data gives the same
     bytes. The body is complete before the first byte is sent, so that the hash is that of one state of the store.
     """
-    store = request.app.state.store
+    state = gateway_of(request)
     if since is not None and since.tzinfo is None:
         since = since.replace(tzinfo=UTC)
     try:
@@ -40,13 +42,15 @@ async def export_comparisons(
 
     def run() -> tuple[IO[bytes], export.Exported, int]:
         file = cast(IO[bytes], SpooledTemporaryFile(max_size=IN_MEMORY))  # noqa: SIM115 - closed when it has been sent
-        with store.session() as session:
+        with state.store.session() as session:
             exported = export.write(session, file, since)
+        with state.store.session() as session:
+            data.record_export(session, caller.actor, exported)
         size = file.tell()
         file.seek(0)
         return file, exported, size
 
-    file, exported, size = await asyncio.to_thread(run)
+    file, exported, size = await asyncio.get_running_loop().run_in_executor(state.bulk_pool, run)
     headers = {
         "X-Content-SHA256": exported.sha256,
         "X-Rows": str(exported.rows),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import aiohttp
 from fastapi import APIRouter, Depends, Request
@@ -16,6 +15,7 @@ from service.auth import open_to_all
 from service.endpoints import Endpoint, Endpoints
 from service.engines import gateway, protocol
 from service.errors import ApiError
+from service.state import Gateway, gateway_of
 
 router = APIRouter(dependencies=[Depends(open_to_all)])
 READINESS_SECONDS = 3.0
@@ -32,7 +32,7 @@ async def live() -> dict[str, str]:
 @router.api_route("/health/ready", methods=METHODS)
 async def ready(request: Request) -> Response:
     """200 when every production alias answers a real token or score (without such aliases: every ready engine)."""
-    problems = await problems_now(request.app.state)
+    problems = await problems_now(gateway_of(request))
     status = "ready" if not problems else "not ready"
     return JSONResponse({"status": status, "problems": problems}, 503 if problems else 200)
 
@@ -43,12 +43,12 @@ async def prometheus() -> Response:
     return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
 
-async def problems_now(state: Any) -> dict[str, str]:
+async def problems_now(state: Gateway) -> dict[str, str]:
     """Problem by model name, of a few seconds ago at most; empty when all is well.
 
     Engines are asked once for all who wait: anybody may call this, and a busy engine must not be asked ever more.
     """
-    task: asyncio.Task[tuple[float, dict[str, str]]] | None = state.readiness
+    task = state.readiness
     if task is None or (task.done() and _stale(task)):
         task = state.readiness = asyncio.ensure_future(_timed(state))
     # One that goes away must not take the answer from the others.
@@ -60,7 +60,7 @@ def _stale(task: asyncio.Task[tuple[float, dict[str, str]]]) -> bool:
     return failed or time.monotonic() - task.result()[0] > READINESS_SECONDS
 
 
-async def _timed(state: Any) -> tuple[float, dict[str, str]]:
+async def _timed(state: Gateway) -> tuple[float, dict[str, str]]:
     problems = await _probe_all(state.http, state.endpoints)
     return time.monotonic(), problems
 

@@ -10,11 +10,11 @@ from fastapi import APIRouter, Depends, Request
 from service import errors, metrics
 from service.auth import Caller, require
 from service.disconnects import unless_gone
-from service.endpoints import Endpoint
 from service.errors import ApiError
 from service.likelihoods import Likelihood, Pair, likelihoods
 from service.routes.forwarding import cache_salt
 from service.schemas import LikelihoodAnswer, LikelihoodRequest, PairLikelihood
+from service.state import gateway_of
 
 router = APIRouter()
 
@@ -27,8 +27,8 @@ async def loglikelihood(
 
     A pair whose values cannot be computed has an `error` instead.
     """
-    state = request.app.state
-    endpoint: Endpoint = state.endpoints.find(body.model, "policy")
+    state = gateway_of(request)
+    endpoint = state.endpoints.find(body.model, "policy")
     request.state.model = endpoint.checkpoint
     limit = state.settings.max_responses
     if len(body.pairs) > limit:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Request
 from service.auth import require
 from service.endpoints import Endpoint, Endpoints
 from service.errors import ApiError
+from service.state import gateway_of
 
 router = APIRouter(dependencies=[Depends(require("generate"))])
 
@@ -17,13 +18,13 @@ router = APIRouter(dependencies=[Depends(require("generate"))])
 @router.get("/v1/models")
 async def models(request: Request) -> dict[str, Any]:
     """OpenAI's list; an alias names its checkpoint as `root`."""
-    return {"object": "list", "data": _rows(request.app.state.endpoints)}
+    return {"object": "list", "data": _rows(gateway_of(request).endpoints)}
 
 
 @router.get("/v1/models/{model:path}")
 async def model(request: Request, model: str) -> dict[str, Any]:
     """One entry of the list."""
-    for row in _rows(request.app.state.endpoints):
+    for row in _rows(gateway_of(request).endpoints):
         if row["id"] == model:
             return row
     raise ApiError(404, f"the model {model!r} does not exist", param="model", code="model_not_found")

@@ -21,6 +21,7 @@ from service.errors import ApiError
 from service.messages import check_texts
 from service.ranking import Ranking, ranked, take_ranking
 from service.routes.forwarding import cache_salt, forward, whole
+from service.state import Gateway, gateway_of
 
 router = APIRouter()
 Generates = Annotated[Caller, Depends(require("generate"))]
@@ -52,7 +53,7 @@ async def embeddings(request: Request, caller: Generates) -> Response:
 
 async def _answer(request: Request, caller: Caller, path: str) -> Response:
     body = parse(await request.body())
-    state = request.app.state
+    state = gateway_of(request)
     ranking = take_ranking(body) if path == CHAT else None
     if ranking is not None and "score" not in caller.scopes:
         raise ApiError(403, "ranking by reward needs a key with the scope `score`", code="insufficient_scope")
@@ -66,7 +67,7 @@ async def _answer(request: Request, caller: Caller, path: str) -> Response:
 
 
 async def _best(
-    state: Any, ranking: Ranking, candidates: Sequence[Endpoint], body: Mapping[str, Any]
+    state: Gateway, ranking: Ranking, candidates: Sequence[Endpoint], body: Mapping[str, Any]
 ) -> dict[str, Any]:
     state.endpoints.find(ranking.reward_model, "reward")  # refused before anything is sampled
     content = await whole(state, candidates, CHAT, body)

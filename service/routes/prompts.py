@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 
+from service.administration import data
 from service.auth import Caller, require
 from service.preferences.prompts import import_rows
 from service.schemas import Body
+from service.state import gateway_of
 
 router = APIRouter(tags=["admin"])
 
@@ -24,13 +26,15 @@ class Import(Body):
 
 @router.post("/admin/prompts")
 async def import_prompts(
-    body: Import, request: Request, _: Annotated[Caller, Depends(require("admin"))]
+    body: Import, request: Request, caller: Annotated[Caller, Depends(require("admin"))]
 ) -> dict[str, Any]:
     """Add prompts that the store does not hold, and say which rows were left out and why."""
-    store = request.app.state.store
+    state = gateway_of(request)
 
     def run() -> dict[str, Any]:
-        report = import_rows(store, body.prompts, correct=body.correct)
+        report = import_rows(state.store, body.prompts, correct=body.correct)
+        with state.store.session() as session:
+            data.record_import(session, caller.actor, report)
         return {
             "imported": report.imported,
             "corrected": report.corrected,
@@ -38,4 +42,4 @@ async def import_prompts(
             "ignored": dict(report.ignored),
         }
 
-    return await asyncio.to_thread(run)
+    return await asyncio.get_running_loop().run_in_executor(state.bulk_pool, run)

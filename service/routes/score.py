@@ -9,10 +9,10 @@ from fastapi import APIRouter, Depends, Request
 from service import errors, metrics
 from service.auth import Caller, require
 from service.disconnects import unless_gone
-from service.endpoints import Endpoint
 from service.errors import ApiError
 from service.schemas import Score, ScoreAnswer, ScoreRequest, Turn
 from service.scoring import Conversation, Outcome, Scored, score_all
+from service.state import gateway_of
 
 router = APIRouter()
 
@@ -23,8 +23,8 @@ async def score(
     request: Request, body: ScoreRequest, caller: Annotated[Caller, Depends(require("score"))]
 ) -> ScoreAnswer:
     """Score each response as the assistant's finished turn. A response that cannot be scored has an `error` instead."""
-    state = request.app.state
-    endpoint: Endpoint = state.endpoints.find(body.model, "reward")
+    state = gateway_of(request)
+    endpoint = state.endpoints.find(body.model, "reward")
     request.state.model = endpoint.checkpoint
     conversations = conversations_of(body)
     if len(conversations) > state.settings.max_responses:
@@ -32,7 +32,7 @@ async def score(
         raise ApiError(400, f"more than {limit} responses: send fewer at a time", param="responses")
     with state.endpoints.busy(endpoint, state.settings.max_concurrent):
         work = score_all(state.http, state.scoring_pool, endpoint, conversations)
-        outcomes: list[Outcome] = await unless_gone(request, work)
+        outcomes = await unless_gone(request, work)
     tokens = sum(outcome.tokens for outcome in outcomes if isinstance(outcome, Scored))
     metrics.count_tokens(endpoint.checkpoint, {"prompt_tokens": tokens})
     return ScoreAnswer(

@@ -15,6 +15,7 @@ from service.administration.records import record
 from service.auth import labeler_session, open_to_all
 from service.labelers import SignedIn
 from service.schemas import Body
+from service.state import gateway_of
 
 router = APIRouter()
 
@@ -28,7 +29,7 @@ class Token(Body):
 @router.post("/api/session", dependencies=[Depends(open_to_all)])
 async def sign_in(request: Request, body: Token) -> dict[str, Any]:
     """Exchange a labeler's token for a session cookie. Returns what `GET /api/session` does."""
-    state = request.app.state
+    state = gateway_of(request)
 
     def exchange() -> tuple[str, SignedIn]:
         with state.store.session() as session:
@@ -50,7 +51,7 @@ async def session(signed: Annotated[SignedIn, Depends(labeler_session)]) -> dict
 @router.post("/sign-out")
 async def sign_out(request: Request, signed: Annotated[SignedIn, Depends(labeler_session)]) -> Response:
     """End the session here and in the store."""
-    state = request.app.state
+    state = gateway_of(request)
     secret = request.cookies[cookies.name(request.scope, state.settings)]
 
     def forget() -> None:

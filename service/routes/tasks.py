@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr
-from starlette.datastructures import State
 
 from service.auth import labeler_session
 from service.disconnects import unless_gone
@@ -16,12 +16,12 @@ from service.errors import ApiError
 from service.labelers import SignedIn
 from service.preferences import answers, assignment, tasks
 from service.preferences.answers import Judgement
-from service.preferences.assignment import Assigned
 from service.preferences.guidelines import guideline
 from service.preferences.pool import Progress, progress
 from service.preferences.preparation import Wish
 from service.preferences.prompts import check_prompt
 from service.schemas import Body
+from service.state import Gateway, gateway_of
 from service.store.models import Task
 
 router = APIRouter(prefix="/api/tasks", tags=["tasks"])
@@ -68,10 +68,10 @@ async def next_task(body: TaskRequest, request: Request, labeler: Labeler) -> di
     passed over and counted in `identical`. A prompt that a policy refuses is set aside for this policy.
     """
     tasks.check_kind(body.kind, body.k)
-    state = request.app.state
+    state = gateway_of(request)
     wish = Wish(labeler.labeler_id, body.kind, body.k)
     work = assignment.next_task(state.desk, state.ahead, wish, resumed=body.resume)
-    assigned: Assigned = await unless_gone(request, work)
+    assigned = await unless_gone(request, work)
     shown = None if assigned.task is None else _shown(assigned.task, assigned.token)
     return {"task": shown, "progress": await _progress(state, labeler), "identical": assigned.identical}
 
@@ -83,10 +83,10 @@ async def typed_task(typed: Typed, request: Request, labeler: Labeler) -> dict[s
     if (typed.text is None) == (typed.messages is None):
         raise ApiError(400, "give either `text` or `messages`", param="text")
     messages = check_prompt(typed.messages or [{"role": "user", "content": typed.text}])
-    state = request.app.state
+    state = gateway_of(request)
     wish = Wish(labeler.labeler_id, typed.kind, typed.k)
     work = assignment.typed_task(state.desk, wish, messages, labeler.pseudonym)
-    assigned: Assigned = await unless_gone(request, work)
+    assigned = await unless_gone(request, work)
     assert assigned.task is not None
     return {"task": _shown(assigned.task, assigned.token), "progress": await _progress(state, labeler)}
 
@@ -94,7 +94,7 @@ async def typed_task(typed: Typed, request: Request, labeler: Labeler) -> dict[s
 @router.post("/{task_id}/answer")
 async def answer_task(task_id: str, body: JudgementBody, request: Request, labeler: Labeler) -> dict[str, Any]:
     """Store what the labeler said, then name the checkpoints."""
-    state = request.app.state
+    state = gateway_of(request)
     judgement = Judgement(**body.model_dump(exclude={"token"}))
 
     def store() -> dict[str, Any]:
@@ -113,7 +113,7 @@ async def answer_task(task_id: str, body: JudgementBody, request: Request, label
 @router.post("/{task_id}/undo")
 async def undo_task(task_id: str, request: Request, labeler: Labeler) -> dict[str, Any]:
     """Withdraw one's own answer or skip. The task opens again under a new token."""
-    state = request.app.state
+    state = gateway_of(request)
 
     def undo() -> dict[str, Any]:
         with state.store.session() as session:
@@ -125,7 +125,7 @@ async def undo_task(task_id: str, request: Request, labeler: Labeler) -> dict[st
 @router.post("/{task_id}/skip")
 async def skip_task(task_id: str, body: Token, request: Request, labeler: Labeler) -> dict[str, Any]:
     """Close a task without an answer. The labeler does not get its prompt again."""
-    state = request.app.state
+    state = gateway_of(request)
 
     def skip() -> str:
         with state.store.session() as session:
@@ -156,7 +156,7 @@ def _shown(task: Task, token: str) -> dict[str, Any]:
     }
 
 
-def _reveal(task: Task, aliases: dict[str, str]) -> list[dict[str, Any]]:
+def _reveal(task: Task, aliases: Mapping[str, str]) -> list[dict[str, Any]]:
     revealed = []
     for position, index in enumerate(task.shown):
         checkpoint = task.responses[index].checkpoint
@@ -165,7 +165,7 @@ def _reveal(task: Task, aliases: dict[str, str]) -> list[dict[str, Any]]:
     return revealed
 
 
-async def _progress(state: State, labeler: SignedIn) -> dict[str, int]:
+async def _progress(state: Gateway, labeler: SignedIn) -> dict[str, int]:
     def count() -> Progress:
         with state.store.session() as session:
             return progress(session, labeler.labeler_id, state.desk.compared)

@@ -54,6 +54,21 @@ def test_a_key_is_printed_once_and_stored_as_a_hash(home: Path, capsys: pytest.C
         assert session.scalars(select(Audit.action)).all() == ["add_key", "revoke_key"]
 
 
+def test_lists_show_ids_whole(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("loop", "a longer name " * 10):
+        main(["keys", "add", name, "--scopes", "export", "generate", "score", "--home", str(home)])
+    main(["promote", "policy/production", "sft-1", "--no-wait", "--home", str(home)])
+    capsys.readouterr()
+    with store(home).session() as session:
+        ids = session.scalars(select(Key.id)).all()
+    main(["keys", "list", "--home", str(home)])
+    listed = capsys.readouterr().out
+    assert len(ids) == 2
+    assert all(id_ in listed for id_ in ids)
+    main(["aliases", "list", "--home", str(home)])
+    assert "policy/production  sft-1" in capsys.readouterr().out
+
+
 def test_labelers(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["labelers", "add", "Ada", "--group", "heldout", "--home", str(home)])
     token = capsys.readouterr().out.strip()

@@ -33,7 +33,8 @@ class Stub:
 
     Attributes:
         up: whether its process runs.
-        fault: how it misbehaves: `busy` (503), `wrong` (other numbers), `hung` (never answers), `refuses` (400).
+        fault: how it misbehaves: `busy` (503), `wrong` (other numbers), `hung` (never answers), `refuses` (400),
+            `garbage` (200, and something else).
         key: what requests must send, where it wants a key.
         context: what /v1/models says.
         headers: of the last request.
@@ -96,7 +97,7 @@ class StubEngines:
         checkpoint = load(folder)
         self.started.append((checkpoint.id, plan))
         fault = self.faults.get(checkpoint.id, "")
-        ends = fault not in ("", "busy", "wrong", "hung", "refuses")
+        ends = fault not in ("", "busy", "wrong", "hung", "refuses", "garbage")
         stub, url = self.add(checkpoint, up=not ends, fault="" if ends else fault)
         return StubEngine(checkpoint, url, stub=stub, last_words=fault if ends else GONE)
 
@@ -126,6 +127,8 @@ class StubEngines:
         probing = path == "/tokenize" or body.get("echo") or body.get("use_activation") is False
         if probing and stub.fault in ("busy", "refuses"):
             return web.json_response({"error": stub.fault}, status=503 if stub.fault == "busy" else 400)
+        if probing and stub.fault == "garbage":
+            return web.json_response([{"tokens": "none"}])
         return web.json_response(_result(stub, path, body))
 
 

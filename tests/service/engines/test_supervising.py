@@ -111,6 +111,21 @@ def test_a_busy_engine_is_never_given_up(machine_: Machine) -> None:
 
 
 @unit
+def test_an_engine_behind_a_proxy_that_answers_for_it_is_waited_for(machine_: Machine) -> None:
+    """200 with something else says nothing of the checkpoint, and the reason is a sentence."""
+    machine_.promote("a")
+    stub, url = machine_.stubs.add(_checkpoint(machine_, "a"), fault="garbage")
+    machine_.supervisor(remote_urls={"a": [url]})
+    machine_.run(rounds=2 * GIVE_UP)
+    (row,) = machine_.rows("a")
+    assert (row.state, row.given_up) == ("failed", False)
+    assert "answered /tokenize with something that cannot be read" in (row.detail or "")
+    stub.fault = ""
+    machine_.run()
+    assert machine_.alias() == ("a", "a")
+
+
+@unit
 @pytest.mark.parametrize(
     "damage, reason",
     [
