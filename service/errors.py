@@ -25,6 +25,7 @@ TYPES = {
 
 # A database that is locked, gone, or has no free connection; what else fails there is a bug.
 STORE_UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout)
+LONGEST_MESSAGE = 2000  # characters: names that a caller gave are quoted
 log = logging.getLogger(__name__)
 
 
@@ -65,11 +66,17 @@ class Conflict(UserError):
 
 
 def body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    """OpenAI's error object. What no UTF-8 can hold, such as half an emoji that the caller sent, becomes `?`."""
+    """OpenAI's error object. What no UTF-8 can hold, such as half an emoji that the caller sent, becomes `?`; of long
+    texts the caller knows the rest."""
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    message = message.encode(errors="replace").decode()
-    param = None if param is None else param.encode(errors="replace").decode()
+    message = _shortened(message)
+    param = None if param is None else _shortened(param)
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def _shortened(text: str) -> str:
+    text = text.encode(errors="replace").decode()
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]}…"
 
 
 def answer(error: ApiError) -> JSONResponse:
@@ -115,6 +122,12 @@ def install(app: FastAPI) -> None:
     async def overtaken(_: Request, __: IntegrityError) -> JSONResponse:
         # Two requests at once looked, found nothing, and added the same.
         return answer(ApiError(409, "another request did the same at the same time: look again", code="conflict"))
+
+    @app.exception_handler(RecursionError)
+    async def too_deep(request: Request, _: RecursionError) -> JSONResponse:
+        # JSON can be read a little deeper than it can be walked through and written again.
+        log.warning("%s %s: nested too deeply", request.method, request.url.path)
+        return answer(ApiError(400, "the body is nested too deeply", code="invalid_json"))
 
     for unavailable in STORE_UNAVAILABLE:
 

@@ -14,10 +14,20 @@ from service.errors import NotFound
 from service.keys import digest
 from service.preferences import answers
 from service.store.models import Labeler, LabelerSession, Task, now
+from training.artifacts.errors import UserError
 
 
 def add(session: Session, actor: str, name: str, group: str | None = None) -> tuple[dict[str, Any], str]:
-    """Add a labeler. Returns the description and the sign-in token, which cannot be read again. Raises `Conflict`."""
+    """Add a labeler. Returns the description and the sign-in token, which cannot be read again.
+
+    Raises:
+        Conflict: the name is taken.
+        UserError: it is not a name, or looks like a visitor's, who is forgotten when the session ends.
+    """
+    if name.strip().startswith(labelers.VISITOR):
+        raise UserError(
+            f"names that begin with {labelers.VISITOR!r} are those of visitors in open mode: choose another"
+        )
     row, token = labelers.add_labeler(session, name, group)
     record(session, actor, "add_labeler", row.pseudonym, group=group)
     return described(row), token

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -50,6 +51,44 @@ def test_access_levels_are_those_of_the_design(tmp_path: object) -> None:
         "/sign-in",
         "/api/session",
     }
+
+
+WRONG_KEYS = [
+    "", "Bearer", "Bearer ", "Bearer wrong", "bearer al-" + "x" * 43, "Basic eDp4", "Token al-x", "Bearer a b",
+    "Bearer \xff", "Bearer " + "x" * 50_000, "Bearer null", "Bearer\tx", "al-x", "Bearer ' or 1=1 --",
+]  # fmt: skip
+
+
+def test_every_route_refuses_who_may_not(app_client: Build, make_key: MakeKey) -> None:
+    """Without a key, with one that is wrong, expired or revoked, or without the scope; without a session."""
+    client = app_client()
+    app = client.app
+    assert isinstance(app, FastAPI)
+    expired, scopes = make_key("admin", expired=True), ("generate", "score", "export", "admin")
+    refused = 0
+    for route in app.routes:
+        level = auth.access_of(route) or ""
+        path = getattr(route, "path", "").replace("{alias:path}", "policy/x").replace("{model:path}", "x")
+        path = re.sub(r"\{\w+\}", "x", path)
+        for method in sorted(getattr(route, "methods", None) or {"GET"}):
+            if level.startswith("key:"):
+                others = [scope for scope in scopes if scope not in (level.removeprefix("key:"), "admin")]
+                tries = [({"Authorization": key.encode("latin-1")}, 401) for key in WRONG_KEYS]
+                tries += [({}, 401), (expired, 401), *((make_key(other), 403) for other in others)]
+            elif level == "labeler":
+                page = path in ("/", "/compare", "/rank", "/playground", "/results")
+                cookies = ["x", "alignloop_session_8000=x", "alignloop_session_8000=\xff", "=", ";;;"]
+                tries = [({}, 303 if page else 401), (make_key("admin"), 303 if page else 401)]
+                tries += [({"Cookie": cookie.encode("latin-1")}, 303 if page else 401) for cookie in cookies]
+            else:
+                continue
+            for headers, status in tries:
+                answer = client.request(method, path, headers=headers, follow_redirects=False)
+                assert answer.status_code == status, (method, path, headers, answer.text[:200])
+                if status in (401, 403) and method != "HEAD":
+                    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+                refused += 1
+    assert refused > 500
 
 
 def test_keys_and_scopes(app_client: Build, make_key: MakeKey) -> None:

@@ -164,6 +164,16 @@ def test_score_the_reward_stage_and_ppo_read_the_same_ids(tmp_path: Path, family
         assert renderer.extend(prompt.ids, response) == row == demonstration.ids
 
 
+def test_a_template_that_writes_earlier_answers_differently_can_be_scored(tmp_path: Path) -> None:
+    """Thoughts of earlier turns are dropped: no mask of them can be found, and scoring needs none."""
+    target, tokenizer = reward_endpoint(tmp_path, "Qwen 3")
+    thought = {"role": "assistant", "content": "<think>\nhm\n</think>\n\nyes"}
+    conversation = [user("q"), thought, user("sure?"), {"role": "assistant", "content": "no"}]
+    (row,) = rows_of(target, [conversation])
+    assert row == tokenizer.apply_chat_template(conversation, return_dict=True)["input_ids"]
+    assert "hm" not in tokenizer.decode(row)
+
+
 def test_one_broken_response_does_not_spoil_the_others(tmp_path: Path) -> None:
     target, _ = reward_endpoint(tmp_path, "Gemma 2")
     question, answer = user("q"), {"role": "assistant", "content": "a"}

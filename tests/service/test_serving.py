@@ -41,6 +41,8 @@ def test_only_a_trusted_proxy_says_that_the_browser_speaks_https(
             assert ("; Secure" in cookie) is is_secure
             assert cookie.startswith("__Host-") is is_secure
             assert client.get("/sign-in").status_code == 200
+            # Logs hold what people wrote: what the service makes is its own user's alone.
+            assert "Umask:\t0077\n" in Path(f"/proc/{served.pid}/status").read_text()
         served.send_signal(signal.SIGTERM)
         _, printed = served.communicate(timeout=30)
     finally:
