@@ -67,13 +67,13 @@ def _api_errors() -> Iterator[tuple[str, str, str]]:
     """(status, sentence, code) of every `ApiError(...)` and `errors.body(...)` in the service's source."""
     for path in sorted(SERVICE.rglob("*.py")):
         tree = ast.parse(path.read_text())
-        named = {
-            target.id: node.value
+        named = [
+            (node.lineno, target.id, node.value)
             for node in ast.walk(tree)
             if isinstance(node, ast.Assign)
             for target in node.targets
             if isinstance(target, ast.Name)
-        }
+        ]
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call):
                 continue
@@ -81,7 +81,8 @@ def _api_errors() -> Iterator[tuple[str, str, str]]:
             if isinstance(code, ast.Constant) and isinstance(code.value, str) and len(node.args) >= 2:
                 message = node.args[1]
                 if isinstance(message, ast.Name):
-                    message = named.get(message.id, message)
+                    before = [row for row in named if row[1] == message.id and row[0] < node.lineno]
+                    message = max(before, key=lambda row: row[0])[2] if before else message
                 for part in ast.walk(node.args[0]):
                     if isinstance(part, ast.Constant) and isinstance(part.value, int):
                         yield str(part.value), _sentence(message), code.value
