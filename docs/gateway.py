@@ -34,6 +34,8 @@ def routes() -> str:
     rows = []
     for route in app.create_app(Settings.model_validate({"database": "sqlite://"})).routes:
         methods = ", ".join(sorted((getattr(route, "methods", None) or {"GET"}) - {"HEAD"}))
+        if not methods:
+            continue  # the head of a route that is listed
         about = inspect.getdoc(route.endpoint) if isinstance(route, APIRoute) else ""
         first = (about or "").split("\n\n")[0]
         rows.append((methods, f"`{getattr(route, 'path', '')}`", f"`{access_of(route)}`", first))

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from service import errors, scoring
+from service import errors, openapi, scoring
 from service.endpoints import Endpoints
 from service.engines.remote import authorization
 from service.known_keys import KnownKeys
@@ -28,6 +28,7 @@ from service.routes import (
     admin_keys,
     admin_labelers,
     admin_pool,
+    documentation,
     export,
     health,
     loglikelihood,
@@ -46,6 +47,7 @@ from service.store.database import Store
 
 ROUTERS = (
     health.router,
+    documentation.router,
     openai.router,
     tokenize.router,
     loglikelihood.router,
@@ -65,6 +67,10 @@ ROUTERS = (
     admin_pool.router,
 )
 STATIC = Path(__file__).parent / "static"
+ABOUT = (
+    "Policies over OpenAI's protocol, rewards over `/score`, rankings by labelers, and administration. Errors have "
+    "OpenAI's shape everywhere."
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -75,7 +81,10 @@ def create_app(settings: Settings) -> FastAPI:
     to all engines, see `health`), and, while it runs, `http` (the one aiohttp session to the engines), `desk` and
     `ahead` (tasks for labelers), `results`.
     """
-    app = FastAPI(title="AlignLoop", version="0.1.0", docs_url=None, redoc_url=None, lifespan=_lifespan)
+    # No `docs_url`: FastAPI's page loads scripts from elsewhere, which the pages here never do.
+    app = FastAPI(
+        title="AlignLoop", version="0.1.0", description=ABOUT, docs_url=None, redoc_url=None, lifespan=_lifespan
+    )
     app.state.settings = settings
     app.state.store = Store(settings.database)
     app.state.keys = KnownKeys(app.state.store)
@@ -84,6 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.plain_engines = set()
     app.state.readiness = None
     errors.install(app)
+    openapi.install(app)
     app.add_middleware(RequestChecks, settings=settings)
     for router in ROUTERS:
         app.include_router(router)

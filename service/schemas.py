@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
+from service.errors import ErrorDetail
 from training.artifacts.text import text_fault
 
 FAULTS = {
@@ -92,7 +93,7 @@ class Score(BaseModel):
     score: float | None = None
     raw: float | None = None
     tokens: int | None = None
-    error: dict[str, Any] | None = None
+    error: ErrorDetail | None = None
 
 
 class TokenizeRequest(Body):
@@ -159,25 +160,30 @@ class PairLikelihood(BaseModel):
     index: int
     logprobs: list[float] | None = None
     greedy: list[bool] | None = None
-    error: dict[str, Any] | None = None
+    error: ErrorDetail | None = None
 
 
 class LikelihoodAnswer(BaseModel):
     """Log-probabilities in the order of the request. `model` is the immutable checkpoint id."""
 
-    object: str = "list"
+    object: Literal["list"]
     model: str
     data: list[PairLikelihood]
+
+
+class ScoreUsage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
 
 
 class ScoreAnswer(BaseModel):
     """Scores in the order of the request. `model` is the immutable checkpoint id."""
 
-    object: str = "list"
+    object: Literal["list"]
     model: str
     reward_offset: float
     data: list[Score]
-    usage: dict[str, int]
+    usage: ScoreUsage
 
 
 class WantEngine(Body):

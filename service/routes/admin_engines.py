@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
 from fastapi import APIRouter, Request
+from typing_extensions import TypedDict
 
 from service.administration import engines
+from service.administration.engines import EngineRow
 from service.auth import Admin
+from service.errors import error_answers
 from service.schemas import WantEngine
 
-router = APIRouter(prefix="/admin/engines")
+router = APIRouter(prefix="/admin/engines", tags=["admin"])
+
+
+class Engines(TypedDict):
+    """Every engine, and the checkpoints that one was requested of."""
+
+    data: list[EngineRow]
+    wanted: list[str]
+
+
+class EngineRequest(TypedDict):
+    checkpoint: str
+    state: Literal["wanted", "unwanted"]
+
 
 # Plain functions: FastAPI runs them in threads, where the database may block.
 
 
 @router.get("")
-def list_engines(request: Request, caller: Admin) -> dict[str, Any]:
+def list_engines(request: Request, caller: Admin) -> Engines:
     """Every engine with its state, its plan and why it failed, and the checkpoints that were requested."""
     with request.app.state.store.session() as session:
         return {"data": engines.listed(session), "wanted": engines.requested(session)}
 
 
-@router.post("", status_code=202)
-def request_engine(request: Request, body: WantEngine, caller: Admin) -> dict[str, Any]:
+@router.post("", status_code=202, responses=error_answers(404, 409))
+def request_engine(request: Request, body: WantEngine, caller: Admin) -> EngineRequest:
     """Ask the supervisors to serve a checkpoint; follow its state by `GET /admin/engines`."""
     state = request.app.state
     with state.store.session() as session:
@@ -31,8 +47,8 @@ def request_engine(request: Request, body: WantEngine, caller: Admin) -> dict[st
     return {"checkpoint": body.checkpoint, "state": "wanted"}
 
 
-@router.delete("/{checkpoint}", status_code=202)
-def withdraw_request(request: Request, checkpoint: str, caller: Admin) -> dict[str, Any]:
+@router.delete("/{checkpoint}", status_code=202, responses=error_answers(404))
+def withdraw_request(request: Request, checkpoint: str, caller: Admin) -> EngineRequest:
     """Withdraw the request for an engine of this checkpoint.
 
     The engine ends unless an alias or the supervisor's own list names the checkpoint.

@@ -18,12 +18,23 @@ from service.preferences import export
 router = APIRouter(tags=["export"])
 IN_MEMORY = 8_000_000  # bytes; a larger export waits on the disk
 CHUNK = 1 << 16
+HEADERS = {
+    "X-Content-SHA256": {"description": "sha256 of the body, as hex", "schema": {"type": "string"}},
+    "X-Rows": {"description": "number of rows", "schema": {"type": "integer"}},
+    "X-Mended-Rows": {"description": "rows in which `?` stands for half a character", "schema": {"type": "integer"}},
+}
 
 
-@router.get("/api/export")
+class Lines(StreamingResponse):
+    """JSON lines."""
+
+    media_type = "application/x-ndjson"
+
+
+@router.get("/api/export", response_class=Lines, responses={200: {"headers": HEADERS}})
 async def export_comparisons(
     request: Request, _: Annotated[Caller, Depends(require("export"))], since: datetime | None = None
-) -> StreamingResponse:
+) -> Lines:
     """Every answer that stands, as JSONL in the format of `training.artifacts.comparisons`.
 
     `X-Content-SHA256` holds the hash of the body, `X-Rows` its number of rows and `X-Mended-Rows` of those in which
@@ -54,7 +65,7 @@ async def export_comparisons(
         "Content-Length": str(size),
         "Content-Disposition": 'attachment; filename="comparisons.jsonl"',
     }
-    return StreamingResponse(_chunks(file), media_type="application/x-ndjson", headers=headers)
+    return Lines(_chunks(file), headers=headers)
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:

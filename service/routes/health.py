@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from pydantic import BaseModel
 
 from service import metrics
 from service.auth import open_to_all
@@ -20,16 +21,29 @@ from service.errors import ApiError
 router = APIRouter(dependencies=[Depends(open_to_all)])
 READINESS_SECONDS = 3.0
 PROBE = aiohttp.ClientTimeout(total=10)
-METHODS = ["GET", "HEAD"]  # some load balancers ask for the head only
 
 
-@router.api_route("/health/live", methods=METHODS)
-async def live() -> dict[str, str]:
+class Alive(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """Whether requests are answered, and problems by the name of the model."""
+
+    status: Literal["ready", "not ready"]
+    problems: dict[str, str]
+
+
+# HEAD too: some load balancers ask for no more.
+@router.head("/health/live", include_in_schema=False)
+@router.get("/health/live")
+async def live() -> Alive:
     """The process is alive and its event loop responds."""
-    return {"status": "ok"}
+    return Alive()
 
 
-@router.api_route("/health/ready", methods=METHODS)
+@router.head("/health/ready", include_in_schema=False)
+@router.get("/health/ready", response_model=Readiness, responses={503: {"model": Readiness, "description": "not yet"}})
 async def ready(request: Request) -> Response:
     """200 when every production alias answers a real token or score (without such aliases: every ready engine)."""
     problems = await problems_now(request.app.state)
@@ -37,7 +51,7 @@ async def ready(request: Request) -> Response:
     return JSONResponse({"status": status, "problems": problems}, 503 if problems else 200)
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def prometheus() -> Response:
     """Prometheus' text format."""
     return Response(metrics.text(), media_type="text/plain; version=0.0.4")

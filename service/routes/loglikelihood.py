@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
@@ -11,7 +11,7 @@ from service import errors, metrics
 from service.auth import Caller, require
 from service.disconnects import unless_gone
 from service.endpoints import Endpoint
-from service.errors import ApiError
+from service.errors import ApiError, of_engines
 from service.likelihoods import Likelihood, Pair, likelihoods
 from service.routes.forwarding import cache_salt
 from service.schemas import LikelihoodAnswer, LikelihoodRequest, PairLikelihood
@@ -19,7 +19,7 @@ from service.schemas import LikelihoodAnswer, LikelihoodRequest, PairLikelihood
 router = APIRouter()
 
 
-@router.post("/v1/loglikelihood", response_model_exclude_none=True)
+@router.post("/v1/loglikelihood", response_model_exclude_unset=True, responses=of_engines())
 async def loglikelihood(
     request: Request, body: LikelihoodRequest, caller: Annotated[Caller, Depends(require("generate"))]
 ) -> LikelihoodAnswer:
@@ -46,7 +46,8 @@ async def loglikelihood(
             results[index] = result
     tokens = sum(len(good[index].ids) for index, row in enumerate(results) if isinstance(row, Likelihood))
     metrics.count_tokens(endpoint.checkpoint, {"prompt_tokens": tokens})
-    return LikelihoodAnswer(model=endpoint.checkpoint, data=[_row(*row) for row in enumerate(results)])
+    data = [_row(*row) for row in enumerate(results)]
+    return LikelihoodAnswer(object="list", model=endpoint.checkpoint, data=data)
 
 
 def _empty(context: list[int], continuation: list[int]) -> ApiError:
@@ -56,6 +57,5 @@ def _empty(context: list[int], continuation: list[int]) -> ApiError:
 
 def _row(index: int, result: Likelihood | ApiError) -> PairLikelihood:
     if isinstance(result, ApiError):
-        error: dict[str, Any] = errors.body(result.status, result.message, code=result.code)["error"]
-        return PairLikelihood(index=index, error=error)
+        return PairLikelihood(index=index, error=errors.detail(result.status, result.message, code=result.code))
     return PairLikelihood(index=index, logprobs=list(result.logprobs), greedy=list(result.greedy))

@@ -6,8 +6,10 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
+from typing_extensions import TypedDict
 
 from service.auth import Caller, require
+from service.errors import error_answers
 from service.preferences.prompts import import_rows
 from service.schemas import Body
 
@@ -22,14 +24,21 @@ class Import(Body):
     correct: bool = False
 
 
-@router.post("/admin/prompts")
-async def import_prompts(
-    body: Import, request: Request, _: Annotated[Caller, Depends(require("admin"))]
-) -> dict[str, Any]:
+class Imported(TypedDict):
+    """Prompts that are new or corrected, rows left out by reason, and columns with values that nothing looked at."""
+
+    imported: int
+    corrected: int
+    skipped: dict[str, int]
+    ignored: dict[str, int]
+
+
+@router.post("/admin/prompts", responses=error_answers(409))
+async def import_prompts(body: Import, request: Request, _: Annotated[Caller, Depends(require("admin"))]) -> Imported:
     """Add prompts that the store does not hold, and say which rows were left out and why."""
     store = request.app.state.store
 
-    def run() -> dict[str, Any]:
+    def run() -> Imported:
         report = import_rows(store, body.prompts, correct=body.correct)
         return {
             "imported": report.imported,

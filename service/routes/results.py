@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
 from service.auth import Caller, require
 from service.labelers import SignedIn
+from service.preferences.statistics import Summary
 from service.routes.pages import page_session, render
 
 router = APIRouter(tags=["results"])
 
 
 @router.get("/api/results")
-async def results(request: Request, _: Annotated[Caller, Depends(require("export"))]) -> dict[str, Any]:
+async def results(request: Request, _: Annotated[Caller, Depends(require("export"))]) -> Summary:
     """Win rates, strengths, agreement and counts of the votes that were given blind."""
-    return asdict(await request.app.state.results.summary())
+    summary: Summary = await request.app.state.results.summary()
+    return summary
 
 
-@router.get("/results")
+@router.get("/results", include_in_schema=False)
 async def results_page(request: Request, labeler: Annotated[SignedIn, Depends(page_session)]) -> HTMLResponse:
     """The same figures for people."""
     summary = await request.app.state.results.summary()

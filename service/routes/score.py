@@ -10,15 +10,15 @@ from service import errors, metrics
 from service.auth import Caller, require
 from service.disconnects import unless_gone
 from service.endpoints import Endpoint
-from service.errors import ApiError
-from service.schemas import Score, ScoreAnswer, ScoreRequest, Turn
+from service.errors import ApiError, of_engines
+from service.schemas import Score, ScoreAnswer, ScoreRequest, ScoreUsage, Turn
 from service.scoring import Conversation, Outcome, Scored, score_all
 
 router = APIRouter()
 
 
-@router.post("/score", response_model_exclude_none=True)
-@router.post("/v1/score", response_model_exclude_none=True)
+@router.post("/score", response_model_exclude_unset=True, responses=of_engines())
+@router.post("/v1/score", response_model_exclude_unset=True, responses=of_engines())
 async def score(
     request: Request, body: ScoreRequest, caller: Annotated[Caller, Depends(require("score"))]
 ) -> ScoreAnswer:
@@ -36,10 +36,11 @@ async def score(
     tokens = sum(outcome.tokens for outcome in outcomes if isinstance(outcome, Scored))
     metrics.count_tokens(endpoint.checkpoint, {"prompt_tokens": tokens})
     return ScoreAnswer(
+        object="list",
         model=endpoint.checkpoint,
         reward_offset=endpoint.reward_offset,
         data=[_described(index, outcome, endpoint.reward_offset) for index, outcome in enumerate(outcomes)],
-        usage={"prompt_tokens": tokens, "total_tokens": tokens},
+        usage=ScoreUsage(prompt_tokens=tokens, total_tokens=tokens),
     )
 
 
@@ -71,4 +72,4 @@ def _plain(turns: list[Turn]) -> list[dict[str, object]]:
 def _described(index: int, outcome: Outcome, offset: float) -> Score:
     if isinstance(outcome, Scored):
         return Score(index=index, score=outcome.raw - offset, raw=outcome.raw, tokens=outcome.tokens)
-    return Score(index=index, error=errors.body(400, outcome.message, code=outcome.code)["error"])
+    return Score(index=index, error=errors.detail(400, outcome.message, code=outcome.code))

@@ -10,7 +10,7 @@ from jinja2 import TemplateError
 
 from service.auth import Caller, require
 from service.endpoints import Endpoint
-from service.errors import ApiError
+from service.errors import ApiError, error_answers
 from service.schemas import TokenizeAnswer, TokenizeRequest
 from service.tokenizers import load_tokenizer
 from training.artifacts.checkpoints import MANIFEST
@@ -18,7 +18,7 @@ from training.artifacts.checkpoints import MANIFEST
 router = APIRouter()
 
 
-@router.post("/tokenize", response_model_exclude_none=True)
+@router.post("/tokenize", response_model_exclude_none=True, responses=error_answers(404, 503))
 async def tokenize(
     request: Request, body: TokenizeRequest, caller: Annotated[Caller, Depends(require("generate"))]
 ) -> TokenizeAnswer:

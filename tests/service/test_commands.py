@@ -13,7 +13,7 @@ from service.keys import digest
 from service.store.database import Store
 from service.store.models import Alias, Audit, Key, Labeler
 from training.artifacts.checkpoints import MANIFEST
-from training.artifacts.errors import UserError
+from training.artifacts.errors import UserError, run_command
 
 pytestmark = pytest.mark.unit
 
@@ -117,3 +117,15 @@ def test_the_environment_gives_the_store(home: Path, monkeypatch: pytest.MonkeyP
     main(["labelers", "add", "Ada", "--home", str(home)])
     assert (home / "elsewhere.db").is_file()
     assert not (home / "service.db").exists()
+
+
+def test_an_export_to_a_place_that_takes_no_file_is_one_sentence(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "file").write_text("")
+    for place in ("/proc/x.json", "/proc/x/y.json", str(home / "file" / "x.json"), str(home)):
+        assert run_command(lambda place=place: main(["export", place, "--home", str(home)])) == 2  # type: ignore[misc]
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1, error
+        assert error.startswith("error: ")
+    assert sorted(path.name for path in home.iterdir()) == ["checkpoints", "file", "service.db"]

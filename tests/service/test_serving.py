@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from service.labelers import add_labeler
@@ -59,3 +61,29 @@ def wait_live(client: httpx.Client, served: subprocess.Popen[str]) -> None:
         except httpx.TransportError:
             time.sleep(0.1)
     raise AssertionError("the gateway is not live")
+
+
+@pytest.mark.parametrize("command", ["serve", "engines"])
+def test_a_service_that_is_ended_while_it_starts_ends_well(tmp_path: Path, command: str) -> None:
+    database = tmp_path / "service.db"
+    with sqlite3.connect(database, isolation_level=None) as other:
+        other.execute("PRAGMA journal_mode=WAL")
+        other.execute("BEGIN IMMEDIATE")  # its start waits for this: it wants to make its tables
+        started = subprocess.Popen(
+            [sys.executable, "-m", "service", command, "--home", str(tmp_path)], stderr=subprocess.PIPE, text=True
+        )
+        try:
+            deadline = time.monotonic() + 60
+            while str(database) not in {file.path for file in psutil.Process(started.pid).open_files()}:
+                assert time.monotonic() < deadline
+                assert started.poll() is None
+                time.sleep(0.05)
+            started.send_signal(signal.SIGTERM)
+            other.execute("ROLLBACK")
+            _, printed = started.communicate(timeout=60)
+        finally:
+            started.kill()
+            started.wait()
+    other.close()
+    assert started.returncode == 0, printed
+    assert printed == ""

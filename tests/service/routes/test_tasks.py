@@ -237,6 +237,7 @@ def test_pages_send_a_stranger_to_sign_in_and_refuse_foreign_targets(app_client:
     for path in ("/", "/compare", "/rank", "/playground", "/results"):
         reply = client.get(path, follow_redirects=False)
         assert (reply.status_code, reply.headers["location"]) == (303, f"/sign-in?next={path}")
+        assert reply.content == b"", "a way elsewhere is no error"
     assert 'data-target="/rank"' in client.get("/sign-in?next=/rank").text
     for target in FOREIGN:
         page = client.get("/sign-in", params={"next": target}).text
