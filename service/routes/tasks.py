@@ -218,7 +218,7 @@ def _shown(task: Task, token: str) -> ShownTask:
             }
             for position, index in enumerate(task.shown)
         ],
-        "guideline": {"version": task.guideline, "text": guideline(task.guideline)},
+        "guideline": {"version": task.guideline, "text": list(guideline(task.guideline))},
         "expires": task.expires.isoformat(),
     }
 

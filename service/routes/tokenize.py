@@ -11,9 +11,11 @@ from jinja2 import TemplateError
 from service.auth import Caller, require
 from service.endpoints import Endpoint
 from service.errors import ApiError, error_answers
+from service.messages import refused
 from service.schemas import TokenizeAnswer, TokenizeRequest
 from service.tokenizers import load_tokenizer
 from training.artifacts.checkpoints import MANIFEST
+from training.artifacts.conversations import Message, Refusal, read_messages
 
 router = APIRouter()
 
@@ -30,6 +32,9 @@ async def tokenize(
     request.state.model = endpoint.checkpoint
     if (body.prompt is None) == (body.messages is None):
         raise ApiError(400, "give either `prompt` or `messages`", param="prompt", code="missing_field")
+    if body.continue_final_message and body.add_generation_prompt:
+        message = "a turn that goes on needs no new one: send `add_generation_prompt` as false"
+        raise ApiError(400, message, param="continue_final_message", code="invalid_value")
     if not (endpoint.folder / MANIFEST).is_file():
         raise ApiError(503, f"this gateway has no folder of {endpoint.checkpoint}: share the checkpoint store with it")
     return await asyncio.to_thread(_tokenized, endpoint, body)
@@ -64,18 +69,22 @@ def _ids(tokenizer: Any, texts: list[str], *, special: bool) -> list[list[int]]:
 def _rendered(tokenizer: Any, endpoint: Endpoint, body: TokenizeRequest) -> str:
     if not getattr(tokenizer, "chat_template", None):
         raise ApiError(400, f"{endpoint.checkpoint} has no chat template", param="messages", code="invalid_value")
-    messages = [turn.model_dump() for turn in body.messages or []]
-    try:
-        return _render(tokenizer, messages, body)
-    except TemplateError:  # a template that takes no system turn, as lm-eval does
+    turns = read_messages([turn.model_dump() for turn in body.messages or []])
+    if isinstance(turns, Refusal):
+        raise refused(turns)
+    spoken = [turn for turn in turns if turn["role"] != "system"]
+    faults = []
+    # Without the system turns, as lm-eval does, where a template takes none.
+    for part in (turns, spoken) if spoken else (turns,):
         try:
-            return _render(tokenizer, [turn for turn in messages if turn["role"] != "system"], body)
-        except TemplateError as error:
-            message = f"the template refuses the conversation: {error}"
-            raise ApiError(400, message, param="messages", code="invalid_value") from None
+            return _render(tokenizer, part, body)
+        except (TemplateError, ValueError) as error:  # the latter: a final turn that the template does not show
+            faults.append(error)
+    message = f"the template refuses the conversation: {faults[-1]}"
+    raise ApiError(400, message, param="messages", code="invalid_value")
 
 
-def _render(tokenizer: Any, messages: list[dict[str, Any]], body: TokenizeRequest) -> str:
+def _render(tokenizer: Any, messages: list[Message], body: TokenizeRequest) -> str:
     return str(
         tokenizer.apply_chat_template(
             messages,

@@ -30,6 +30,10 @@ def test_texts_and_conversations_as_the_model_reads_them(gateway: Running, tiny_
     chat = post(gateway, "/tokenize", {"model": tiny_policy.id, "messages": turns}).json()
     assert chat["text"] == "<|user|>the fox<|assistant|>"
     assert chat["tokens"] == tokenizer.encode(chat["text"])
+    parts = [{"role": "user", "content": [{"type": "text", "text": "the "}, {"type": "text", "text": "fox"}]}]
+    assert post(gateway, "/tokenize", {"model": tiny_policy.id, "messages": parts}).json() == chat
+    going_on = {"messages": turns, "continue_final_message": True, "add_generation_prompt": False}
+    assert post(gateway, "/tokenize", {"model": tiny_policy.id, **going_on}).json()["text"] == "<|user|>the fox"
 
 
 @pytest.mark.parametrize(
@@ -40,6 +44,9 @@ def test_texts_and_conversations_as_the_model_reads_them(gateway: Running, tiny_
         ({"prompt": "a", "chat_template": "{{ 1 }}"}, 400, "chat_template"),
         ({"prompt": "a", "model": "reward/production"}, 400, "is a reward model"),
         ({"prompt": "a", "model": "nobody"}, 404, "does not exist"),
+        ({"messages": [{"role": "user", "content": "a"}], "continue_final_message": True}, 400, "add_generation_prompt"),
+        ({"messages": [{"role": 5, "content": "a"}]}, 400, "has role 5"),
+        ({"messages": [{"role": "user", "content": {"a": 1}}]}, 400, "message 1"),
     ],
 )
 def test_mistakes(gateway: Running, body: dict[str, Any], status: int, message: str) -> None:
