@@ -151,6 +151,8 @@ def test_an_answer_of_the_service_is_a_message() -> None:
     assert sent(messages=[*HELLO, message, ask])["messages"] == [*HELLO, plain, ask]
     thought = {**message, "reasoning": "hm"}
     assert sent(messages=[*HELLO, thought, ask])["messages"][1] == {**plain, "reasoning": "hm"}
+    noted = {**message, "provider_specific_fields": {"reasoning": None, "stop_reason": 7}}
+    assert sent(messages=[*HELLO, noted, ask])["messages"] == [*HELLO, plain, ask]
     empty = {**message, "content": None}
     assert sent(messages=[*HELLO, empty, ask])["messages"][1] == {**plain, "content": ""}
     called = {**message, "content": None, "tool_calls": [{**CALL, "index": None}]}

@@ -233,7 +233,7 @@ def put_right(case: Any, path: str, service: Service, data: Any) -> None:
     right = service.bodies.get(path)
     if isinstance(case.body, dict) and right is not None and data.draw(st.booleans()):
         kept = data.draw(st.sets(st.sampled_from(sorted(case.body)))) if case.body else set()
-        case.body = {**right, **{name: case.body[name] for name in kept}}
+        case.body = {**right, **{name: case.body[name] for name in kept - {"model"}}}
 
 
 def check(answered: Counter[tuple[str, int]], least: int) -> None:
@@ -252,5 +252,6 @@ def test_no_request_fails_the_service_or_meets_an_answer_that_is_not_documented(
 
 @pytest.mark.integration
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_ten_thousand_requests(service: Service) -> None:
-    check(fuzz(service, 200, derandomize=False), least=10_000)
+    check(fuzz(service, 140, derandomize=False), least=10_000)

@@ -1,4 +1,4 @@
-"""A program that uses LiteLLM as a client, in an environment of LiteLLM's own: it brings 300 MB that nothing else needs.
+"""A program that uses LiteLLM as a client, in an environment of its own: LiteLLM brings 300 MB that nothing else needs.
 
 It reads from standard input what it is to ask (see `test_litellm`), and writes the answers as JSON.
 """

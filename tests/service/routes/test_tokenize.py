@@ -11,6 +11,7 @@ from tests.support.live_service import Running
 from training.artifacts.checkpoints import Checkpoint
 
 pytestmark = pytest.mark.integration
+HELLO = [{"role": "user", "content": "a"}]
 
 
 def post(gateway: Running, path: str, body: dict[str, Any], key: str | None = None) -> Any:
@@ -44,7 +45,7 @@ def test_texts_and_conversations_as_the_model_reads_them(gateway: Running, tiny_
         ({"prompt": "a", "chat_template": "{{ 1 }}"}, 400, "chat_template"),
         ({"prompt": "a", "model": "reward/production"}, 400, "is a reward model"),
         ({"prompt": "a", "model": "nobody"}, 404, "does not exist"),
-        ({"messages": [{"role": "user", "content": "a"}], "continue_final_message": True}, 400, "add_generation_prompt"),
+        ({"messages": HELLO, "continue_final_message": True}, 400, "add_generation_prompt"),
         ({"messages": [{"role": 5, "content": "a"}]}, 400, "has role 5"),
         ({"messages": [{"role": "user", "content": {"a": 1}}]}, 400, "message 1"),
     ],
