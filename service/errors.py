@@ -150,7 +150,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> Response:
-        if error.status_code < 400:  # sent elsewhere, which is no failure
+        if error.status_code < 400:  # a redirect, which has not failed
             return Response(status_code=error.status_code, headers=error.headers)
         return answer(ApiError(error.status_code, str(error.detail), headers=error.headers))
 

@@ -22,7 +22,7 @@ SECURITY = {
         "type": "apiKey",
         "in": "cookie",
         "name": "alignloop_session",
-        "description": "a labeler's session, set by `POST /api/session`; the name goes on with `_` and the port, and "
+        "description": "a labeler's session, set by `POST /api/session`; the name ends with `_` and the port, and "
         "begins with `__Host-` over https",
     },
 }

@@ -137,6 +137,14 @@ RANKING: Mapping[str, Schema] = {
     "reward_model": TEXT | {"description": f"a checkpoint or an alias ({REWARD_MODEL})"},
 }
 
+# One event of a stream, as OpenAPI 3.1 has it.
+EVENT: Schema = {
+    "type": "object",
+    "properties": {"event": TEXT, "data": TEXT | {"description": "JSON as OpenAI streams it, or [DONE]"}},
+    "required": ["data"],
+    "description": "with `stream`: each event",
+}
+
 
 def request_schema(path: str) -> Schema:
     """The JSON schema of a route's request. Null is taken for every field, known or not: it asks for nothing."""

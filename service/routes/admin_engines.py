@@ -16,11 +16,8 @@ from service.schemas import WantEngine
 router = APIRouter(prefix="/admin/engines", tags=["admin"])
 
 
-class Engines(TypedDict):
-    """Every engine, and the checkpoints that one was requested of."""
-
-    data: list[EngineRow]
-    wanted: list[str]
+# Every engine, and the checkpoints that one was requested of.
+Engines = TypedDict("Engines", {"data": list[EngineRow], "wanted": list[str]})
 
 
 class EngineRequest(TypedDict):

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
 from service.auth import Caller, require
-from service.bodies.documented import answer_model, request_schema
+from service.bodies.documented import EVENT, answer_model, request_schema
 from service.bodies.fields import apply_defaults, check_fields, prepare_stream
 from service.bodies.parsing import check_model, parse
 from service.bodies.responses import prepare_responses
@@ -31,7 +31,7 @@ def documented(path: str) -> dict[str, Any]:
     """Arguments of a route that forwards: what its request and its answer look like. The engine's bytes pass as they
     are."""
     body = {"required": True, "content": {"application/json": {"schema": request_schema(path)}}}
-    stream = {"text/event-stream": {"schema": {"type": "string", "description": "with `stream`: OpenAI's events"}}}
+    stream = {"text/event-stream": {"schema": EVENT}}
     answers: dict[int | str, dict[str, Any]] = {200: {"model": answer_model(path), "content": stream}, **of_engines()}
     return {"openapi_extra": {"requestBody": body}, "responses": answers}
 

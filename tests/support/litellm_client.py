@@ -15,19 +15,24 @@ from typing import Any
 def main() -> None:
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # importing it would ask the network for prices
     litellm: Any = importlib.import_module("litellm")  # by name: no requirement of this project
-    asked = json.load(sys.stdin)
-    given = {"api_base": asked["api_base"], "api_key": asked["api_key"], "temperature": 0, "num_retries": 0}
-    chat = {"model": f"openai/{asked['model']}", "messages": asked["messages"], "max_tokens": 12, **given}
+    questions = json.load(sys.stdin)
+    connection = {
+        "api_base": questions["api_base"],
+        "api_key": questions["api_key"],
+        "temperature": 0,
+        "num_retries": 0,
+    }
+    chat = {"model": f"openai/{questions['model']}", "messages": questions["messages"], "max_tokens": 12, **connection}
     answer = litellm.completion(**chat)
     message = answer.choices[0].message
     chunks = list(litellm.completion(**chat, stream=True, stream_options={"include_usage": True}))
-    again = litellm.completion(**{**chat, "messages": [*asked["messages"], message, *asked["messages"]]})
-    form = {"type": "json_schema", "json_schema": {"name": "weather", "schema": asked["schema"], "strict": True}}
+    again = litellm.completion(**{**chat, "messages": [*questions["messages"], message, *questions["messages"]]})
+    form = {"type": "json_schema", "json_schema": {"name": "weather", "schema": questions["schema"], "strict": True}}
     structured = litellm.completion(**{**chat, "max_tokens": 60}, response_format=form)
-    tools = [{"type": "function", "function": {"name": "weather", "parameters": asked["schema"]}}]
-    called = litellm.completion(**{**chat, "model": f"openai/{asked['caller']}", "max_tokens": 400}, tools=tools)
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": questions["schema"]}}]
+    called = litellm.completion(**{**chat, "model": f"openai/{questions['caller']}", "max_tokens": 400}, tools=tools)
     text = litellm.text_completion(
-        model=f"text-completion-openai/{asked['model']}", prompt=asked["prompt"], max_tokens=12, **given
+        model=f"text-completion-openai/{questions['model']}", prompt=questions["prompt"], max_tokens=12, **connection
     )
     result = {
         "chat": message.content,
@@ -41,7 +46,7 @@ def main() -> None:
         "unknown": refused(lambda: litellm.completion(**{**chat, "model": "openai/gpt-9"})),
         "embedding": refused(
             lambda: litellm.embedding(
-                model=chat["model"], input=["x"], api_base=given["api_base"], api_key=given["api_key"]
+                model=chat["model"], input=["x"], api_base=connection["api_base"], api_key=connection["api_key"]
             )
         ),
     }
