@@ -16,8 +16,8 @@ from service.schemas import WantEngine
 router = APIRouter(prefix="/admin/engines", tags=["admin"])
 
 
-# Every engine, and the checkpoints that one was requested of.
-Engines = TypedDict("Engines", {"data": list[EngineRow], "wanted": list[str]})
+# Every engine, and the checkpoints that one was requested of, under a name that clients know.
+Engines = TypedDict("Engines", {"data": list[EngineRow], "wanted": list[str]})  # noqa: UP013
 
 
 class EngineRequest(TypedDict):

@@ -16,12 +16,8 @@ def main() -> None:
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # importing it would ask the network for prices
     litellm: Any = importlib.import_module("litellm")  # by name: no requirement of this project
     questions = json.load(sys.stdin)
-    connection = {
-        "api_base": questions["api_base"],
-        "api_key": questions["api_key"],
-        "temperature": 0,
-        "num_retries": 0,
-    }
+    server = {"api_base": questions["api_base"], "api_key": questions["api_key"]}
+    connection = {**server, "temperature": 0, "num_retries": 0}
     chat = {"model": f"openai/{questions['model']}", "messages": questions["messages"], "max_tokens": 12, **connection}
     answer = litellm.completion(**chat)
     message = answer.choices[0].message
@@ -44,11 +40,7 @@ def main() -> None:
         "calls": [call.function.arguments for call in called.choices[0].message.tool_calls],
         "text": text.choices[0].text,
         "unknown": refused(lambda: litellm.completion(**{**chat, "model": "openai/gpt-9"})),
-        "embedding": refused(
-            lambda: litellm.embedding(
-                model=chat["model"], input=["x"], api_base=connection["api_base"], api_key=connection["api_key"]
-            )
-        ),
+        "embedding": refused(lambda: litellm.embedding(model=chat["model"], input=["x"], **server)),
     }
     json.dump(result, sys.stdout)
 
