@@ -46,6 +46,7 @@ def test_access_levels_are_those_of_the_design(tmp_path: object) -> None:
         "/health/ready",
         "/metrics",
         "/static",
+        "/docs",
         "/openapi.json",
         "/sign-in",
         "/api/session",
