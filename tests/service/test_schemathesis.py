@@ -50,6 +50,7 @@ REFUSED = {  # always, or as nothing of the kind exists
     "post /v1/embeddings",
     "delete /admin/keys/{key}",
     "post /admin/aliases/{alias}/rollback",
+    "post /api/tasks/{task_id}/undo",
 }
 
 
@@ -139,7 +140,7 @@ def service(
                 row.manifest = row.manifest | {"path": str(checkpoint.path)}
                 row.heartbeat = now() + timedelta(days=1)  # no supervisor beats here
                 session.add(row)
-        names = {"model": tiny_policy.id, "checkpoint": tiny_reward.id, "alias": "policy/production", "labeler": "Bob"}
+        names = {"model": tiny_policy.id, "checkpoint": tiny_policy.id, "alias": "policy/production", "labeler": "Bob"}
         bodies = right_bodies(tiny_policy.id, tiny_reward.id, token)
         app = app_client(checkpoints=tiny_policy.path.parent, collect_policies=[tiny_policy.id], collect_ahead=0).app
         with stub_engine.served(app) as url:  # type: ignore[arg-type]
