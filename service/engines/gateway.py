@@ -38,6 +38,15 @@ async def send(
         return await read(reply, endpoint.checkpoint)
 
 
+async def responds(http: aiohttp.ClientSession, endpoint: Endpoint, timeout: aiohttp.ClientTimeout) -> bool:
+    """Whether an engine's server answers at all, as it does while requests queue behind others."""
+    try:
+        async with http.get(endpoint.url + protocol.HEALTH, timeout=timeout) as reply:
+            return reply.status < 500
+    except (aiohttp.ClientError, TimeoutError):
+        return False
+
+
 async def raw_scores(http: aiohttp.ClientSession, endpoint: Endpoint, rows: Sequence[Sequence[int]]) -> list[float]:
     """Raw scores of token id sequences by a reward engine, in order, in one request; nan where it gave none.
 

@@ -19,7 +19,7 @@ from service.errors import ApiError
 
 router = APIRouter(dependencies=[Depends(open_to_all)])
 READINESS_SECONDS = 3.0
-PROBE = aiohttp.ClientTimeout(total=10)
+PROBE = aiohttp.ClientTimeout(total=5)  # with READINESS_SECONDS, an engine that hangs is told within 10 s
 METHODS = ["GET", "HEAD"]  # some load balancers ask for the head only
 
 
@@ -82,7 +82,17 @@ async def _problem(http: aiohttp.ClientSession, replicas: Sequence[Endpoint]) ->
 
 
 async def answers_one_token(http: aiohttp.ClientSession, endpoint: Endpoint) -> bool:
-    """Whether an engine gives one real token, or one score. A full queue is not a fault: it answers those before."""
+    """Whether an engine gives one real token, or one score. A full queue is not a fault: it answers those before.
+
+    One whose server answers while the token is late is busy. Whether it hangs behind its server is told by its
+    supervisor, which sees it compute.
+    """
+    answered, up = await asyncio.gather(_token(http, endpoint), gateway.responds(http, endpoint, PROBE))
+    return up if answered is None else answered
+
+
+async def _token(http: aiohttp.ClientSession, endpoint: Endpoint) -> bool | None:
+    """Whether it came; None where it is late."""
     path, body = protocol.one_token(endpoint)
     try:
         content = await gateway.send(http, endpoint, path, body, PROBE)
@@ -91,5 +101,5 @@ async def answers_one_token(http: aiohttp.ClientSession, endpoint: Endpoint) -> 
         else:
             protocol.parse_choices(content, endpoint.checkpoint, 1)
     except ApiError as error:
-        return error.code in ("overloaded", "rate_limited")
+        return None if error.code == "timeout" else error.code in ("overloaded", "rate_limited")
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -12,7 +13,7 @@ from starlette.datastructures import State
 
 from service.auth import labeler_session
 from service.disconnects import unless_gone
-from service.errors import ApiError
+from service.errors import STORE_UNAVAILABLE, ApiError
 from service.labelers import SignedIn
 from service.preferences import answers, assignment, tasks
 from service.preferences.answers import Judgement
@@ -25,6 +26,7 @@ from service.schemas import Body
 from service.store.models import Task
 
 router = APIRouter(prefix="/api/tasks", tags=["tasks"])
+log = logging.getLogger(__name__)
 Labeler = Annotated[SignedIn, Depends(labeler_session)]
 
 
@@ -165,10 +167,16 @@ def _reveal(task: Task, aliases: dict[str, str]) -> list[dict[str, Any]]:
     return revealed
 
 
-async def _progress(state: State, labeler: SignedIn) -> dict[str, int]:
+async def _progress(state: State, labeler: SignedIn) -> dict[str, int] | None:
+    """None while the store does not answer: what was asked for is done, and must not look as if it were not."""
+
     def count() -> Progress:
         with state.store.session() as session:
             return progress(session, labeler.labeler_id, state.desk.compared)
 
-    done = await asyncio.to_thread(count)
+    try:
+        done = await asyncio.to_thread(count)
+    except STORE_UNAVAILABLE as error:
+        log.warning("progress is not counted: %s", error)
+        return None
     return asdict(done)

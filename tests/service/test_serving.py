@@ -8,14 +8,21 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from aiohttp import web
 
 from service.labelers import add_labeler
 from service.store.database import Store
+from service.store.models import now
+from tests.service.conftest import engine_row
 from tests.support.live_service import free_port
+from tests.support.stub_engine import chunk, send_pieces, stub_engine
 
 pytestmark = pytest.mark.integration
 
@@ -48,6 +55,39 @@ def test_only_a_trusted_proxy_says_that_the_browser_speaks_https(
         served.wait()
     assert served.returncode == 0, printed
     assert f"gateway at {url} " in printed
+
+
+@pytest.mark.parametrize("drain", ["0", "0.5"])
+def test_the_service_ends_though_a_stream_goes_on(tmp_path: Path, local_store: Store, drain: str) -> None:
+    """Less than a second for running requests is less than a second, and not without end."""
+
+    async def endless(request: web.Request, _: Any) -> web.StreamResponse:
+        return await send_pieces(request, [chunk("sft-1", "on")] * 100_000, pause=0.05)
+
+    with stub_engine(endless) as engine:
+        with local_store.session() as session:
+            row = engine_row("sft-1", engine.url)
+            row.heartbeat = now() + timedelta(hours=1)  # no supervisor runs
+            session.add(row)
+        port = free_port()
+        command = [sys.executable, "-m", "service", "serve", "--home", str(tmp_path), "--port", str(port), "--open"]
+        environment = os.environ | {"ALIGNLOOP_DRAIN_SECONDS": drain}
+        served = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+                wait_live(client, served)
+                body = {"model": "sft-1", "messages": [{"role": "user", "content": "go"}], "stream": True}
+                with client.stream("POST", "/v1/chat/completions", json=body) as reply:
+                    pieces = reply.iter_raw()
+                    next(pieces)
+                    served.send_signal(signal.SIGTERM)
+                    with suppress(httpx.HTTPError):
+                        list(pieces)
+            _, printed = served.communicate(timeout=30)
+        finally:
+            served.kill()
+            served.wait()
+        assert served.returncode == 0, printed
 
 
 def wait_live(client: httpx.Client, served: subprocess.Popen[str]) -> None:

@@ -33,7 +33,8 @@ class Stub:
 
     Attributes:
         up: whether its process runs.
-        fault: how it misbehaves: `busy` (503), `wrong` (other numbers), `hung` (never answers), `refuses` (400).
+        fault: how it misbehaves: `busy` (503), `wrong` (other numbers), `refuses` (400), `hung` (never answers),
+            `stuck` (its server answers, with no token), `full` (gives tokens to others, as its metrics say).
         key: what requests must send, where it wants a key.
         context: what /v1/models says.
         headers: of the last request.
@@ -45,6 +46,7 @@ class Stub:
     key: str | None = None
     context: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    tokens: int = 0
 
 
 @dataclass
@@ -64,6 +66,12 @@ class StubEngine(Engine):
     def stop(self) -> None:
         if self.stub is not None:
             self.stub.up = False
+
+    def kill(self) -> None:
+        self.stop()
+
+    def cpu_seconds(self) -> float:
+        return 0.0
 
     def failure(self) -> str:
         return self.last_words
@@ -96,7 +104,7 @@ class StubEngines:
         checkpoint = load(folder)
         self.started.append((checkpoint.id, plan))
         fault = self.faults.get(checkpoint.id, "")
-        ends = fault not in ("", "busy", "wrong", "hung", "refuses")
+        ends = fault not in ("", "busy", "wrong", "refuses", "hung", "stuck", "full")
         stub, url = self.add(checkpoint, up=not ends, fault="" if ends else fault)
         return StubEngine(checkpoint, url, stub=stub, last_words=fault if ends else GONE)
 
@@ -119,6 +127,11 @@ class StubEngines:
             return web.json_response({"error": "Unauthorized"}, status=401)
         if path == "/health":
             return web.Response()
+        if path == "/metrics":
+            stub.tokens += stub.fault == "full"
+            return web.Response(text=f'vllm:generation_tokens_total{{engine="0"}} {stub.tokens}.0\n')
+        if stub.fault in ("stuck", "full"):
+            await asyncio.sleep(3600)
         if path == "/v1/models":
             row = {"id": stub.checkpoint.id, "max_model_len": stub.context or stub.checkpoint.manifest.context}
             return web.json_response({"object": "list", "data": [row]})

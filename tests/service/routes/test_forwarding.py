@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import aiohttp
 import httpx
 import openai
 import pytest
@@ -16,6 +17,7 @@ from aiohttp import web
 from fastapi.testclient import TestClient
 from prometheus_client import REGISTRY
 
+from service.routes import health
 from tests.service.conftest import engine_row
 from tests.support import stub_engine
 from tests.support.stub_engine import StubEngine, chat_answer, send_pieces, stream_of
@@ -259,6 +261,22 @@ def test_readiness_asks_the_engines_once_for_all_who_wait(url: str, engine: Stub
     assert len(engine.seen) == 2, "one question per engine"
     for path in ("/health/live", "/health/ready"):
         assert httpx.head(url + path, trust_env=False).status_code == 200
+
+
+def test_an_engine_whose_token_is_late_is_busy_unless_its_server_is_silent_too(
+    http: httpx.Client, engine: StubEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def late(_: web.Request, __: Any) -> web.StreamResponse:
+        await asyncio.sleep(3600)
+        return web.Response()
+
+    monkeypatch.setattr(health, "PROBE", aiohttp.ClientTimeout(total=0.5))
+    monkeypatch.setattr(health, "READINESS_SECONDS", 0.0)
+    engine.answer = late
+    assert http.get("/health/ready").status_code == 200
+    engine.hung = True
+    reply = http.get("/health/ready")
+    assert (reply.status_code, set(reply.json()["problems"])) == (503, {"sft-1", "reward-1"})
 
 
 @pytest.mark.parametrize("answer", [html, a_list, nothing, no_choices])
