@@ -185,7 +185,12 @@ class Endpoints:
         if replicas[0].kind != kind:
             use = "/score" if replicas[0].kind == "reward" else "/v1/chat/completions"
             raise ApiError(400, f"{model} is a {replicas[0].kind} model: send it to {use}", param="model")
-        return sorted(replicas, key=lambda endpoint: self.running[endpoint.url])
+        return self.replicas(replicas[0])
+
+    def replicas(self, endpoint: Endpoint) -> list[Endpoint]:
+        """The engines of an engine's checkpoint, the least busy first."""
+        ready = self.view.ready.get(endpoint.checkpoint, (endpoint,))
+        return sorted(ready, key=lambda one: self.running[one.url])
 
     def find(self, model: str, kind: str) -> Endpoint:
         """The first of `candidates`; raises as it does."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
@@ -13,6 +13,7 @@ from service.endpoints import Endpoint, Endpoints
 from service.engines import protocol
 from service.errors import ApiError
 
+T = TypeVar("T")
 # Compressed answers would have to be unpacked and counted for nothing: engines are near.
 HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
 
@@ -95,6 +96,28 @@ async def reply_of_any(
                 continue
             yield endpoint, reply
             return
+
+
+async def answer_of_any(
+    endpoints: Endpoints, candidates: Sequence[Endpoint], limit: int, work: Callable[[Endpoint], Awaitable[T]]
+) -> T:
+    """What the first of several replicas makes of some work: one that is down or full is passed over.
+
+    Args:
+        limit: most requests running on one engine.
+        work: does no harm when it is done again by another replica.
+
+    Raises:
+        ApiError: all are down or full; and whatever else the work raises.
+    """
+    for endpoint in candidates:
+        try:
+            with endpoints.busy(endpoint, limit):
+                return await work(endpoint)
+        except ApiError as error:
+            if error.status != 503 or endpoint is candidates[-1]:
+                raise
+    raise ValueError("no candidates")
 
 
 async def read(reply: aiohttp.ClientResponse, model: str) -> bytes:

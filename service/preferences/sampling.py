@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
 from typing import Any, TypeVar
@@ -97,8 +97,11 @@ async def sample(
     async def ask(endpoint: Endpoint, n: int) -> list[Response] | UnusablePrompt:
         try:
             own = _for_engine(messages, endpoint)
-            with endpoints.busy(endpoint, limit):
-                return await complete(http, endpoint, own, n, temperature)
+
+            def work(engine: Endpoint) -> Awaitable[list[Response]]:
+                return complete(http, engine, own, n, temperature)
+
+            return await gateway.answer_of_any(endpoints, endpoints.replicas(endpoint), limit, work)
         except UnusablePrompt as refusal:
             return refusal
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -11,6 +12,7 @@ from service import errors, metrics
 from service.auth import Caller, require
 from service.disconnects import unless_gone
 from service.endpoints import Endpoint
+from service.engines import gateway
 from service.errors import ApiError
 from service.likelihoods import Likelihood, Pair, likelihoods
 from service.routes.forwarding import cache_salt
@@ -28,7 +30,8 @@ async def loglikelihood(
     A pair whose values cannot be computed has an `error` instead.
     """
     state = request.app.state
-    endpoint: Endpoint = state.endpoints.find(body.model, "policy")
+    candidates: list[Endpoint] = state.endpoints.candidates(body.model, "policy")
+    endpoint = candidates[0]
     request.state.model = endpoint.checkpoint
     limit = state.settings.max_responses
     if len(body.pairs) > limit:
@@ -40,10 +43,13 @@ async def loglikelihood(
         if row.context and row.continuation
     }
     salt = cache_salt(caller, f"pairs {body.cache_salt or secrets.token_hex(16)}")
-    with state.endpoints.busy(endpoint, state.settings.max_concurrent):
-        work = likelihoods(state.http, endpoint, list(good.values()), salt, state.plain_engines)
-        for index, result in zip(good, await unless_gone(request, work), strict=True):
-            results[index] = result
+
+    def work(engine: Endpoint) -> Awaitable[list[Likelihood | ApiError]]:
+        return likelihoods(state.http, engine, list(good.values()), salt, state.plain_engines)
+
+    computing = gateway.answer_of_any(state.endpoints, candidates, state.settings.max_concurrent, work)
+    for index, result in zip(good, await unless_gone(request, computing), strict=True):
+        results[index] = result
     tokens = sum(len(good[index].ids) for index, row in enumerate(results) if isinstance(row, Likelihood))
     metrics.count_tokens(endpoint.checkpoint, {"prompt_tokens": tokens})
     return LikelihoodAnswer(model=endpoint.checkpoint, data=[_row(*row) for row in enumerate(results)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -10,6 +11,7 @@ from service import errors, metrics
 from service.auth import Caller, require
 from service.disconnects import unless_gone
 from service.endpoints import Endpoint
+from service.engines import gateway
 from service.errors import ApiError
 from service.schemas import Score, ScoreAnswer, ScoreRequest, Turn
 from service.scoring import Conversation, Outcome, Scored, score_all
@@ -24,15 +26,19 @@ async def score(
 ) -> ScoreAnswer:
     """Score each response as the assistant's finished turn. A response that cannot be scored has an `error` instead."""
     state = request.app.state
-    endpoint: Endpoint = state.endpoints.find(body.model, "reward")
+    candidates: list[Endpoint] = state.endpoints.candidates(body.model, "reward")
+    endpoint = candidates[0]
     request.state.model = endpoint.checkpoint
     conversations = conversations_of(body)
     if len(conversations) > state.settings.max_responses:
         limit = state.settings.max_responses
         raise ApiError(400, f"more than {limit} responses: send fewer at a time", param="responses")
-    with state.endpoints.busy(endpoint, state.settings.max_concurrent):
-        work = score_all(state.http, state.scoring_pool, endpoint, conversations)
-        outcomes: list[Outcome] = await unless_gone(request, work)
+
+    def work(engine: Endpoint) -> Awaitable[list[Outcome]]:
+        return score_all(state.http, state.scoring_pool, engine, conversations)
+
+    scoring = gateway.answer_of_any(state.endpoints, candidates, state.settings.max_concurrent, work)
+    outcomes: list[Outcome] = await unless_gone(request, scoring)
     tokens = sum(outcome.tokens for outcome in outcomes if isinstance(outcome, Scored))
     metrics.count_tokens(endpoint.checkpoint, {"prompt_tokens": tokens})
     return ScoreAnswer(

@@ -60,13 +60,13 @@ class Load:
 def judge(reply: httpx.Response) -> tuple[int, dict[str, Any]]:
     """Status and error of a reply; those of its last event where it is a stream."""
     if not reply.headers["content-type"].startswith("text/event-stream"):
-        error: dict[str, Any] = reply.json().get("error", {})
-        return reply.status_code, error
+        failure: dict[str, Any] = reply.json().get("error", {})
+        return reply.status_code, failure
     last = reply.text.rstrip().rpartition("\n\n")[2].removeprefix("data: ")
     if last == "[DONE]":
         return 200, {}
-    error = json.loads(last)["error"]
-    return (503 if error["type"] == "service_unavailable_error" else 500), error
+    failure = json.loads(last)["error"]
+    return (503 if failure["type"] == "service_unavailable_error" else 500), failure
 
 
 @contextmanager

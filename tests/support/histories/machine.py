@@ -87,17 +87,17 @@ class Histories(RuleBasedStateMachine):
     @step(alias=ALIASES, number=NUMBERS)
     def promote_until_it_answers(self, alias: str, number: int) -> bool:
         """To another checkpoint than the present one, of those that can start."""
-        others = [
-            name for name in KINDS[alias] if name not in (self.world.judges[alias].last, *self.world.stubs.faults)
-        ]
+        unfit = {self.world.judges[alias].last, *self.world.stubs.faults}
+        others = [name for name in KINDS[alias] if name not in unfit]
         taken = bool(others) and self.world.bring(alias, pick(others, number))
         for _ in range(2):  # nothing names the one before any more: its engine ends
             self.world.advance(3.0)
         return taken
 
-    @step(alias=ALIASES)
-    def roll_back(self, alias: str) -> bool:
-        return self.world.roll_back(alias)
+    @precondition(lambda self: bool(self.world.named))
+    @step(number=NUMBERS)
+    def roll_back(self, number: int) -> bool:
+        return self.world.roll_back(pick(sorted(self.world.named), number))
 
     @precondition(lambda self: any(map(self.world.may_roll_back, KINDS)))
     @step(number=NUMBERS, seconds=st.sampled_from([0.5, 3.0]))
@@ -131,9 +131,10 @@ class Histories(RuleBasedStateMachine):
         self.let_it_fail()
         return taken
 
-    @step(alias=ALIASES)
-    def remove(self, alias: str) -> bool:
-        return self.world.remove(alias)
+    @precondition(lambda self: bool(self.world.named))
+    @step(number=NUMBERS)
+    def remove(self, number: int) -> bool:
+        return self.world.remove(pick(sorted(self.world.named), number))
 
     @step(checkpoint=st.sampled_from(CHECKPOINTS))
     def request(self, checkpoint: str) -> None:
@@ -147,9 +148,10 @@ class Histories(RuleBasedStateMachine):
         self.world.request(pick(judge.answered, other))
         self.world.advance()
 
-    @step(checkpoint=st.sampled_from(CHECKPOINTS))
-    def withdraw(self, checkpoint: str) -> bool:
-        return self.world.withdraw(checkpoint)
+    @precondition(lambda self: bool(self.world.requested))
+    @step(number=NUMBERS)
+    def withdraw(self, number: int) -> bool:
+        return self.world.withdraw(pick(sorted(self.world.requested), number))
 
     # The environment.
 
@@ -249,7 +251,7 @@ def play(service: Service, count: int, *, start: int | None = None, shrink: bool
     tally = Tally()
     played = type("History", (Histories,), {"service": service, "tally": tally})
     if start is not None:
-        played = seed(start)(played)
+        seed(start)(played)  # type: ignore[no-untyped-call]
     phases = [Phase.generate, Phase.shrink] if shrink else [Phase.generate]
     options = settings(
         max_examples=count, stateful_step_count=STEPS, deadline=None, database=None, phases=phases,

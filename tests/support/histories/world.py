@@ -86,6 +86,8 @@ class World:
         # failed for good, or failed at all.
         self.hopeless: set[str] = set()
         self.failed: set[str] = set()
+        self.requested: set[str] = set()
+        self.named: set[str] = set()  # aliases that are set
         self.settled: set[str] = set()  # aliases that are answered by what they were last promoted to
         self.start_supervisor()
 
@@ -113,12 +115,14 @@ class World:
 
     def request(self, checkpoint: str) -> None:
         assert self.client.post("/admin/engines", json={"checkpoint": checkpoint}).status_code == 202
+        self.requested.add(checkpoint)
         if self._starts_well(checkpoint):
             self.hopeless.discard(checkpoint)
 
     def withdraw(self, checkpoint: str) -> bool:
         answer = self.client.delete(f"/admin/engines/{checkpoint}")
         assert answer.status_code in (202, 404)
+        self.requested.discard(checkpoint)
         return answer.status_code == 202
 
     # What the environment does.
@@ -220,8 +224,9 @@ class World:
                 assert reply.json()["choices"][0]["text"] == answered, "what it says is what it is"
             judge.see(reply.status_code, answered)
         with self.store.session() as session:
-            at_target = set(session.scalars(select(Alias.name).where(Alias.served == Alias.checkpoint)))
-        self.settled = {alias for alias in at_target if not self.judges[alias].disturbed}
+            rows = session.execute(select(Alias.name, Alias.served == Alias.checkpoint)).tuples().all()
+        self.named = {alias for alias, _ in rows}
+        self.settled = {alias for alias, is_served in rows if is_served and not self.judges[alias].disturbed}
 
     def may_roll_back(self, alias: str) -> bool:
         """Whether a rollback of what answers has somewhere to go, as far as the client knows."""
