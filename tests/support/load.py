@@ -46,8 +46,8 @@ class Load:
             while not self.ended.is_set():
                 try:
                     reply = client.post(path, json=body, timeout=HANGS_SECONDS)
-                except httpx.HTTPError as error:
-                    self.wrong.append(f"{path}: {type(error).__name__}")
+                except httpx.HTTPError as broken:
+                    self.wrong.append(f"{path}: {type(broken).__name__}")
                     continue
                 status, error = judge(reply)
                 self.replies[status] += 1

@@ -53,7 +53,7 @@ def step(**arguments: Any) -> Callable[[Callable[..., bool | None]], Any]:
             self.steps += 1
             self.tally.fired[do.__name__] += fired is not False
 
-        return rule(**arguments)(run)
+        return rule(**arguments)(run)  # type: ignore[no-untyped-call]
 
     return decorate
 
@@ -251,7 +251,7 @@ def play(service: Service, count: int, *, start: int | None = None, shrink: bool
     tally = Tally()
     played = type("History", (Histories,), {"service": service, "tally": tally})
     if start is not None:
-        seed(start)(played)  # type: ignore[no-untyped-call]
+        seed(start)(played)
     phases = [Phase.generate, Phase.shrink] if shrink else [Phase.generate]
     options = settings(
         max_examples=count, stateful_step_count=STEPS, deadline=None, database=None, phases=phases,
