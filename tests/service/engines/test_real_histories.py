@@ -25,7 +25,7 @@ def test_ten_histories_with_real_engines(tiny_policy: Checkpoint, tiny_reward: C
     fired: Counter[str] = Counter()
     polls: Counter[int] = Counter()
     with running_service(tmp_path, arguments=()) as running:
-        running.wait_for(lambda: running.client().get("/health/live").status_code == 200, 60)
+        running.wait_for(lambda: running.client().get("/health/live").status_code == 200)
         for seed in range(HISTORIES):
             history = RealHistory(running, seed)
             try:

@@ -224,7 +224,7 @@ class World:
                 assert reply.json()["choices"][0]["text"] == answered, "what it says is what it is"
             judge.see(reply.status_code, answered)
         with self.store.session() as session:
-            rows = session.execute(select(Alias.name, Alias.served == Alias.checkpoint)).tuples().all()
+            rows = session.execute(select(Alias.name, Alias.served == Alias.checkpoint)).all()
         self.named = {alias for alias, _ in rows}
         self.settled = {alias for alias, is_served in rows if is_served and not self.judges[alias].disturbed}
 
