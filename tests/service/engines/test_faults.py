@@ -31,10 +31,19 @@ def url_of(service: Running, checkpoint: str) -> str:
 def processes(service: Running, checkpoint: str) -> dict[str, psutil.Process]:
     """An engine's server, and the process that computes for it."""
     port = url_of(service, checkpoint).rpartition(":")[2]
-    server = next(p for p in service.descendants() if port in p.cmdline() and "guard.py" not in " ".join(p.cmdline()))
-    cores = [child for child in server.children() if "EngineCore" in " ".join(child.cmdline())]
-    assert len(cores) == 1, [child.cmdline() for child in server.children()]
+    server = next(p for p in service.descendants() if port in command(p) and "guard.py" not in " ".join(command(p)))
+    cores = [child for child in server.children() if "EngineCore" in " ".join(command(child))]
+    assert len(cores) == 1, [command(child) for child in server.children()]
     return {"server": server, "core": cores[0]}
+
+
+def command(process: psutil.Process) -> list[str]:
+    """Its command line; empty when it has just ended."""
+    try:
+        words: list[str] = process.cmdline()
+    except psutil.Error:
+        return []
+    return words
 
 
 def readiness(service: Running) -> int:
@@ -55,8 +64,9 @@ def test_killed_engines_fail_their_requests_at_once_and_come_back(
     """Of one the server is killed, of the other the process that computes."""
     with load(gateway, CLIENTS) as busy:
         gateway.wait_for(lambda: busy.replies[200] > 5 * CLIENTS)
-        processes(gateway, tiny_policy.id)["core"].send_signal(signal.SIGKILL)
-        processes(gateway, tiny_reward.id)["server"].send_signal(signal.SIGKILL)
+        core, server = processes(gateway, tiny_policy.id)["core"], processes(gateway, tiny_reward.id)["server"]
+        core.send_signal(signal.SIGKILL)
+        server.send_signal(signal.SIGKILL)
         noticed = seconds_until(lambda: readiness(gateway) == 503, 5)
         gateway.wait_for(lambda: busy.replies[503] >= CLIENTS, 60)
         before = busy.replies[200]

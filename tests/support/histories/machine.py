@@ -68,6 +68,8 @@ class Histories(RuleBasedStateMachine):
         super().__init__()
         self.world = World(self.service)
         self.steps, self.over = 0, False
+        for alias, checkpoints in KINDS.items():
+            self.world.bring(alias, checkpoints[0])
 
     def teardown(self) -> None:
         """A history that went well ends with all being served that can be."""
@@ -87,44 +89,46 @@ class Histories(RuleBasedStateMachine):
     @step(alias=ALIASES, number=NUMBERS)
     def promote_until_it_answers(self, alias: str, number: int) -> bool:
         """To another checkpoint than the present one, of those that can start."""
-        unfit = {self.world.judges[alias].last, *self.world.stubs.faults}
-        others = [name for name in KINDS[alias] if name not in unfit]
-        taken = bool(others) and self.world.bring(alias, pick(others, number))
-        for _ in range(2):  # nothing names the one before any more: its engine ends
-            self.world.advance(3.0)
-        return taken
+        return self.bring_another(alias, number)
 
     @precondition(lambda self: bool(self.world.named))
     @step(number=NUMBERS)
     def roll_back(self, number: int) -> bool:
         return self.world.roll_back(pick(sorted(self.world.named), number))
 
-    @precondition(lambda self: any(map(self.world.may_roll_back, KINDS)))
+    @precondition(lambda self: bool(self.world.settled))
     @step(number=NUMBERS, seconds=st.sampled_from([0.5, 3.0]))
     def roll_back_what_answers(self, number: int, seconds: float) -> bool:
         """The present checkpoint has answered, and another one before it."""
-        alias = pick(list(filter(self.world.may_roll_back, KINDS)), number)
+        alias = pick(sorted(self.world.settled), number)
+        self.let_two_answer(alias, number)
         taken = self.world.roll_back(alias)
         self.world.poll()
         self.world.pass_time(seconds)
         return taken
 
     @precondition(lambda self: bool(self.world.settled))
-    @step(number=NUMBERS, other=NUMBERS, fault=ANY_FAULT)
-    def fail_a_promotion(self, number: int, other: int, fault: str) -> bool:
-        """What is promoted does not start; while it is tried, and after it was given up, the client looks."""
+    @step(number=NUMBERS, other=NUMBERS, fault=ANY_FAULT, crash=st.booleans())
+    def fail_a_promotion(self, number: int, other: int, fault: str, crash: bool) -> bool:
+        """What is promoted does not start; while it is tried, and after it was given up, the client looks. What goes on
+        answering may crash meanwhile, and must come back."""
         alias = pick(sorted(self.world.settled), number)
         checkpoint = pick([name for name in KINDS[alias] if name != self.world.judges[alias].last], other)
         self.spoil_and_end(checkpoint, fault)
         taken = self.world.promote(alias, checkpoint)
         self.let_it_fail()
+        last = self.world.judges[alias].last
+        if crash and last is not None:
+            self.world.crash(self.world.stubs.of(last))
+            self.world.settle()
         return taken
 
-    @precondition(lambda self: any(map(self.world.may_roll_back, KINDS)))
+    @precondition(lambda self: bool(self.world.settled))
     @step(number=NUMBERS, fault=FOR_GOOD)
     def fail_a_rollback(self, number: int, fault: str) -> bool:
         """What is rolled back to does not start."""
-        alias = pick(list(filter(self.world.may_roll_back, KINDS)), number)
+        alias = pick(sorted(self.world.settled), number)
+        self.let_two_answer(alias, number)
         taken = self.world.roll_back(alias)
         if taken:
             self.spoil_and_end(self.world.judges[alias].promoted[-1], fault)
@@ -209,6 +213,7 @@ class Histories(RuleBasedStateMachine):
     def go_on(self, seconds: float) -> None:
         self.world.advance(seconds)
 
+    @precondition(lambda self: self.world.is_disturbed())
     @step()
     def settle(self) -> None:
         self.world.settle()
@@ -219,6 +224,19 @@ class Histories(RuleBasedStateMachine):
         """Checkpoints that answer for an alias and have engines."""
         lasts = [judge.last for judge in self.world.judges.values() if judge.last]
         return [last for last in lasts if self.world.stubs.of(last)]
+
+    def bring_another(self, alias: str, number: int) -> bool:
+        unfit = {self.world.judges[alias].last, *self.world.stubs.faults}
+        others = [name for name in KINDS[alias] if name not in unfit]
+        taken = bool(others) and self.world.bring(alias, pick(others, number))
+        for _ in range(2):  # nothing names the one before any more: its engine ends
+            self.world.advance(3.0)
+        return taken
+
+    def let_two_answer(self, alias: str, number: int) -> None:
+        if not self.world.may_roll_back(alias):
+            self.bring_another(alias, number)
+            self.world.poll()
 
     def spoil_and_end(self, checkpoint: str, fault: str) -> None:
         self.world.spoil(checkpoint, fault)

@@ -228,6 +228,10 @@ class World:
         self.named = {alias for alias, _ in rows}
         self.settled = {alias for alias, is_served in rows if is_served and not self.judges[alias].disturbed}
 
+    def is_disturbed(self) -> bool:
+        """Whether an alias may be down, or was promoted to what does not answer yet."""
+        return any(judge.disturbed or judge.promoted for judge in self.judges.values())
+
     def may_roll_back(self, alias: str) -> bool:
         """Whether a rollback of what answers has somewhere to go, as far as the client knows."""
         return alias in self.settled and len(set(self.judges[alias].answered)) > 1
