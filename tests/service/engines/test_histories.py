@@ -10,7 +10,7 @@ import pytest
 from tests.support.histories import faults
 from tests.support.histories.judge import Violation
 from tests.support.histories.machine import RULES, play
-from tests.support.histories.world import Service, World
+from tests.support.histories.world import KINDS, Service, World
 
 POLICY = "policy/production"
 LEAST_STEPS, LEAST_FIRED = 30, 500  # of each of the thousand histories, and of each rule in them
@@ -91,6 +91,22 @@ def crash_beside_the_one_before(world: World) -> None:
     world.bring(POLICY, "sft-2")
     world.crash(world.stubs.of("sft-2"))
     world.pass_time(0.5)
+
+
+@pytest.mark.unit
+def test_the_engines_of_another_supervisor_go_on_for_every_alias(history_service: Service) -> None:
+    """Until the table forgets the first supervisor's, requests to them must not fail."""
+    world = World(history_service)
+    try:
+        world.start_supervisor()
+        for alias, checkpoints in KINDS.items():
+            world.bring(alias, checkpoints[0])
+        world.crash_supervisor(0)
+        for _ in range(3):
+            world.poll()
+        assert not any(judge.disturbed for judge in world.judges.values())
+    finally:
+        world.close()
 
 
 SHORT = {
