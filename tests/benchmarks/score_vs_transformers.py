@@ -1,0 +1,149 @@
+"""`/score` against transformers' batched forward: `python -m tests.benchmarks.score_vs_transformers`.
+
+A reward model under a random head, in float32 on CPU: engine and gateway started as the product starts them, and
+`AutoModelForSequenceClassification` in this process, each with all cores while the other rests. Both are given
+conversations as text, 32 responses to a prompt at a time; ours over HTTP, four requests open together; transformers
+rendered by its own chat template, the responses of a prompt ordered by length and padded, at the best of several batch
+sizes, found in the first round. Texts are new in each round: nothing is cached. The scores must agree to 1e-4, or the
+benchmark ends with status 1. Aim: at least 1.0 times its responses per second.
+
+`smollm2` is SmolLM2-135M-Instruct's body, `miniature` a random model of the demo's sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+import torch
+
+from tests.support.live_service import running_service
+from tests.support.load import show
+from tests.support.speed_models import documents, publish
+
+RESPONSES = 32  # to a prompt, in one request
+BATCHES = (1, 2, 4, 8, 16, 32)
+IN_FLIGHT = 4  # requests
+TOLERANCE = 1e-4
+AIM = 1.0
+Group = tuple[str, list[str]]  # a prompt and its responses
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=["smollm2", "miniature"], default="miniature")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--prompts", type=int, default=16, help="of a round")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        checkpoint = publish(options.model, home, reward=True)
+        threads = {"ALIGNLOOP_ENGINE_THREADS": str(options.threads)}
+        with running_service(home, ("--with-engines", checkpoint.id), environment=threads) as running:
+            running.wait_ready()
+            print("ready", flush=True)
+            compare(running.url, running.add_key("score"), checkpoint, options)
+
+
+def compare(url: str, key: str, checkpoint: Any, options: argparse.Namespace) -> None:
+    """Rounds of both, in turn."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    torch.set_num_threads(options.threads)
+    model: Any = AutoModelForSequenceClassification.from_pretrained(checkpoint.path, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint.path, padding_side="right")
+    texts = documents()
+    ratios: list[float] = []
+    sizes, furthest = BATCHES, 0.0
+    for number in range(options.rounds + 1):
+        groups = [make_group(texts, number) for _ in range(options.prompts)]
+        if number % 2:
+            expected, theirs = forward_rates(model, tokenizer, groups, sizes)
+            scores, ours = score_rate(url, key, checkpoint.id, groups)
+        else:
+            scores, ours = score_rate(url, key, checkpoint.id, groups)
+            expected, theirs = forward_rates(model, tokenizer, groups, sizes)
+        sizes = (max(theirs, key=lambda size: theirs[size]),)
+        furthest = max(furthest, float(np.abs(scores - expected).max()))
+        said = ", ".join(f"batch {size} {rate:.0f}" for size, rate in theirs.items())
+        note = "" if number else " (warms up, not counted)"
+        print(f"round {number}{note}: ours {ours:.0f} responses/s, transformers {said}", flush=True)
+        ratios += [ours / theirs[sizes[0]]] if number else []
+    print(f"score_vs_transformers {options.model} largest difference {furthest:.1e} (at most {TOLERANCE:.0e})")
+    print(f"aim {AIM}: {'met' if np.median(ratios) >= AIM else 'missed'}")
+    show(f"score_vs_transformers {options.model} ratio", ratios)
+    if furthest > TOLERANCE:
+        raise SystemExit("the scores differ")
+
+
+def make_group(texts: Iterator[str], seed: int) -> Group:
+    """A prompt and responses of 5 to 60 words, all different."""
+    rng = random.Random(seed)
+    prompt = next(texts)
+    words = [[word for _ in range(4) for word in next(texts).split()] for _ in range(RESPONSES)]
+    return prompt, [" ".join(one[: rng.randint(5, 60)]) for one in words]
+
+
+def score_rate(url: str, key: str, model: str, groups: list[Group]) -> tuple[np.ndarray, float]:
+    """Scores of `/score` and responses per second."""
+    began = time.perf_counter()
+    scores = asyncio.run(score(url, key, model, groups))
+    return scores, scores.size / (time.perf_counter() - began)
+
+
+def forward_rates(
+    model: Any, tokenizer: Any, groups: list[Group], sizes: Sequence[int]
+) -> tuple[np.ndarray, dict[int, float]]:
+    """Scores of transformers, and responses per second by batch size."""
+    rates = {}
+    for size in sizes:
+        began = time.perf_counter()
+        scores = forward(model, tokenizer, groups, size)
+        rates[size] = scores.size / (time.perf_counter() - began)
+    return scores, rates
+
+
+async def score(url: str, key: str, model: str, groups: list[Group]) -> np.ndarray:
+    """Raw scores by `/score`, shape (prompts, responses)."""
+    gate = asyncio.Semaphore(IN_FLIGHT)
+
+    async def one(http: aiohttp.ClientSession, prompt: str, responses: list[str]) -> list[float]:
+        body = {"model": model, "messages": [{"role": "user", "content": prompt}], "responses": responses}
+        async with gate, http.post(f"{url}/score", json=body) as reply:
+            answer = await reply.json()
+        assert reply.status == 200, answer
+        return [row["raw"] for row in answer["data"]]
+
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}) as http:
+        return np.array(await asyncio.gather(*(one(http, *group) for group in groups)))
+
+
+def forward(model: Any, tokenizer: Any, groups: list[Group], size: int) -> np.ndarray:
+    """The same by transformers, `size` responses at a time."""
+    scores = np.zeros((len(groups), RESPONSES))
+    for row, (prompt, responses) in enumerate(groups):
+        order = sorted(range(RESPONSES), key=lambda i: len(responses[i]))
+        for start in range(0, RESPONSES, size):
+            part = order[start : start + size]
+            conversations = [
+                [{"role": "user", "content": prompt}, {"role": "assistant", "content": responses[i]}] for i in part
+            ]
+            texts = tokenizer.apply_chat_template(conversations, tokenize=False)
+            inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+            with torch.inference_mode():
+                scores[row, part] = model(**inputs).logits[:, 0].numpy()
+    return scores
+
+
+if __name__ == "__main__":
+    main()
