@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import gc
 import logging
 import math
 import os
@@ -67,6 +68,9 @@ def serve(settings: Settings, parsed: argparse.Namespace) -> None:
             )
         if not keys and not settings.open:
             say("there is no key yet: `python -m service keys add NAME --scopes generate score`, or serve with --open")
+        # What is loaded by now stays. Going through it for garbage would stop every stream for a tenth of a second.
+        gc.collect()
+        gc.freeze()
         server.run(sockets=[listener])
     store.close()
 

@@ -73,6 +73,7 @@ def measure_real(name: str, home: Path, rounds: int, requests: int | None, strea
             prompts = list(islice(texts, requests))
             order = (direct, gateway) if number % 2 else (gateway, direct)
             pair = {t.name: stream(t, prompts, tokens=tokens, at_once=streams, body=GREEDY) for t in order}
+            assert all(seen.tokens == tokens * requests for seen in pair.values()), "answers of another length"
             said = ", ".join(f"{side} {seen.rate:.0f} tokens/s" for side, seen in sorted(pair.items()))
             print(f"round {number}{'' if number else ' (warms up, not counted)'}: {said}", flush=True)
             pairs += [pair] if number else []
