@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from starlette.routing import Match
 
 from service import auth, known_keys
 from service.app import create_app
@@ -52,6 +55,15 @@ def test_access_levels_are_those_of_the_design(tmp_path: object) -> None:
     }
 
 
+def test_the_access_level_by_path_is_that_of_the_route_that_answers(tmp_path: object) -> None:
+    app = create_app(Settings(database=f"sqlite:///{tmp_path}/x.db"))
+    assert app.state.access["POST", "/v1/chat/completions"] == "key:generate"
+    for (method, path), access in app.state.access.items():
+        scope = {"type": "http", "method": method, "path": path}
+        route = next(route for route in app.routes if route.matches(scope)[0] is Match.FULL)
+        assert (path, access) == (getattr(route, "path", ""), auth.access_of(route))
+
+
 def test_keys_and_scopes(app_client: Build, make_key: MakeKey) -> None:
     client = app_client()
     assert client.get("/v1/models").status_code == 401
@@ -91,6 +103,28 @@ def test_a_revoked_key_stops_working(
         key.revoked = now()
     monkeypatch.setattr(known_keys, "FRESH_SECONDS", 0.0)
     assert client.get("/v1/models", headers=header).status_code == 401
+
+
+def test_a_key_in_use_is_read_again_while_requests_go_on(
+    make_key: MakeKey, local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_keys, "FRESH_SECONDS", 1000.0)
+    monkeypatch.setattr(known_keys, "AHEAD_SECONDS", 0.0)
+    secret = make_key("generate")["Authorization"].split()[1]
+
+    async def use() -> None:
+        assert await keys.find(secret) is not None
+        with local_store.session() as session:
+            session.query(Key).one().revoked = now()
+        assert await keys.find(secret) is not None  # nobody waits for the store
+        deadline = time.monotonic() + 30
+        while await keys.find(secret) is not None:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+
+    keys = known_keys.KnownKeys(local_store)
+    asyncio.run(use())
+    keys.close()
 
 
 def test_a_lent_key_works_in_its_process_alone(app_client: Build, local_store: Store) -> None:
