@@ -19,7 +19,7 @@ from service.store.database import Store
 from service.store.models import Key, now
 
 FRESH_SECONDS = 1.0  # a revoked key works no longer than this
-AHEAD_SECONDS = 0.5  # a key that is used after this is read again, while requests go on with what is known
+AHEAD_SECONDS = 0.5  # a key that is used after this is read again, while requests use what is known
 KEPT_SECONDS = 300.0  # a known key works this long while the store does not answer
 PATIENCE_SECONDS = 2.0  # a known key waits this long for the store
 SIZE = 10_000  # keys that are remembered

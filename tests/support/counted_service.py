@@ -27,5 +27,5 @@ def counted_app(settings: Settings) -> FastAPI:
 
 
 if __name__ == "__main__":
-    serving.create_app = counted_app
+    serving.create_app = counted_app  # type: ignore[attr-defined]  # the name that `serve` calls
     sys.exit(run_command(service.main))
