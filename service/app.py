@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from service import auth, errors, scoring
+from service import errors, scoring
 from service.endpoints import Endpoints
 from service.engines.remote import authorization
 from service.known_keys import KnownKeys
@@ -72,8 +72,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     `app.state` holds what routes share: `settings`, `store`, `keys`, `endpoints`, `scoring_pool` (the threads that
     render for `/score`), `plain_engines` (URLs of engines without vLLM's token route), `readiness` (the last question
-    to all engines, see `health`), `access` (see `auth.access_by_path`), and, while it runs, `http` (the one aiohttp
-    session to the engines), `desk` and `ahead` (tasks for labelers), `results`.
+    to all engines, see `health`), and, while it runs, `http` (the one aiohttp session to the engines), `desk` and
+    `ahead` (tasks for labelers), `results`.
     """
     app = FastAPI(title="AlignLoop", version="0.1.0", docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.state.settings = settings
@@ -91,7 +91,6 @@ def create_app(settings: Settings) -> FastAPI:
     for route in app.routes:
         if getattr(route, "path", "") in ("/static", "/openapi.json"):
             route.access = "open"  # type: ignore[attr-defined]  # read by `auth.access_of`
-    app.state.access = auth.access_by_path(app)
     return app
 
 

@@ -72,13 +72,10 @@ async def admit_before_body(request: Request) -> None:
     Raises:
         ApiError: 401 or 403.
     """
-    scope = request.scope
-    access = request.app.state.access.get((scope["method"], scope["path"]))
-    if access is None:
-        access = next((access_of(r) for r in request.app.routes if r.matches(scope)[0] is Match.FULL), None) or ""
+    access = next((access_of(r) for r in request.app.routes if r.matches(request.scope)[0] is Match.FULL), None) or ""
     if access.startswith("key:"):
         await admit(request, access.removeprefix("key:"))
-    elif access == "labeler" and cookies.name(scope, request.app.state.settings) not in request.cookies:
+    elif access == "labeler" and cookies.name(request.scope, request.app.state.settings) not in request.cookies:
         raise no_session()
 
 
@@ -182,12 +179,6 @@ def access_of(route: BaseRoute) -> str | None:
             return str(access)
         queue.extend(dependant.dependencies)
     return None
-
-
-def access_by_path(app: FastAPI) -> dict[tuple[str, str], str]:
-    """Access level by method and path, of the routes without parameters: requests to these need not be matched."""
-    plain = [route for route in app.routes if isinstance(route, APIRoute) and not route.param_convertors]
-    return {(method, route.path): access_of(route) or "" for route in reversed(plain) for method in route.methods}
 
 
 def undeclared(app: FastAPI) -> list[str]:

@@ -20,18 +20,17 @@ from service.errors import ApiError, answer
 from service.settings import LOOPBACK_NAMES, Settings
 
 log = logging.getLogger(__name__)
-SECURITY_HEADERS = (
-    (
-        b"content-security-policy",
-        b"default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; object-src 'none'; "
-        b"base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+SECURITY_HEADERS = {
+    "content-security-policy": (
+        "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; object-src 'none'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"same-origin"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-)
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
 SHARED = ("/v1/", "/score", "/tokenize")  # what pages of listed origins may call, with a key
 METHODS = "GET, POST, DELETE, OPTIONS"
 HEADER_NAMES = re.compile(r"[A-Za-z0-9_, -]{0,1000}")
@@ -158,8 +157,8 @@ class RequestChecks:
         return receive_limited
 
     def _finish_headers(self, headers: MutableHeaders, scope: Scope) -> None:
-        set_already = {name for name, _ in headers.raw}
-        headers.raw.extend(pair for pair in SECURITY_HEADERS if pair[0] not in set_already)
+        for name, value in SECURITY_HEADERS.items():
+            headers.setdefault(name, value)
         request = Headers(scope=scope)
         if self.settings.allowed_origins and scope["path"].startswith(SHARED):
             headers.add_vary_header("Origin")

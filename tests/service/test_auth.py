@@ -9,7 +9,6 @@ from collections.abc import Callable
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from starlette.routing import Match
 
 from service import auth, known_keys
 from service.app import create_app
@@ -53,15 +52,6 @@ def test_access_levels_are_those_of_the_design(tmp_path: object) -> None:
         "/sign-in",
         "/api/session",
     }
-
-
-def test_the_access_level_by_path_is_that_of_the_route_that_answers(tmp_path: object) -> None:
-    app = create_app(Settings(database=f"sqlite:///{tmp_path}/x.db"))
-    assert app.state.access["POST", "/v1/chat/completions"] == "key:generate"
-    for (method, path), access in app.state.access.items():
-        scope = {"type": "http", "method": method, "path": path}
-        route = next(route for route in app.routes if route.matches(scope)[0] is Match.FULL)
-        assert (path, access) == (getattr(route, "path", ""), auth.access_of(route))
 
 
 def test_keys_and_scopes(app_client: Build, make_key: MakeKey) -> None:
