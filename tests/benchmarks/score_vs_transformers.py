@@ -33,6 +33,7 @@ from tests.support.live_service import Running, running_service
 from tests.support.load import show
 from tests.support.speed_models import documents, publish
 
+PROMPTS = {"smollm2": 2, "miniature": 64}
 RESPONSES = 32  # to a prompt, in one request
 BATCHES = (1, 2, 4, 8, 16, 32)
 IN_FLIGHT = 4  # requests
@@ -53,9 +54,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=["smollm2", "miniature"], default="miniature")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--prompts", type=int, default=16, help="of a round")
+    parser.add_argument("--prompts", type=int, help="of a round")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
+    options.prompts = options.prompts or PROMPTS[options.model]
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         checkpoint = publish(options.model, home, reward=True)
