@@ -34,6 +34,8 @@ def routes() -> str:
     rows = []
     for route in app.create_app(Settings.model_validate({"database": "sqlite://"})).routes:
         methods = ", ".join(sorted((getattr(route, "methods", None) or {"GET"}) - {"HEAD"}))
+        if not methods:
+            continue  # the head of a route that is listed
         about = inspect.getdoc(route.endpoint) if isinstance(route, APIRoute) else ""
         first = (about or "").split("\n\n")[0]
         rows.append((methods, f"`{getattr(route, 'path', '')}`", f"`{access_of(route)}`", first))
@@ -67,13 +69,13 @@ def _api_errors() -> Iterator[tuple[str, str, str]]:
     """(status, sentence, code) of every `ApiError(...)` and `errors.body(...)` in the service's source."""
     for path in sorted(SERVICE.rglob("*.py")):
         tree = ast.parse(path.read_text())
-        named = {
-            target.id: node.value
+        named = [
+            (node.lineno, target.id, node.value)
             for node in ast.walk(tree)
             if isinstance(node, ast.Assign)
             for target in node.targets
             if isinstance(target, ast.Name)
-        }
+        ]
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call):
                 continue
@@ -81,7 +83,8 @@ def _api_errors() -> Iterator[tuple[str, str, str]]:
             if isinstance(code, ast.Constant) and isinstance(code.value, str) and len(node.args) >= 2:
                 message = node.args[1]
                 if isinstance(message, ast.Name):
-                    message = named.get(message.id, message)
+                    before = [row for row in named if row[1] == message.id and row[0] < node.lineno]
+                    message = max(before, key=lambda row: row[0])[2] if before else message
                 for part in ast.walk(node.args[0]):
                     if isinstance(part, ast.Constant) and isinstance(part.value, int):
                         yield str(part.value), _sentence(message), code.value

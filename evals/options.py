@@ -24,8 +24,8 @@ class Config:
     task: tuple[str, ...] = ()
     """lm-eval tasks by name, from the hub, or from a local copy that --data names."""
     data: tuple[str, ...] = ()
-    """Files, folders or hub data sets as NAME=SOURCE: truthfulqa, toxicity, a known task (--list), any lm-eval task, or
-    any multiple choice."""
+    """Files, folders or hub data sets as NAME=SOURCE: truthfulqa, toxicity, a known task (--list), any lm-eval task,
+    any multiple choice, or plain text (bits per byte)."""
     imports: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
     """Output folders of lm-eval as NAME=FOLDER instead of models to measure: the last is compared with the others."""
     reward: str | None = None

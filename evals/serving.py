@@ -73,10 +73,27 @@ def _wait(child: Popen[str], url: str, ids: Sequence[str], log: Path) -> None:
         while missing := set(ids) - _served(url, None):
             if child.poll() is not None:
                 raise UserError(f"the engines ended before they were ready: see {log}")
+            for checkpoint, reason in _given_up(url).items():
+                if checkpoint in missing:
+                    raise UserError(f"{checkpoint} cannot be served: {reason}")
             if time.monotonic() > deadline:
                 raise UserError(f"{', '.join(sorted(missing))} not served after {READY_SECONDS:.0f} s: see {log}")
             bar.advance(len(ids) - len(missing) - bar.completed)
             time.sleep(0.5)
+
+
+def _given_up(url: str) -> dict[str, str]:
+    """Checkpoints whose engines are not tried again, and why; none where nothing answers."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(f"{url}/health/ready", timeout=5):
+                return {}
+        except urllib.error.HTTPError as not_ready:
+            with not_ready:
+                state = json.load(not_ready)
+            return {str(name): str(state["problems"].get(name, "")) for name in state["given_up"]}
+    return {}
 
 
 def _served(url: str, key: str | None) -> set[str]:

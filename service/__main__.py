@@ -8,27 +8,32 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from service.ending import exit_on_sigterm
 from service.settings import SCOPES, Settings, variable_of
 from training.artifacts.errors import UserError, run_command
+
+LONG_RUNNING = "serving"  # the module of the commands that run until they are told to end
 
 
 def main(arguments: Sequence[str] | None = None) -> int | None:
     parsed = parser().parse_args(arguments)
     # Imported only when asked for: --help must not load a web server.
     module, function = parsed.run.split(".")
-    run: Callable[[Settings, argparse.Namespace], int | None]
-    run = getattr(importlib.import_module(f"service.{module}"), function)
-    settings = settings_of(parsed)
-    from service.store.database import explained
+    with exit_on_sigterm() if module == LONG_RUNNING else nullcontext():
+        run: Callable[[Settings, argparse.Namespace], int | None]
+        run = getattr(importlib.import_module(f"service.{module}"), function)
+        settings = settings_of(parsed)
+        from service.store.database import explained
 
-    with explained(settings.database):
-        return run(settings, parsed)
+        with explained(settings.database):
+            return run(settings, parsed)
 
 
 def settings_of(parsed: argparse.Namespace) -> Settings:
@@ -67,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     subparsers = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run: str, about: str, into: Any = subparsers, parent: Any = common) -> Any:
-        about_settings = _settings_help() if run.startswith("serving.") else None
+        about_settings = _settings_help() if run.startswith(f"{LONG_RUNNING}.") else None
         subparser = into.add_parser(
             name,
             parents=[parent],

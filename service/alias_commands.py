@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from service import aliases as alias_store
 from service.administration import aliases, audit, engines, gate
+from service.administration.engines import EngineRow
 from service.console import actor, open_store, print_table, say
 from service.endpoints import STALE
 from service.engines import options as engine_options
@@ -155,7 +156,7 @@ def _say_baseline(session: Session, alias: str, baseline: str) -> None:
         say(f"note: the gate compared with {baseline}, and {alias} is answered by {row.served}")
 
 
-def _state(row: dict[str, Any], oldest: str) -> str:
+def _state(row: EngineRow, oldest: str) -> str:
     if row["heartbeat"] < oldest:
         return "gone"
     return "given up" if row["given_up"] else str(row["state"])

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from service import errors, scoring
+from service import errors, openapi, scoring
 from service.endpoints import Endpoints
-from service.engines.remote import authorization
+from service.engines import client
+from service.engines.remote import authorization, key_of
 from service.known_keys import KnownKeys
 from service.middleware import RequestChecks
 from service.preferences.ahead import Ahead
@@ -28,6 +30,7 @@ from service.routes import (
     admin_keys,
     admin_labelers,
     admin_pool,
+    documentation,
     export,
     health,
     loglikelihood,
@@ -42,10 +45,12 @@ from service.routes import (
     tokenize,
 )
 from service.settings import Settings
+from service.state import Gateway
 from service.store.database import Store
 
 ROUTERS = (
     health.router,
+    documentation.router,
     openai.router,
     tokenize.router,
     loglikelihood.router,
@@ -64,26 +69,34 @@ ROUTERS = (
     admin_labelers.router,
     admin_pool.router,
 )
+BULK_THREADS = 2
 STATIC = Path(__file__).parent / "static"
+ABOUT = (
+    "Policies over OpenAI's protocol, rewards over `/score`, rankings by labelers, and administration. Errors have "
+    "OpenAI's shape everywhere."
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
     """Build the gateway.
 
-    `app.state` holds what routes share: `settings`, `store`, `keys`, `endpoints`, `scoring_pool` (the threads that
-    render for `/score`), `plain_engines` (URLs of engines without vLLM's token route), `readiness` (the last question
-    to all engines, see `health`), and, while it runs, `http` (the one aiohttp session to the engines), `desk` and
-    `ahead` (tasks for labelers), `results`.
+    Its `state` is a `Gateway`: what routes share.
     """
-    app = FastAPI(title="AlignLoop", version="0.1.0", docs_url=None, redoc_url=None, lifespan=_lifespan)
-    app.state.settings = settings
-    app.state.store = Store(settings.database)
-    app.state.keys = KnownKeys(app.state.store)
-    app.state.endpoints = Endpoints(app.state.store)
-    app.state.scoring_pool = scoring.new_pool()
-    app.state.plain_engines = set()
-    app.state.readiness = None
+    store = Store(settings.database)
+    # No `docs_url`: FastAPI's page loads scripts from elsewhere, which the pages here never do.
+    app = FastAPI(
+        title="AlignLoop", version="0.1.0", description=ABOUT, docs_url=None, redoc_url=None, lifespan=_lifespan
+    )
+    app.state = Gateway(  # type: ignore[assignment]  # starlette's own is an object of any attributes
+        settings,
+        store,
+        KnownKeys(store),
+        Endpoints(store, lambda url, checkpoint: client.serves(url, checkpoint, key_of(settings, url))),
+        scoring_pool=scoring.new_pool(),
+        bulk_pool=ThreadPoolExecutor(BULK_THREADS, "bulk"),
+    )
     errors.install(app)
+    openapi.install(app)
     app.add_middleware(RequestChecks, settings=settings)
     for router in ROUTERS:
         app.include_router(router)
@@ -105,26 +118,28 @@ class Assets(StaticFiles):
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    await asyncio.to_thread(app.state.store.migrate)
-    await asyncio.to_thread(app.state.endpoints.refresh)
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=app.state.settings.upstream_seconds)
+    gateway = cast(Gateway, app.state)
+    await asyncio.to_thread(gateway.store.migrate)
+    await asyncio.to_thread(gateway.endpoints.refresh)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=gateway.settings.upstream_seconds)
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4)  # vLLM's server closes idle ones after 5 s
-    send_keys = authorization(app.state.settings)
+    send_keys = authorization(gateway.settings)
     async with aiohttp.ClientSession(
         timeout=timeout, connector=connector, auto_decompress=False, middlewares=(send_keys,)
     ) as http:
-        app.state.http = http
-        app.state.desk = Desk(app.state.store, app.state.settings, app.state.endpoints, http)
-        app.state.ahead = Ahead(app.state.desk)
-        app.state.results = Results(app.state.store)
-        background = [asyncio.create_task(work) for work in (app.state.endpoints.follow(), app.state.ahead.run())]
+        gateway.http = http
+        gateway.desk = Desk(gateway.store, gateway.settings, gateway.endpoints, http)
+        gateway.ahead = Ahead(gateway.desk)
+        gateway.results = Results(gateway.store)
+        background = [asyncio.create_task(work) for work in (gateway.endpoints.follow(), gateway.ahead.run())]
         try:
             yield
         finally:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            app.state.keys.close()
-            app.state.scoring_pool.shutdown(wait=False, cancel_futures=True)
-            app.state.results.close()
-            app.state.store.close()
+            gateway.keys.close()
+            for pool in (gateway.scoring_pool, gateway.bulk_pool):
+                pool.shutdown(wait=False, cancel_futures=True)
+            gateway.results.close()
+            gateway.store.close()

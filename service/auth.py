@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.dependencies.models import Dependant
@@ -17,10 +17,8 @@ from service import cookies
 from service.errors import ApiError
 from service.labelers import SignedIn, add_visitor, find_session
 from service.settings import SCOPES, Settings
+from service.state import gateway_of
 from service.store.database import Store
-
-if TYPE_CHECKING:
-    from service.known_keys import KnownKeys
 
 OPEN_SCOPES = ("generate", "score")  # what open mode on loopback allows without a key
 IMPLIED = {"eval": ("generate", "score"), "admin": SCOPES}
@@ -57,8 +55,7 @@ async def admit(request: Request, scope: str) -> Caller:
     """The caller, if it has `scope`. Raises `ApiError` 401 without a valid key and 403 without the scope."""
     caller = await identify(request)
     if caller is None:
-        settings: Settings = request.app.state.settings
-        if settings.open and scope in OPEN_SCOPES:
+        if gateway_of(request).settings.open and scope in OPEN_SCOPES:
             return Caller("open", frozenset(OPEN_SCOPES))
         raise unauthorized(request)
     if scope not in caller.scopes:
@@ -72,10 +69,11 @@ async def admit_before_body(request: Request) -> None:
     Raises:
         ApiError: 401 or 403.
     """
-    access = next((access_of(r) for r in request.app.routes if r.matches(request.scope)[0] is Match.FULL), None) or ""
+    scope = request.scope
+    access = next((access_of(r) for r in request.app.routes if r.matches(scope)[0] is Match.FULL), None) or ""
     if access.startswith("key:"):
         await admit(request, access.removeprefix("key:"))
-    elif access == "labeler" and cookies.name(request.scope, request.app.state.settings) not in request.cookies:
+    elif access == "labeler" and cookies.name(scope, gateway_of(request).settings) not in request.cookies:
         raise no_session()
 
 
@@ -98,8 +96,7 @@ async def identify(request: Request) -> Caller | None:
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not secret.strip():
         return None
-    keys: KnownKeys = request.app.state.keys
-    return await keys.find(secret.strip())
+    return await gateway_of(request).keys.find(secret.strip())
 
 
 def unauthorized(request: Request) -> ApiError:
@@ -117,8 +114,7 @@ async def labeler_session(request: Request) -> SignedIn:
     Raises:
         ApiError: 401 without a session, 403 without the CSRF token.
     """
-    store: Store = request.app.state.store
-    settings: Settings = request.app.state.settings
+    store, settings = gateway_of(request).store, gateway_of(request).settings
     secret = request.cookies.get(cookies.name(request.scope, settings))
     signed = await asyncio.to_thread(_read_session, store, secret) if secret else None
     if request.method not in SAFE_METHODS:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from service.console import CONSOLE, open_store
+from service.administration import data
+from service.console import CONSOLE, actor, open_store
 from service.preferences import export as preferences_export
 from service.preferences import prompts
 from service.settings import Settings
@@ -12,8 +13,11 @@ from training.artifacts import progress
 
 
 def export(settings: Settings, parsed: argparse.Namespace) -> None:
-    with open_store(settings).session() as session:
+    store = open_store(settings)
+    with store.session() as session:
         done = preferences_export.export_file(session, parsed.file)
+    with store.session() as session:
+        data.record_export(session, actor(), done)
     CONSOLE.print(f"{done.rows} comparisons in {parsed.file}, sha256 {done.sha256}", highlight=False)
     if done.mended:
         CONSOLE.print(f"  {done.mended} hold half a character, written as `?`", highlight=False)
@@ -21,8 +25,11 @@ def export(settings: Settings, parsed: argparse.Namespace) -> None:
 
 def import_rows(settings: Settings, parsed: argparse.Namespace) -> None:
     """Read prompts into the store, a batch at a time: labelers answer meanwhile, and the same command resumes."""
+    store = open_store(settings)
     with progress.bar("importing prompts") as bar:
-        report = prompts.import_prompts(open_store(settings), parsed.source, correct=parsed.correct, done=bar.advance)
+        report = prompts.import_prompts(store, parsed.source, correct=parsed.correct, done=bar.advance)
+    with store.session() as session:
+        data.record_import(session, actor(), report)
     corrected = f", {report.corrected} corrected" if report.corrected else ""
     CONSOLE.print(f"{report.imported} prompts imported{corrected}", highlight=False)
     for reason, count in report.skipped.most_common():

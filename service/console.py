@@ -6,13 +6,14 @@ import getpass
 from collections.abc import Iterable
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from service.settings import Settings
 from service.store.database import Store
 
 CONSOLE = Console(stderr=True)
+FILE_WIDTH = 1000  # of a table that goes into a file or a pipe
 
 
 def open_store(settings: Settings) -> Store:
@@ -38,8 +39,11 @@ def say(text: str) -> None:
 
 
 def print_table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    """A table on standard output."""
-    table = Table(*columns, box=None)
+    """A table on standard output, with every cell whole: other commands take ids from it."""
+    table = Table(*(Column(name, overflow="fold") for name in columns), box=None)
     for row in rows:
         table.add_row(*map(Text, row))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=FILE_WIDTH)
+    console.print(table)

@@ -26,11 +26,11 @@ def name(scope: Mapping[str, Any], settings: Settings) -> str:
 
     Over https the prefix `__Host-` keeps other hosts of the domain from setting it.
     """
-    host = urlsplit(f"//{Headers(raw=scope['headers']).get('host', '')}")
     try:
-        port = f"_{host.port}" if host.port else ""
-    except ValueError:
-        port = ""
+        number = urlsplit(f"//{Headers(raw=scope['headers']).get('host', '')}").port
+    except ValueError:  # not a host at all
+        number = None
+    port = f"_{number}" if number else ""
     return f"{'__Host-' if secure(scope, settings) else ''}{NAME}{port}"
 
 

@@ -6,10 +6,10 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,7 @@ class View:
         targets: alias -> the checkpoint that it was promoted to.
         states: (checkpoint, state) of every engine.
         failures: checkpoint -> why an engine of it failed.
+        given_up: those of `failures` that are not tried again, and no engine of which starts or runs.
     """
 
     ready: Mapping[str, tuple[Endpoint, ...]]
@@ -85,6 +86,7 @@ class View:
     targets: Mapping[str, str]
     states: tuple[tuple[str, str], ...]
     failures: Mapping[str, str] = field(default_factory=dict)
+    given_up: frozenset[str] = frozenset()
 
     def why_down(self, checkpoint: str) -> str:
         """Why no engine of a checkpoint answers, for the operator."""
@@ -93,10 +95,16 @@ class View:
 
 
 class Endpoints:
-    """Reads the table twice a second; requests are answered from memory."""
+    """Reads the table twice a second; requests are answered from memory.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        answers: whether the engine at a URL answers for a checkpoint. It is called for engines in use whose supervisor
+            is not heard of any more: it may be gone and they with it, or kept from writing by a busy or lost database.
+    """
+
+    def __init__(self, store: Store, answers: Callable[[str, str], bool] = lambda url, checkpoint: False) -> None:
         self._store = store
+        self._answers = answers
         self._refreshed = time.monotonic()
         self._complaints: set[str] = set()
         self.view = View({}, {}, {}, ())
@@ -119,7 +127,8 @@ class Endpoints:
             # First the aliases: a supervisor lets an engine go only some time after no alias is served by it.
             aliases = session.scalars(select(Alias)).all()
             oldest = clock(session) - STALE
-            rows = [row for row in session.scalars(select(Engine)) if row.heartbeat > oldest]
+            rows = session.scalars(select(Engine)).all()
+        rows = [row for row in rows if row.heartbeat > oldest or self._goes_on(row)]
         ready: dict[str, tuple[Endpoint, ...]] = {}
         failures: dict[str, str] = {}
         for row in rows:
@@ -130,7 +139,9 @@ class Endpoints:
         served = {alias.name: alias.served for alias in aliases if alias.served}
         targets = {alias.name: alias.checkpoint for alias in aliases}
         states = tuple((row.checkpoint, row.state) for row in rows)
-        self.view = View(ready, served, targets, states, failures)
+        tried = {row.checkpoint for row in rows if not row.given_up}
+        given_up = frozenset(row.checkpoint for row in rows if row.given_up and row.checkpoint not in tried)
+        self.view = View(ready, served, targets, states, failures, given_up)
         self._refreshed = time.monotonic()
         metrics.show_engines(states)
 
@@ -139,10 +150,15 @@ class Endpoints:
         """Seconds since the table was last read."""
         return time.monotonic() - self._refreshed
 
+    def _goes_on(self, row: Engine) -> bool:
+        """Whether an engine that was in use answers although its supervisor is silent."""
+        in_use = {endpoint.url for endpoint in self.view.ready.get(row.checkpoint, ())}
+        return row.state == "ready" and row.url in in_use and self._answers(row.url, row.checkpoint)
+
     def _readable(self, row: Engine) -> Endpoint | None:
         try:
             return _endpoint(row)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             if row.id not in self._complaints:
                 self._complaints.add(row.id)
                 reason = f"{type(error).__name__}: {error}"
@@ -185,7 +201,12 @@ class Endpoints:
         if replicas[0].kind != kind:
             use = "/score" if replicas[0].kind == "reward" else "/v1/chat/completions"
             raise ApiError(400, f"{model} is a {replicas[0].kind} model: send it to {use}", param="model")
-        return sorted(replicas, key=lambda endpoint: self.running[endpoint.url])
+        return self.replicas(replicas[0])
+
+    def replicas(self, endpoint: Endpoint) -> list[Endpoint]:
+        """The engines of an engine's checkpoint, the least busy first."""
+        ready = self.view.ready.get(endpoint.checkpoint, (endpoint,))
+        return sorted(ready, key=lambda one: self.running[one.url])
 
     def find(self, model: str, kind: str) -> Endpoint:
         """The first of `candidates`; raises as it does."""
@@ -207,16 +228,20 @@ class Endpoints:
 
 
 def _endpoint(row: Engine) -> Endpoint:
+    """A row as an endpoint. Raises `KeyError`, `TypeError`, `ValueError` or the like for one that is not understood."""
     manifest = row.manifest
+    datetime.fromisoformat(manifest["created"])
+    if row.kind not in ("policy", "reward"):
+        raise ValueError(f"unknown kind {row.kind!r}")
     return Endpoint(
         checkpoint=row.checkpoint,
         kind=row.kind,
         url=row.url,
         stage=manifest["stage"],
-        context=manifest["context"],
-        generation=manifest["generation"],
-        reward_offset=manifest["reward_offset"] or 0.0,
-        stop_ids=tuple(manifest["stop_ids"]),
+        context=int(manifest["context"]),
+        generation=dict(manifest["generation"]),
+        reward_offset=float(manifest["reward_offset"] or 0.0),
+        stop_ids=tuple(int(token) for token in manifest["stop_ids"]),
         special=tuple(manifest["special"]),
         merge_system=manifest.get("merge_system", False),  # rows of an earlier version lack it
         created=manifest["created"],

@@ -8,7 +8,8 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
@@ -23,8 +24,23 @@ TYPES = {
     503: "service_unavailable_error",
 }
 
+STATUSES = {
+    400: "the request is wrong; the message says where",
+    401: "no valid key or session",
+    403: "the key or session may not do this, or the address of the request is not one of the service's",
+    404: "what is named does not exist",
+    409: "somebody else changed it meanwhile, or it is there already",
+    410: "the task has expired",
+    413: "the body is too large",
+    429: "an engine takes no more requests at the moment",
+    502: "an engine failed, or gave an answer that cannot be read",
+    503: "an engine or the database is down, starting or busy: try again after the seconds of `Retry-After`",
+    504: "an engine did not answer in time",
+}
+
 # A database that is locked, gone, or has no free connection; what else fails there is a bug.
 STORE_UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout)
+LONGEST_MESSAGE = 2000  # characters: names that a caller gave are quoted
 log = logging.getLogger(__name__)
 
 
@@ -56,6 +72,32 @@ class ApiError(Exception):
         self.headers = headers
 
 
+class ErrorDetail(BaseModel):
+    message: str = Field(description="one sentence, with the fix")
+    type: str = Field(description="the class of the status, as OpenAI names it")
+    param: str | None = Field(None, description="the field at fault")
+    code: str | None = Field(None, description="a short word for programs")
+
+
+class ErrorBody(BaseModel):
+    """What every answer but a success holds."""
+
+    error: ErrorDetail
+
+
+def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route, for its documentation: the statuses that its own work ends with.
+
+    Those of keys, sessions, bodies and parameters are added to every route that has them, see `openapi`.
+    """
+    return {status: {"model": ErrorBody, "description": STATUSES[status]} for status in statuses}
+
+
+def of_engines() -> dict[int | str, dict[str, Any]]:
+    """`error_answers` of a route whose work an engine does."""
+    return error_answers(404, 429, 502, 503, 504)
+
+
 class NotFound(UserError):
     """What was named does not exist: 404 over HTTP."""
 
@@ -64,12 +106,23 @@ class Conflict(UserError):
     """Somebody else changed it meanwhile, or it exists already: 409 over HTTP."""
 
 
-def body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    """OpenAI's error object. What no UTF-8 can hold, such as half an emoji that the caller sent, becomes `?`."""
+def detail(status: int, message: str, param: str | None = None, code: str | None = None) -> ErrorDetail:
+    """OpenAI's error object. What no UTF-8 can hold, such as half an emoji that the caller sent, becomes `?`; of long
+    texts the caller knows the rest."""
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    message = message.encode(errors="replace").decode()
-    param = None if param is None else param.encode(errors="replace").decode()
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return ErrorDetail(
+        message=_shortened(message), type=kind, param=None if param is None else _shortened(param), code=code
+    )
+
+
+def body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    """An error's body, see `detail`."""
+    return ErrorBody(error=detail(status, message, param, code)).model_dump()
+
+
+def _shortened(text: str) -> str:
+    text = text.encode(errors="replace").decode()
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]}…"
 
 
 def answer(error: ApiError) -> JSONResponse:
@@ -103,7 +156,9 @@ def install(app: FastAPI) -> None:
         return answer(ApiError(400, message, param=where or None, code="invalid_value"))
 
     @app.exception_handler(HTTPException)
-    async def http_error(_: Request, error: HTTPException) -> JSONResponse:
+    async def http_error(_: Request, error: HTTPException) -> Response:
+        if error.status_code < 400:  # a redirect, which has not failed
+            return Response(status_code=error.status_code, headers=error.headers)
         return answer(ApiError(error.status_code, str(error.detail), headers=error.headers))
 
     @app.exception_handler(DataError)
@@ -115,6 +170,12 @@ def install(app: FastAPI) -> None:
     async def overtaken(_: Request, __: IntegrityError) -> JSONResponse:
         # Two requests at once looked, found nothing, and added the same.
         return answer(ApiError(409, "another request did the same at the same time: look again", code="conflict"))
+
+    @app.exception_handler(RecursionError)
+    async def too_deep(request: Request, _: RecursionError) -> JSONResponse:
+        # JSON can be read a little deeper than it can be walked through and written again.
+        log.warning("%s %s: nested too deeply", request.method, request.url.path)
+        return answer(ApiError(400, "the body is nested too deeply", code="invalid_json"))
 
     for unavailable in STORE_UNAVAILABLE:
 

@@ -19,6 +19,7 @@ from service.store.database import Store
 from service.store.models import Key, now
 
 FRESH_SECONDS = 1.0  # a revoked key works no longer than this
+AHEAD_SECONDS = 0.5  # a key that is used after this is read again, while requests use what is known
 KEPT_SECONDS = 300.0  # a known key works this long while the store does not answer
 PATIENCE_SECONDS = 2.0  # a known key waits this long for the store
 SIZE = 10_000  # keys that are remembered
@@ -67,6 +68,8 @@ class KnownKeys:
         entry = self._known.get(hashed)
         if entry is None or time.monotonic() - entry.read > FRESH_SECONDS:
             entry = await self._renewed(hashed, entry)
+        elif time.monotonic() - entry.read > AHEAD_SECONDS:
+            self._reading_of(hashed)
         return None if entry.expires is not None and entry.expires <= now() else entry.caller
 
     def close(self) -> None:
@@ -77,11 +80,7 @@ class KnownKeys:
         usable = entry is not None and entry.caller is not None and time.monotonic() - entry.read < KEPT_SECONDS
         if usable and entry is not None and time.monotonic() - self._failed < FRESH_SECONDS:
             return entry  # the store failed a moment ago
-        reading = self._reading.get(hashed)
-        if reading is None:
-            reading = asyncio.ensure_future(self._read_store(hashed))
-            self._reading[hashed] = reading
-            reading.add_done_callback(lambda task: self._finish(hashed, task))
+        reading = self._reading_of(hashed)
         try:
             return await asyncio.wait_for(asyncio.shield(reading), PATIENCE_SECONDS if usable else None)
         except (*STORE_UNAVAILABLE, TimeoutError):
@@ -90,6 +89,15 @@ class KnownKeys:
                 return entry
             message = "the service's database is busy or cannot be reached, and it does not know this key yet"
             raise ApiError(503, message, code="store_unavailable", headers={"Retry-After": "5"}) from None
+
+    def _reading_of(self, hashed: str) -> asyncio.Task[_Entry]:
+        """The look into the store that is under way for a key, or a new one."""
+        reading = self._reading.get(hashed)
+        if reading is None:
+            reading = asyncio.ensure_future(self._read_store(hashed))
+            self._reading[hashed] = reading
+            reading.add_done_callback(lambda task: self._finish(hashed, task))
+        return reading
 
     async def _read_store(self, hashed: str) -> _Entry:
         entry = await asyncio.get_running_loop().run_in_executor(self._pool, self._read, hashed)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +22,8 @@ from typing import Any
 import aiohttp
 
 from service.endpoints import Endpoint
+from service.engines import gateway, protocol
 from service.engines.planning import BLOCK_TOKENS
-from service.engines.protocol import refusal
 from service.errors import ApiError
 
 SCORE_FROM = "score_from"  # our CPU engines compute values from there on (`engines/server.py`); others do not know it
@@ -124,14 +123,14 @@ async def _by_tokens(http: aiohttp.ClientSession, endpoint: Endpoint, pair: Pair
     body = {
         "model": endpoint.checkpoint, "token_ids": pair.ids, "cache_salt": salt, "sampling_params": sampling,
     }  # fmt: skip
-    status, content = await _post(http, endpoint, TOKENS, body)
+    status, content = await gateway.exchange(http, endpoint, TOKENS, body)
     if status in ABSENT:
         raise NoTokenRoute
     if reads and status in UNWRITTEN:
         return await _by_tokens(http, endpoint, pair, salt, False)
     if status != 200:
-        raise refusal(status, content, endpoint.checkpoint)
-    answer = json.loads(content)
+        raise protocol.refusal(status, content, endpoint.checkpoint)
+    answer = protocol.parse(content, endpoint.checkpoint)
     values = _values(answer.get("prompt_logprobs"), pair)
     if reads and (values is None or not _cached_tokens(answer) < len(pair.context)):
         return await _by_tokens(http, endpoint, pair, salt, False)
@@ -140,43 +139,36 @@ async def _by_tokens(http: aiohttp.ClientSession, endpoint: Endpoint, pair: Pair
 
 def _cached_tokens(answer: Mapping[str, Any]) -> float:
     """Prompt tokens that were read from the cache; infinite where the engine does not tell."""
-    count = ((answer.get("usage") or {}).get("prompt_tokens_details") or {}).get("cached_tokens")
+    try:
+        count = answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+    except (KeyError, TypeError):
+        return math.inf
     return count if isinstance(count, int) else math.inf
 
 
 async def _by_completion(http: aiohttp.ClientSession, endpoint: Endpoint, pair: Pair) -> Likelihood:
     """Without the cache, as vLLM computes every prompt whose log-probabilities are requested here."""
     body = {"model": endpoint.checkpoint, "prompt": pair.ids, **ONE_TOKEN}
-    status, content = await _post(http, endpoint, "/v1/completions", body)
-    if status != 200:
-        raise refusal(status, content, endpoint.checkpoint)
-    return _required(_values(json.loads(content)["choices"][0].get("prompt_logprobs"), pair), endpoint)
+    content = await gateway.send(http, endpoint, protocol.COMPLETIONS, body)
+    (choice,) = protocol.parse_choices(content, endpoint.checkpoint, 1)
+    return _required(_values(choice.get("prompt_logprobs"), pair), endpoint)
 
 
-async def _post(
-    http: aiohttp.ClientSession, endpoint: Endpoint, path: str, body: Mapping[str, Any]
-) -> tuple[int, bytes]:
-    try:
-        async with http.post(endpoint.url + path, json=body) as answer:
-            return answer.status, await answer.read()
-    except TimeoutError:
-        raise ApiError(504, f"{endpoint.checkpoint} did not answer in time", code="timeout") from None
-    except aiohttp.ClientError:
-        message = f"the engine of {endpoint.checkpoint} is down"
-        raise ApiError(503, message, code="model_not_ready", headers={"Retry-After": "5"}) from None
-
-
-def _values(positions: Sequence[Mapping[str, Any] | None] | None, pair: Pair) -> Likelihood | None:
-    """Values of the continuation; None where one is not that of the pair's own id, as in memory never written."""
+def _values(positions: Any, pair: Pair) -> Likelihood | None:
+    """Values of the continuation; None where one is not that of the pair's own id, as in memory never written, or is
+    not a number."""
     ids = pair.ids
-    if not positions or len(positions) != len(ids):
+    if not isinstance(positions, list) or len(positions) != len(ids):
         return None
     needed = range(len(pair.context), len(ids))
-    entries = [(positions[place] or {}).get(str(ids[place])) for place in needed]
-    rows = [entry for entry in entries if entry is not None and entry["rank"] > 0]
-    if len(rows) < len(entries):
+    try:
+        entries = [positions[place][str(ids[place])] for place in needed]
+        rows = [(float(entry["logprob"]), int(entry["rank"])) for entry in entries]
+    except (KeyError, TypeError, ValueError):
         return None
-    return Likelihood(tuple(float(row["logprob"]) for row in rows), tuple(row["rank"] == 1 for row in rows))
+    if not all(rank > 0 and math.isfinite(logprob) for logprob, rank in rows):
+        return None
+    return Likelihood(tuple(logprob for logprob, _ in rows), tuple(rank == 1 for _, rank in rows))
 
 
 def _required(values: Likelihood | None, endpoint: Endpoint) -> Likelihood:

@@ -57,7 +57,7 @@ def count_tokens(model: str, usage: dict[str, object] | None) -> None:
     """Add an answer's `usage`."""
     for kind in ("prompt", "completion"):
         number = (usage or {}).get(f"{kind}_tokens")
-        if isinstance(number, int):
+        if isinstance(number, int) and number > 0:  # an engine elsewhere may tell anything
             tokens.labels(model, kind).inc(number)
 
 

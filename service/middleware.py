@@ -133,7 +133,7 @@ class RequestChecks:
         return None
 
     def _is_own(self, origin: str, host: str) -> bool:
-        return urlsplit(origin).netloc == host or origin == self.settings.public_url
+        return origin in (f"http://{host}", f"https://{host}", self.settings.public_url)
 
     def _shared_with(self, path: str, headers: Headers) -> str | None:
         """The origin of a page that may read the answer."""

@@ -17,10 +17,7 @@ def list_pool(settings: Settings, parsed: argparse.Namespace) -> None:
     say(f"{summary['in_use']} prompts in use, {summary['answered']} of them answered; {summary['retired']} retired")
     for checkpoint, count in summary["set_aside"].items():
         say(f"{count} set aside for {checkpoint}")
-    rows = [
-        (row["prompt"], row["checkpoint"] or "everybody", minute(row["time"]), row["reason"], row["text"])
-        for row in data
-    ]
+    rows = [(row.prompt, row.checkpoint or "everybody", minute(row.time), row.reason, row.text) for row in data]
     print_table(("prompt", "out of use for", "since", "reason", "text"), rows)
 
 

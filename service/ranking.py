@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +11,9 @@ import aiohttp
 
 from service import metrics
 from service.endpoints import Endpoint, Endpoints
-from service.engines import protocol
+from service.engines import gateway, protocol
 from service.errors import ApiError
-from service.scoring import Scored, score_all
+from service.scoring import Outcome, Scored, score_all
 
 MOST_ANSWERS = 64
 REWARD_MODEL = "reward/production"
@@ -83,12 +83,16 @@ async def ranked(
     Raises:
         ApiError: the reward model's engine is down or refuses, or no answer could be scored.
     """
-    judge = endpoints.find(ranking.reward_model, "reward")
+    judges = endpoints.candidates(ranking.reward_model, "reward")
+    judge = judges[0]
     answer = protocol.parse(content, policy.checkpoint)
     choices = protocol.parse_choices(content, policy.checkpoint, ranking.best_of)
     conversations = [[*messages, {"role": "assistant", "content": _text(choice, policy)}] for choice in choices]
-    with endpoints.busy(judge, limit):
-        outcomes = await score_all(http, pool, judge, conversations)
+
+    def work(engine: Endpoint) -> Awaitable[list[Outcome]]:
+        return score_all(http, pool, engine, conversations)
+
+    outcomes = await gateway.answer_of_any(endpoints, judges, limit, work)
     scored = [outcome for outcome in outcomes if isinstance(outcome, Scored)]
     metrics.count_tokens(judge.checkpoint, {"prompt_tokens": sum(outcome.tokens for outcome in scored)})
     scores = [outcome.raw - judge.reward_offset if isinstance(outcome, Scored) else None for outcome in outcomes]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
+from service.errors import ErrorDetail
 from training.artifacts.text import text_fault
 
 FAULTS = {
@@ -92,7 +93,7 @@ class Score(BaseModel):
     score: float | None = None
     raw: float | None = None
     tokens: int | None = None
-    error: dict[str, Any] | None = None
+    error: ErrorDetail | None = None
 
 
 class TokenizeRequest(Body):
@@ -159,25 +160,33 @@ class PairLikelihood(BaseModel):
     index: int
     logprobs: list[float] | None = None
     greedy: list[bool] | None = None
-    error: dict[str, Any] | None = None
+    error: ErrorDetail | None = None
 
 
 class LikelihoodAnswer(BaseModel):
     """Log-probabilities in the order of the request. `model` is the immutable checkpoint id."""
 
-    object: str = "list"
+    object: Literal["list"]
     model: str
     data: list[PairLikelihood]
+
+
+class ScoreUsage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
 
 
 class ScoreAnswer(BaseModel):
     """Scores in the order of the request. `model` is the immutable checkpoint id."""
 
-    object: str = "list"
+    object: Literal["list"]
     model: str
     reward_offset: float
     data: list[Score]
-    usage: dict[str, int]
+    usage: ScoreUsage
+
+
+Version = Annotated[int, Field(ge=0, le=2**31 - 1)]  # as the table holds it
 
 
 class WantEngine(Body):
@@ -190,7 +199,7 @@ class SetAlias(Body):
     options: dict[str, Any] | None = Field(
         None, description="vLLM options of the checkpoint; by default its own, or else those of the alias until now"
     )
-    version: int | None = Field(None, ge=0, description="the alias's version that you saw; refused if it has moved on")
+    version: Version | None = Field(None, description="the alias's version that you saw; refused if it has moved on")
 
 
 class NewKey(Body):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import errno
+import gc
 import logging
 import math
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,7 +55,7 @@ def serve(settings: Settings, parsed: argparse.Namespace) -> None:
             forwarded_allow_ips=settings.trusted_proxies,
         )
     )
-    with exit_on_sigterm(), _running(supervisor, server):
+    with _running(supervisor, server):
         if settings.open:
             secret = app.state.keys.lend("open mode", "admin")
             say(f"key for /admin and /api/export, until this ends: {secret}")
@@ -67,6 +67,9 @@ def serve(settings: Settings, parsed: argparse.Namespace) -> None:
             )
         if not keys and not settings.open:
             say("there is no key yet: `python -m service keys add NAME --scopes generate score`, or serve with --open")
+        # What is loaded by now stays. Going through it for garbage would stop every stream for a tenth of a second.
+        gc.collect()
+        gc.freeze()
         server.run(sockets=[listener])
     store.close()
 
@@ -102,20 +105,6 @@ def listen(settings: Settings) -> socket.socket:
             ) from None
         raise UserError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from None
     return listener
-
-
-@contextmanager
-def exit_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into a normal exit: uvicorn, once it has shut down, raises the signal that it caught again."""
-
-    def leave(_: int, __: FrameType | None) -> None:
-        sys.exit(0)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

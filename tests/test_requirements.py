@@ -23,6 +23,7 @@ NOT_IMPORTED = {
     "pytest-xdist": "make unit",
     "python-multipart": "FastAPI reads forms with it",
     "ruff": "make lint",
+    "tenacity": "lm-eval's models of an OpenAI server",
     "tensorboard": "torch.utils.tensorboard writes with it",
     "types-pyyaml": "mypy",
 }

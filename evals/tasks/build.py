@@ -66,8 +66,8 @@ class Built:
 
 
 def spec_of(name: str, kind: str, source: str, home: Path) -> Spec:
-    """What `--data NAME=SOURCE` means: a benchmark, a task of ours, another lm-eval task on a file in the hub's layout,
-    or any multiple choice.
+    """What `--data NAME=SOURCE` means: a benchmark, a task of ours, any multiple choice, another lm-eval task on a file
+    in the hub's layout, or plain text, whose bits per byte are measured.
 
     Raises:
         UserError: none of these.
@@ -82,14 +82,17 @@ def spec_of(name: str, kind: str, source: str, home: Path) -> Spec:
         read_task("choices", source)  # raises, with the reasons why no row can be read
     if {"query", "choices", "gold"} <= columns or ("choices" in columns and "answerKey" in columns):
         return Spec(plain(name), "choices", source=source)
+    if columns == {"line"}:  # plain text, which no task of lm-eval reads
+        return Spec(plain(name), "heldout", source=source)
     files = names.task_files(home)
     if files.get(kind):
         return Spec(plain(name), "hub", kind, source)
     if kind in files:
         raise UserError(f"{kind} is a group of several lm-eval tasks: name one of them, such as by --data TASK=FILE")
+    hint = f"; its text is measured by --data heldout:{name}={source}" if "text" in columns else ""
     raise UserError(
         f"--data {name}={source}: {kind} is neither a task of lm-eval nor is the file multiple choice with the columns "
-        f"query, choices, gold (it has {', '.join(sorted(columns)[:MOST_COLUMNS]) or 'none'})"
+        f"query, choices, gold (it has {', '.join(sorted(columns)[:MOST_COLUMNS]) or 'none'}){hint}"
     )
 
 

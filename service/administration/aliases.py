@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from typing_extensions import TypedDict
 
 from service import aliases
 from service.administration import engines
@@ -15,7 +16,28 @@ from service.store.models import Alias
 from training.artifacts.errors import UserError
 
 
-def described(row: Alias) -> dict[str, Any]:
+class AliasRow(TypedDict):
+    """An alias; times in ISO 8601.
+
+    `checkpoint` is its target, `served` what answers its requests now, `note` why its last target was taken back.
+    """
+
+    alias: str
+    checkpoint: str
+    version: int
+    updated: str
+    served: str | None
+    served_since: str | None
+    note: str | None
+
+
+class AliasWithOptions(AliasRow):
+    """An alias with the vLLM options of its target."""
+
+    options: dict[str, Any]
+
+
+def described(row: Alias) -> AliasRow:
     """An alias with its target, what answers its requests now, and why its last target was taken back."""
     return {
         "alias": row.name,
@@ -28,10 +50,10 @@ def described(row: Alias) -> dict[str, Any]:
     }
 
 
-def listed(session: Session) -> list[dict[str, Any]]:
+def listed(session: Session) -> list[AliasWithOptions]:
     """Every alias by name, with the vLLM options of its target."""
     rows = session.scalars(select(Alias).order_by(Alias.name))
-    return [described(row) | {"options": engines.options_of(session, row.checkpoint) or {}} for row in rows]
+    return [{**described(row), "options": engines.options_of(session, row.checkpoint) or {}} for row in rows]
 
 
 def promote(

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from typing_extensions import TypedDict
 
 from service.administration.records import record
 from service.engines import options as engine_options
@@ -19,7 +20,22 @@ from training.artifacts.errors import UserError
 from training.artifacts.files import exists
 
 
-def listed(session: Session) -> list[dict[str, Any]]:
+class EngineRow(TypedDict):
+    """An engine; times in ISO 8601. `detail` says why it failed or how it differs, `plan` how it was started."""
+
+    checkpoint: str
+    kind: str
+    state: str
+    detail: str | None
+    given_up: bool
+    plan: dict[str, Any]
+    url: str
+    supervisor: str
+    started: str
+    heartbeat: str
+
+
+def listed(session: Session) -> list[EngineRow]:
     """Every engine with its state, and the reason where it failed."""
     return [
         {

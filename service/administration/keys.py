@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
+from typing_extensions import TypedDict
 
 from service import keys
 from service.administration.records import record
@@ -14,21 +14,33 @@ from service.errors import Conflict, NotFound
 from service.store.models import Key, now
 
 
+class KeyRow(TypedDict):
+    """A key without its secret; times in ISO 8601."""
+
+    id: str
+    name: str
+    prefix: str
+    scopes: list[str]
+    created: str
+    expires: str | None
+    revoked: str | None
+
+
 def add(
     session: Session, actor: str, name: str, scopes: Iterable[str], days: float | None = None
-) -> tuple[dict[str, Any], str]:
+) -> tuple[KeyRow, str]:
     """Add a key. Returns its description and the key itself, which cannot be read again. Raises `UserError`."""
     row, secret = keys.add_key(session, name, scopes, days)
     record(session, actor, "add_key", row.name, key=row.prefix, scopes=row.scopes)
     return described(row), secret
 
 
-def listed(session: Session) -> list[dict[str, Any]]:
+def listed(session: Session) -> list[KeyRow]:
     """All keys without their secrets, oldest first."""
     return [described(row) for row in session.scalars(select(Key).order_by(Key.created))]
 
 
-def revoke(session: Session, actor: str, key: str) -> dict[str, Any]:
+def revoke(session: Session, actor: str, key: str) -> KeyRow:
     """Revoke a key by id or prefix; gateways follow within a second.
 
     Raises:
@@ -47,7 +59,7 @@ def revoke(session: Session, actor: str, key: str) -> dict[str, Any]:
     return described(row)
 
 
-def described(row: Key) -> dict[str, Any]:
+def described(row: Key) -> KeyRow:
     """A key without its secret."""
     return {
         "id": row.id,

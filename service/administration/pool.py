@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
+from typing_extensions import TypedDict
 
 from service.administration.records import record
 from service.errors import NotFound
@@ -37,22 +37,29 @@ class OutOfUse:
     text: str
 
 
-def summary(session: Session) -> dict[str, Any]:
+class PoolSummary(TypedDict):
     """Numbers of prompts: in use, answered by anybody, retired, and set aside by checkpoint."""
+
+    in_use: int
+    answered: int
+    retired: int
+    set_aside: dict[str, int]
+
+
+def summary(session: Session) -> PoolSummary:
+    """How many prompts there are, and in which state."""
     in_use = (Prompt.source == "imported", Prompt.retired.is_(None))
     answered = select(func.count(Task.prompt_id.distinct())).join(Prompt).where(*in_use, Task.state == "answered")
     by_checkpoint = select(SetAside.checkpoint, func.count()).group_by(SetAside.checkpoint)
     return {
-        "in_use": session.scalar(select(func.count()).select_from(Prompt).where(*in_use)),
-        "answered": session.scalar(answered),
-        "retired": session.scalar(select(func.count()).select_from(Prompt).where(Prompt.retired.is_not(None))),
+        "in_use": session.scalar(select(func.count()).select_from(Prompt).where(*in_use)) or 0,
+        "answered": session.scalar(answered) or 0,
+        "retired": session.scalar(select(func.count()).select_from(Prompt).where(Prompt.retired.is_not(None))) or 0,
         "set_aside": {row[0]: row[1] for row in session.execute(by_checkpoint)},
     }
 
 
-def out_of_use(
-    session: Session, checkpoint: str | None = None, limit: int = 100, offset: int = 0
-) -> list[dict[str, Any]]:
+def out_of_use(session: Session, checkpoint: str | None = None, limit: int = 100, offset: int = 0) -> list[OutOfUse]:
     """Prompts set aside or retired, newest first; with a checkpoint only those that it refused."""
     aside = select(SetAside, Prompt).join(Prompt).order_by(SetAside.created.desc(), SetAside.prompt_id)
     if checkpoint is not None:
@@ -68,7 +75,7 @@ def out_of_use(
             assert prompt.retired is not None
             reason = str(prompt.meta.get("retired") or "retired")
             rows.append(OutOfUse(prompt.id, None, reason, prompt.retired.isoformat(), _beginning(prompt)))
-    return [asdict(row) for row in sorted(rows, key=lambda row: row.time, reverse=True)[offset:newest]]
+    return sorted(rows, key=lambda row: row.time, reverse=True)[offset:newest]
 
 
 def retire(session: Session, actor: str, prompts: Sequence[str], reason: str) -> int:

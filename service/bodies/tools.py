@@ -119,12 +119,17 @@ def check_tools(body: dict[str, Any], endpoint: Endpoint) -> None:
         for name in ("tools", "tool_choice", "parallel_tool_calls"):
             body.pop(name, None)
         return
-    if choice == "auto" and endpoint.takes_tools and endpoint.tool_parser is None:
+    if choice != "none" and endpoint.takes_tools and endpoint.tool_parser is None:
         message = (
-            f"no parser reads the tool calls of {endpoint.checkpoint}: name one by the engine option "
-            '--tool-call-parser, or send `"tool_choice": "required"` or a tool\'s name'
+            f"no parser reads the tool calls of {endpoint.checkpoint}: name vLLM's by "
+            "`promote --option tool_call_parser=NAME`"
         )
         raise ApiError(400, message, param="tools", code="tools_unsupported")
+    if choice not in ("none", "auto"):
+        for tool in tools:
+            # The call is certain then, but vLLM holds its arguments to their schema only where a tool is strict: others
+            # may go on until the answer is cut, and half a call is read by no parser.
+            tool["function"].setdefault("strict", True)
     body["tools"], body["tool_choice"] = tools, choice
 
 

@@ -13,8 +13,8 @@ from service.messages import check_texts, fit, is_empty, refused
 from training.artifacts.conversations import Message, Refusal, read_messages
 from training.artifacts.text import is_broken
 
-# Beside role and content. A name is that of a participant, which no template renders.
-DROPPED = ("name",)
+# Beside role and content, what no template renders: a participant's name, and what LiteLLM notes of an answer.
+DROPPED = ("name", "provider_specific_fields")
 THOUGHTS = ("reasoning", "reasoning_content")
 ROLES = {"developer": "system"}
 

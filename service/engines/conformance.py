@@ -30,11 +30,12 @@ TOLERANCES = {"float32": (1e-3, 1e-4)}
 HALF_PRECISION = (0.15, 0.15)
 
 
-def check(checkpoint: Checkpoint, url: str, dtype: str, key: str | None = None) -> None:
+def check(checkpoint: Checkpoint, url: str, dtype: str, key: str | None = None, context: int | None = None) -> None:
     """Compare the engine at `url` with the renderer's prompts and with the manifest's probe.
 
     Args:
         dtype: what the engine computes in; `float32` is held to 1e-3 for log-probabilities, 1e-4 for rewards.
+        context: greatest number of tokens that the engine takes, with the answer; the checkpoint's when None.
 
     Raises:
         Permanent: it differs; the message says where.
@@ -45,14 +46,25 @@ def check(checkpoint: Checkpoint, url: str, dtype: str, key: str | None = None) 
     _check_tokens(checkpoint, url, key)
     probe = checkpoint.manifest.probe
     rows = probe.get("ids") or []
+    limit = context or checkpoint.manifest.context
     if checkpoint.manifest.kind == "reward":
-        if rows:
-            actual = client.raw_scores(url, checkpoint.id, rows, key)
-            _compare(checkpoint, "rewards", actual, probe["rewards"], reward_tolerance)
+        fitting = [
+            (row, reward) for row, reward in zip(rows, probe.get("rewards") or [], strict=True) if len(row) <= limit
+        ]
+        if rows and not fitting:
+            shortest = min(len(row) for row in rows)
+            raise Permanent(
+                f"the probe of {checkpoint.id} needs a context of {shortest} tokens, the engine has {limit}"
+            )
+        if fitting:
+            actual = client.raw_scores(url, checkpoint.id, [row for row, _ in fitting], key)
+            _compare(checkpoint, "rewards", actual, [reward for _, reward in fitting], reward_tolerance)
         return
     for ids, expected in zip(rows, probe.get("logprobs") or [], strict=True):
-        actual = client.logprobs(url, checkpoint.id, ids, key)
-        _compare(checkpoint, "log-probabilities", actual, expected, logprob_tolerance)
+        # vLLM wants room for an answer, also where none is asked for; a text's beginning has the same values.
+        begun = ids[: limit - 1]
+        actual = client.logprobs(url, checkpoint.id, begun, key)
+        _compare(checkpoint, "log-probabilities", actual, expected[: len(begun) - 1], logprob_tolerance)
 
 
 def _check_tokens(checkpoint: Checkpoint, url: str, key: str | None) -> None:

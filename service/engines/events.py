@@ -152,6 +152,8 @@ def _failure(event: bytes, model: str) -> ApiError:
             continue
         detail = failure.error or (failure.response.error if failure.response else None)
         message = detail.message if detail else failure.message or message
+    if protocol.DEAD in message:
+        return protocol.down(model)
     return ApiError(502, f"the engine of {model} failed: {protocol.one_sentence(message)}", code="engine_error")
 
 

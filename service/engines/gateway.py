@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
@@ -13,6 +13,7 @@ from service.endpoints import Endpoint, Endpoints
 from service.engines import protocol
 from service.errors import ApiError
 
+T = TypeVar("T")
 # Compressed answers would have to be unpacked and counted for nothing: engines are near.
 HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
 
@@ -36,6 +37,27 @@ async def send(
     """
     async with _posted(http, endpoint, path, encode(body), timeout) as reply:
         return await read(reply, endpoint.checkpoint)
+
+
+async def responds(http: aiohttp.ClientSession, endpoint: Endpoint, timeout: aiohttp.ClientTimeout) -> bool:
+    """Whether an engine's server answers at all, as it does while requests queue behind others."""
+    try:
+        async with http.get(endpoint.url + protocol.HEALTH, timeout=timeout) as reply:
+            return reply.status < 500
+    except (aiohttp.ClientError, TimeoutError):
+        return False
+
+
+async def exchange(
+    http: aiohttp.ClientSession, endpoint: Endpoint, path: str, body: Mapping[str, Any]
+) -> tuple[int, bytes]:
+    """POST a body to one engine and return status and bytes of its answer, for a route that it may not have.
+
+    Raises:
+        ApiError: it is down (503) or silent for too long (504).
+    """
+    async with _replied(http, endpoint, path, encode(body)) as reply:
+        return reply.status, await read(reply, endpoint.checkpoint)
 
 
 async def raw_scores(http: aiohttp.ClientSession, endpoint: Endpoint, rows: Sequence[Sequence[int]]) -> list[float]:
@@ -88,6 +110,28 @@ async def reply_of_any(
             return
 
 
+async def answer_of_any(
+    endpoints: Endpoints, candidates: Sequence[Endpoint], limit: int, work: Callable[[Endpoint], Awaitable[T]]
+) -> T:
+    """What the first of several replicas makes of some work: one that is down or full is passed over.
+
+    Args:
+        limit: most requests running on one engine.
+        work: does no harm when it is done again by another replica.
+
+    Raises:
+        ApiError: all are down or full; and whatever else the work raises.
+    """
+    for endpoint in candidates:
+        try:
+            with endpoints.busy(endpoint, limit):
+                return await work(endpoint)
+        except ApiError as error:
+            if error.status != 503 or endpoint is candidates[-1]:
+                raise
+    raise ValueError("no candidates")
+
+
 async def read(reply: aiohttp.ClientResponse, model: str) -> bytes:
     """The whole of a reply. Raises `ApiError` when the engine stops before its end."""
     try:
@@ -106,10 +150,32 @@ async def _posted(
     data: bytes,
     timeout: aiohttp.ClientTimeout | None = None,
 ) -> AsyncIterator[aiohttp.ClientResponse]:
-    """A reply of status 200. Its connection closes where it was not read to its end, which cancels the work."""
+    """A reply of status 200. Raises `ApiError` for any other."""
+    async with _replied(http, endpoint, path, data, timeout) as reply:
+        if reply.status != 200:
+            raise protocol.refusal(reply.status, await read(reply, endpoint.checkpoint), endpoint.checkpoint)
+        yield reply
+
+
+@asynccontextmanager
+async def _replied(
+    http: aiohttp.ClientSession,
+    endpoint: Endpoint,
+    path: str,
+    data: bytes,
+    timeout: aiohttp.ClientTimeout | None = None,
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    """A reply of any status. Its connection closes where it was not read to its end, which cancels the work."""
     model = endpoint.checkpoint
     try:
-        reply = await http.post(endpoint.url + path, data=data, headers=HEADERS, timeout=timeout or http.timeout)
+        reply = await http.post(
+            endpoint.url + path,
+            data=data,
+            headers=HEADERS,
+            timeout=timeout or http.timeout,
+            # What people wrote goes to the address in the table, and nowhere else.
+            allow_redirects=False,
+        )
     except aiohttp.ConnectionTimeoutError:
         raise protocol.down(model) from None
     except TimeoutError:
@@ -117,8 +183,6 @@ async def _posted(
     except aiohttp.ClientError:
         raise protocol.down(model) from None
     try:
-        if reply.status != 200:
-            raise protocol.refusal(reply.status, await read(reply, model), model)
         yield reply
     finally:
         # A reply that was read whole gave its connection back already, and this does nothing.

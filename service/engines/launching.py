@@ -45,8 +45,9 @@ def start(slot: Slot, find: Callable[[], Checkpoint], settings: Settings, stoppi
     try:
         engine.wait(settings.engine_start_seconds, lambda: stopping() or slot.leaving)
         own = client.context_of(engine.url, checkpoint.id, engine.key)
-        slot.manifest = {**manifest, "context": min(context, own or context)}
-        _check(checkpoint, engine, process.coarser_dtype(checkpoint, settings))
+        context = min(context, own or context)
+        slot.manifest = {**manifest, "context": context}
+        _check(checkpoint, engine, process.coarser_dtype(checkpoint, settings), context)
     except BaseException:
         engine.stop()
         raise
@@ -59,10 +60,10 @@ def _new_engine(slot: Slot, checkpoint: Checkpoint, settings: Settings) -> Engin
     return process.start(checkpoint.path, checkpoint.manifest.kind, settings, slot.plan)
 
 
-def _check(checkpoint: Checkpoint, engine: Engine, dtype: str) -> None:
+def _check(checkpoint: Checkpoint, engine: Engine, dtype: str, context: int) -> None:
     for attempt in range(1, CHECKS + 1):
         try:
-            return conformance.check(checkpoint, engine.url, dtype, engine.key)
+            return conformance.check(checkpoint, engine.url, dtype, engine.key, context)
         except Transient:
             if attempt == CHECKS or not engine.alive():
                 raise

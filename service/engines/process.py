@@ -11,10 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import psutil
 
 from service.engines import client, environment, failures, logs, options, parsers
 from service.engines.failures import Transient
@@ -56,28 +58,21 @@ class Engine:
         return self._process is not None
 
     def alive(self) -> bool:
-        """Whether the process runs; True for a server elsewhere, which only `healthy` tells."""
+        """Whether the process runs; True for a server elsewhere."""
         return self._process is None or not _ended(self._process)
-
-    def healthy(self) -> bool:
-        """Whether the server answers its own check within two seconds."""
-        try:
-            return self._get("/health", timeout=2).status_code == 200
-        except httpx.HTTPError:
-            return False
 
     def _get(self, path: str, timeout: float) -> httpx.Response:
         # The environment's proxies are for the outside world, hence trust_env.
         headers = client.headers(self.key)
         return httpx.get(self.url + path, headers=headers, timeout=timeout, trust_env=False, verify=client.tls())
 
-    def ready(self) -> bool:
-        """Whether the engine answers one real token or score now."""
+    def ready(self, seconds: float = 10) -> bool:
+        """Whether the engine answers one real token or score within some seconds."""
         body, path = _probe(self.checkpoint)
         headers = client.headers(self.key)
         try:
             answer = httpx.post(
-                self.url + path, json=body, headers=headers, timeout=10, trust_env=False, verify=client.tls()
+                self.url + path, json=body, headers=headers, timeout=seconds, trust_env=False, verify=client.tls()
             )
         except httpx.HTTPError:
             return False
@@ -124,13 +119,31 @@ class Engine:
 
     def running(self) -> int:
         """Requests that the engine works on or has queued, by its own metrics; 0 when it does not answer."""
+        return int(self._metric(r"num_requests_(?:running|waiting)", timeout=5) or 0)
+
+    def tokens(self) -> float | None:
+        """Tokens that the engine has taken in and given, by its own metrics; None when it does not answer."""
+        return self._metric(r"(?:prompt|generation)_tokens_total", timeout=1)
+
+    def _metric(self, name: str, timeout: float) -> float | None:
         try:
-            text = self._get("/metrics", timeout=5).text
+            text = self._get("/metrics", timeout).text
         except httpx.HTTPError:
-            return 0
-        return int(
-            sum(float(n) for n in re.findall(r"^vllm:num_requests_(?:running|waiting)\{.*\} (\S+)$", text, re.M))
-        )
+            return None
+        return sum(float(n) for n in re.findall(rf"^vllm:{name}(?:\{{.*\}})? (\S+)$", text, re.M))
+
+    def cpu_seconds(self) -> float | None:
+        """Processor time of the server and its children; None for a server elsewhere."""
+        if self._process is None:
+            return None
+        used = 0.0
+        with suppress(psutil.Error):
+            server = psutil.Process(self._process.pid)
+            for one in (server, *server.children(recursive=True)):
+                with suppress(psutil.Error):  # it has just ended
+                    times = one.cpu_times()
+                    used += times.user + times.system
+        return used
 
     def stop(self) -> None:
         """End the process and its children: SIGTERM, then SIGKILL. A server not owned is left alone."""
@@ -145,6 +158,11 @@ class Engine:
         if self._pipe is not None:
             os.close(self._pipe)
             self._pipe = None
+
+    def kill(self) -> None:
+        """End a process that hangs, at once: requests that wait for it fail now. `stop` then collects it."""
+        if self._process is not None and self._process.returncode is None:
+            _signal_group(self._process.pid, signal.SIGKILL)
 
 
 def start(folder: Path, kind: str, settings: Settings, plan: EnginePlan) -> Engine:

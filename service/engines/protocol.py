@@ -19,6 +19,7 @@ CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 RESPONSES = "/v1/responses"
 CLASSIFY = "/classify"
+HEALTH = "/health"
 
 # Other refusals are about the gateway's own request (its key, the served name, the route), not about the caller's.
 ABOUT_THE_REQUEST = frozenset({400, 413, 422})
@@ -27,6 +28,7 @@ TOO_LONG = re.compile(r"context length|maximum model length|max_model_len|maximu
 DUMP = re.compile(
     r"'loc': (?:\((?P<loc>[^)]*)\)|'(?P<path>[^']*)').*?'msg': (?P<quote>['\"])(?P<msg>.*?)(?P=quote)(?:,|})", re.S
 )
+DEAD = "EngineCore encountered an issue"  # vLLM's server says of the process that computed for it
 LONGEST_MESSAGE = 500  # characters of an engine's message that reach a caller
 
 
@@ -117,7 +119,7 @@ def parse_scores(content: bytes, model: str, count: int) -> list[float]:
     data = parse(content, model).get("data")
     try:
         scores = {int(row["index"]): _number(row["probs"][0]) for row in data}  # type: ignore[union-attr]
-    except (TypeError, KeyError, IndexError, ValueError):
+    except (TypeError, KeyError, IndexError, ValueError, OverflowError):
         raise garbled(model) from None
     if set(scores) != set(range(count)) or len(data) != count:  # type: ignore[arg-type]
         raise garbled(model)
@@ -141,6 +143,8 @@ def refusal(status: int, content: bytes, model: str) -> ApiError:
         message, param = one_sentence(error.message), error.param
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         message, param = f"the engine answered {status}", None
+    if DEAD in message:
+        return down(model)
     if status == 503:
         return ApiError(503, f"{model} has a full queue: try again", code="overloaded", headers={"Retry-After": "1"})
     if status == 429:

@@ -10,12 +10,14 @@ from typing import Any
 from service.engines.failures import NoRoom, Permanent, Transient, same_reason
 from service.engines.planning import EnginePlan
 from service.engines.process import Engine
+from service.engines.watching import Sign
 from service.store.models import new_id
 
 BACKOFF_SECONDS = (1, 2, 5, 10, 30, 60)
 STEADY_SECONDS = 120.0  # an engine that ran this long has earned a fresh count of failures
 GIVE_UP = 3  # starts that failed alike, of a checkpoint that never answered here
-MISSES = 3  # unanswered checks after which a server elsewhere counts as down
+MISSES = 2  # looks in a row at which an engine gave no sign, after which it hangs
+MISSES_ELSEWHERE = 3  # the network between may be at fault
 
 
 @dataclass
@@ -30,7 +32,10 @@ class Slot:
         plan: its context, memory, threads and options; kept for as long as it is wanted.
         manifest: what gateways need to know, see `manifests.served_manifest`.
         work: the start or the stop that runs in the background.
-        check: the health check of a server elsewhere that runs in the background.
+        check: the look at whether it still works, in the background.
+        checked: when the last look ended.
+        missed: looks in a row at which it gave no sign.
+        heard: when it last gave tokens.
         began: when its state began, on the supervisor's clock in seconds.
         failures: failures in a row, whatever their reason: they lengthen the wait.
         alike: starts in a row that failed for the same reason.
@@ -50,9 +55,10 @@ class Slot:
     row: str = field(default_factory=new_id)
     manifest: Mapping[str, Any] = field(default_factory=dict)
     work: Future[None] | None = None
-    check: Future[bool] | None = None
+    check: Future[Sign] | None = None
     checked: float = 0.0
     missed: int = 0
+    heard: float = 0.0
     began: float = 0.0
     failures: int = 0
     alike: int = 0
@@ -76,7 +82,18 @@ class Slot:
     def succeed(self, time: float) -> None:
         """Its start went well."""
         self.state, self.detail, self.began = "ready", None, time
-        self.alike, self.missed, self.checked, self.proven = 0, 0, time, True
+        self.alike, self.proven = 0, True
+        self.check, self.missed, self.checked, self.heard = None, 0, time, time
+
+    def take_in(self, sign: Sign, time: float) -> None:
+        """What a look has shown."""
+        self.check, self.checked = None, time
+        self.missed = self.missed + 1 if sign is Sign.SILENT else 0
+        self.heard = time if sign is Sign.ANSWERS else self.heard
+
+    def hangs(self, time: float, longest: float) -> bool:
+        """Whether it gave no sign too often, or no token for `longest` seconds."""
+        return self.missed >= (MISSES_ELSEWHERE if self.url else MISSES) or time - self.heard > longest
 
     def fail(self, error: BaseException, time: float) -> str:
         """Take in a failure; returns what follows, for the console."""

@@ -21,11 +21,12 @@ from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.endpoints import REFRESH_SECONDS, STALE
-from service.engines import environment, launching, planning, promotions, table, wanted, weights
+from service.engines import environment, launching, planning, promotions, table, wanted, watching, weights
 from service.engines.failures import NoRoom, Permanent, Transient
 from service.engines.process import Engine
-from service.engines.slots import MISSES, Slot
+from service.engines.slots import Slot
 from service.engines.wanted import Demand, Target
+from service.engines.watching import Sign
 from service.settings import Settings
 from service.store.database import Store
 from training.artifacts import machine
@@ -34,9 +35,9 @@ from training.artifacts.errors import UserError
 
 TICK_SECONDS = 0.5
 BEAT_SECONDS = 1.0
-WATCH_SECONDS = 5.0  # between two health checks of a server elsewhere
+WATCH_SECONDS = 2.0  # between two looks at an engine
 GRACE_SECONDS = 4 * REFRESH_SECONDS  # a ready engine stays this long when nothing names it: gateways look behind
-WATCHERS = 32  # health checks and starts of servers elsewhere at once: all may hang
+WATCHERS = 32  # looks at engines, and starts of servers elsewhere, at once: all may hang
 log = logging.getLogger(__name__)
 
 
@@ -197,7 +198,7 @@ class Supervisor:
         if slot.state == "ready" and slot.engine is not None:
             if not slot.engine.alive():
                 self._fail(slot, UserError(f"the engine of {slot.id} died: {slot.engine.failure()}"))
-            elif slot.url:
+            else:
                 self._watch(slot, slot.engine)
         if slot.is_due(self.clock()) and (slot.plan is not None or slot.url):
             slot.state, slot.began = "starting", self.clock()
@@ -206,15 +207,16 @@ class Supervisor:
             slot.work = pool.submit(launching.start, slot, find, self.settings, self.stop.is_set)
 
     def _watch(self, slot: Slot, engine: Engine) -> None:
-        """Check a server elsewhere now and then, in the background: one that hangs must not hold up the others."""
+        """Look at an engine now and then, in the background: one that hangs must not hold up the others."""
         if slot.check is not None and slot.check.done():
-            answered = slot.check.exception() is None and slot.check.result()
-            slot.check, slot.checked = None, self.clock()
-            slot.missed = 0 if answered else slot.missed + 1
-            if slot.missed >= MISSES:
-                self._fail(slot, Transient(f"the engine of {slot.id} is down: {engine.failure()}"))
-        elif slot.check is None and self.clock() - slot.checked > WATCH_SECONDS:
-            slot.check = self.watchers.submit(engine.healthy)
+            sign = Sign.SILENT if slot.check.cancelled() or slot.check.exception() else slot.check.result()
+            slot.take_in(sign, self.clock())
+            if slot.hangs(self.clock(), self.settings.upstream_seconds):
+                engine.kill()
+                reason = f"is down: {engine.failure()}" if slot.url else "hangs: it gives no token and does not compute"
+                self._fail(slot, Transient(f"the engine of {slot.id} {reason}"))
+        elif slot.check is None and (slot.missed or self.clock() - slot.checked > WATCH_SECONDS):
+            slot.check = self.watchers.submit(watching.look, engine)
 
     def _retire(self, slot: Slot) -> None:
         """No longer wanted: let it finish, then end it."""

@@ -78,7 +78,9 @@ class Ahead:
         try:
             while True:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS if self._seen else None)
+                    # Not `wait_for`: cancelled just as it is woken, it forgets that it was cancelled.
+                    async with asyncio.timeout(LOOK_SECONDS if self._seen else None):
+                        await self._wake.wait()
                 self._wake.clear()
                 self._forget_inactive()
                 self._drop_outdated()

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, aliased
 
 from service.errors import ApiError
 from service.preferences.guidelines import FLAGS
-from service.preferences.tasks import close_task, own_task, renew, reopen_task
+from service.preferences.tasks import close_task, closed_already, own_task, renew, reopen_task
 from service.store.models import Answer, Labeler, Task
 
 T = TypeVar("T")
@@ -52,26 +52,18 @@ class Changes:
 def answer(session: Session, task_id: str, labeler_id: str, token: str, judgement: Judgement) -> Answer:
     """Store a judgement in the responses' stored order and close its task.
 
+    The same judgement again under the same token, from somebody who has not heard of the first, is the same answer.
+
     Raises:
-        ApiError: 400 for a judgement that does not fit the task, and what `tasks.close_task` raises. Nothing is
-            stored then, and the token still works.
+        ApiError: 400 for a judgement that does not fit the task, 409 for another one than was stored, and what
+            `tasks.close_task` raises. Nothing is stored then, and the token of an open task still works.
     """
     task = own_task(session, task_id, labeler_id)
     _check(judgement, len(task.responses))
-    close_task(session, task_id, labeler_id, token, "answered")
-    shown: list[int] = task.shown
-    ranks = judgement.ranks or [1] * len(shown)
-    row = Answer(
-        task_id=task.id,
-        labeler_id=labeler_id,
-        ranks=_stored(shown, ranks),
-        ratings=None if judgement.ratings is None else _stored(shown, judgement.ratings),
-        flags=None if judgement.flags is None else _stored(shown, [sorted(set(names)) for names in judgement.flags]),
-        all_bad=judgement.all_bad,
-        note=(judgement.note or "").strip() or None,
-        seconds=judgement.seconds,
-        supersedes=_latest_id(session, task),
-    )
+    row = _row(task, judgement)
+    if not close_task(session, task_id, labeler_id, token, "answered"):
+        return _stored_before(session, task, row)
+    row.supersedes = _latest_id(session, task)
     session.add(row)
     session.flush()
     return row
@@ -79,16 +71,22 @@ def answer(session: Session, task_id: str, labeler_id: str, token: str, judgemen
 
 def skip(session: Session, task_id: str, labeler_id: str, token: str) -> Task:
     """Close a task without an answer. Raises what `tasks.close_task` raises."""
-    return close_task(session, task_id, labeler_id, token, "skipped")
+    close_task(session, task_id, labeler_id, token, "skipped")
+    return own_task(session, task_id, labeler_id)
 
 
 def undo(session: Session, task_id: str, labeler_id: str, minutes: float) -> tuple[Task, str]:
     """Withdraw the task's answer, or the skip, and open the task again under a new token.
 
+    An answer that is withdrawn already, to somebody who has not heard of it, is the same open task.
+
     Raises:
         ApiError: what `tasks.reopen_task` raises.
     """
-    answered = own_task(session, task_id, labeler_id).state == "answered"
+    task = own_task(session, task_id, labeler_id)
+    if task.state == "open" and _latest_id(session, task) is not None:
+        return task, renew(session, task, minutes)
+    answered = task.state == "answered"
     task = reopen_task(session, task_id, labeler_id)
     if answered:
         row = Answer(task_id=task.id, labeler_id=labeler_id, withdrawn=True, supersedes=_latest_id(session, task))
@@ -127,6 +125,28 @@ def changes(session: Session) -> list[Changes]:
         .order_by(Labeler.pseudonym)
     )
     return [Changes(pseudonym, revised, changed - revised) for pseudonym, changed, revised in rows]
+
+
+def _row(task: Task, judgement: Judgement) -> Answer:
+    shown: list[int] = task.shown
+    return Answer(
+        task_id=task.id,
+        labeler_id=task.labeler_id,
+        ranks=_stored(shown, judgement.ranks or [1] * len(shown)),
+        ratings=None if judgement.ratings is None else _stored(shown, judgement.ratings),
+        flags=None if judgement.flags is None else _stored(shown, [sorted(set(names)) for names in judgement.flags]),
+        all_bad=judgement.all_bad,
+        note=(judgement.note or "").strip() or None,
+        seconds=judgement.seconds,
+    )
+
+
+def _stored_before(session: Session, task: Task, row: Answer) -> Answer:
+    """The task's answer, where it says the same as `row`; the time taken may differ, as a page counts on."""
+    stored = session.get_one(Answer, _latest_id(session, task))
+    if any(getattr(stored, name) != getattr(row, name) for name in ("ranks", "ratings", "flags", "all_bad", "note")):
+        raise closed_already(task)
+    return stored
 
 
 def _latest_id(session: Session, task: Task) -> str | None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import IO, Any
 
 from sqlalchemy.orm import Session, joinedload
@@ -15,7 +14,7 @@ from sqlalchemy.orm import Session, joinedload
 from service.preferences import answers
 from service.store.models import Answer, Labeler, Task
 from training.artifacts.comparisons import Comparison, Response, to_json
-from training.artifacts.files import make_folder
+from training.artifacts.files import replacing
 from training.artifacts.text import mend, text_fault
 
 BLOCK = 500
@@ -73,19 +72,9 @@ def write(session: Session, file: IO[bytes], since: datetime | None = None) -> E
 
 
 def export_file(session: Session, path: Path, since: datetime | None = None) -> Exported:
-    """`write` to a file, which is there whole or not at all."""
-    make_folder(path.parent)
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        temporary = Path(file.name)
-        try:
-            result = write(session, file, since)
-            file.flush()
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    return result
+    """`write` to a file, which is there whole or not at all. Raises as `files.replacing` does."""
+    with replacing(path) as file:
+        return write(session, file, since)
 
 
 def _comparison(session: Session, answer: Answer, task: Task, labeler: Labeler) -> Comparison:

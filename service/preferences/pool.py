@@ -115,15 +115,19 @@ def progress(session: Session, labeler_id: str, checkpoints: Iterable[str] = ())
     answered = session.scalar(
         select(func.count()).select_from(Task).where(Task.labeler_id == labeler_id, Task.state == "answered")
     )
-    had = _number_in_use(session, Prompt.id.in_(_had_by(labeler_id)))
-    refused = _number_in_use(
-        session, Prompt.id.in_(_refused_by_all(set(checkpoints))), Prompt.id.not_in(_had_by(labeler_id))
-    )
-    return Progress(answered or 0, max(0, size(session) - had - refused), refused)
+    # Counted from the few prompts of the labeler, and those refused: from the other side the whole pool is read.
+    had = _had_by(labeler_id).subquery()
+    refused = _refused_by_all(set(checkpoints)).subquery()
+    not_had = refused.c.prompt_id.not_in(_had_by(labeler_id))
+    number_had = _number_in_use(session, had.c.prompt_id)
+    number_refused = _number_in_use(session, refused.c.prompt_id, not_had)
+    return Progress(answered or 0, max(0, size(session) - number_had - number_refused), number_refused)
 
 
-def _number_in_use(session: Session, *conditions: ColumnElement[bool]) -> int:
-    return session.scalar(select(func.count()).select_from(Prompt).where(_in_use(), *conditions)) or 0
+def _number_in_use(session: Session, ids: ColumnElement[str], *conditions: ColumnElement[bool]) -> int:
+    """How many of the prompts named by a column of ids are in use."""
+    is_in_use = exists().where(Prompt.id == ids, _in_use())
+    return session.scalar(select(func.count(ids)).where(is_in_use, *conditions)) or 0
 
 
 def size(session: Session) -> int:
@@ -132,7 +136,7 @@ def size(session: Session) -> int:
     counted = _sizes.get(engine)
     if counted is not None and counted[1] >= LARGE and time.monotonic() - counted[0] < RECOUNT_SECONDS:
         return counted[1]
-    number = _number_in_use(session)
+    number = session.scalar(select(func.count()).select_from(Prompt).where(_in_use())) or 0
     _sizes[engine] = (time.monotonic(), number)
     return number
 

@@ -118,6 +118,8 @@ async def prepare(desk: Desk, wish: Wish, own: Collection[str] = (), others: Col
         if choice is None:
             return identical
         prompt, able = choice
+        if prompt.id in desk.being_sampled and prompt.id not in reserved:
+            continue  # somebody chose it at the same time
         with desk.sampling(prompt.id):
             sampled = await sample_from(desk, able, prompt.messages, wish.k)
             if sampled.refusals:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ from training.artifacts.skips import Skip
 BATCH = 200  # prompts of one transaction
 LONGEST_PAUSE = 0.5  # seconds between two of them
 TABLE = cast(Table, Prompt.__table__)
+DEEPEST = 100  # levels of nesting in what is kept beside a prompt
 LONGEST = 500  # characters of an id, a user or a use case: an index of PostgreSQL holds 2,700 bytes
 STORED = "in the store already"
 REPEATED = "repeated in the input"
@@ -101,6 +103,8 @@ def _usable(rows: Iterable[object], report: ImportReport) -> Iterator[Prompt]:
             prompt = _prompt(tracked)
         except Skip as skip:
             report.skipped[skip.reason] += 1
+        except RecursionError:  # of a layout, over nested lists that the parser could still read
+            report.skipped[Skip("too_deep").reason] += 1
         else:
             report.ignored.update(tracked.unread())
             yield prompt
@@ -125,9 +129,23 @@ def _prompt(row: TrackedRow) -> Prompt:
         if value is not None and len(value) > LONGEST:
             raise Skip("too_long", f"`{name}` is longer than {LONGEST} characters: shorten it")
     meta = {name: value for name, value in (("mode", record.mode), ("spec", dict(record.spec))) if value}
+    _check_storable(meta)
     return Prompt(
         id=identity, messages=messages, user=record.user, use_case=record.use_case, source="imported", meta=meta
     )
+
+
+def _check_storable(meta: Mapping[str, Any]) -> None:
+    """Raise `Skip` for what cannot be written as JSON again: an export holds it."""
+    level: list[Any] = [meta]
+    for _ in range(DEEPEST):
+        if any(isinstance(value, float) and not math.isfinite(value) for value in level):
+            raise Skip("not_a_number")
+        held = [v.values() if isinstance(v, Mapping) else v for v in level if isinstance(v, (Mapping, list, tuple))]
+        level = [value for values in held for value in values]
+        if not level:
+            return
+    raise Skip("too_deep")
 
 
 def _store(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from training.artifacts.comparisons import Response
 from training.artifacts.conversations import Message
 
 T = TypeVar("T")
+LONGEST_REASON = 20  # characters of a finish reason, as the table holds them
 
 
 class UnusablePrompt(ApiError):
@@ -97,8 +98,11 @@ async def sample(
     async def ask(endpoint: Endpoint, n: int) -> list[Response] | UnusablePrompt:
         try:
             own = _for_engine(messages, endpoint)
-            with endpoints.busy(endpoint, limit):
-                return await complete(http, endpoint, own, n, temperature)
+
+            def work(engine: Endpoint) -> Awaitable[list[Response]]:
+                return complete(http, engine, own, n, temperature)
+
+            return await gateway.answer_of_any(endpoints, endpoints.replicas(endpoint), limit, work)
         except UnusablePrompt as refusal:
             return refusal
 
@@ -179,7 +183,7 @@ async def complete(
             text=_text(choice, endpoint).replace("\0", "\N{REPLACEMENT CHARACTER}"),
             checkpoint=endpoint.checkpoint,
             sampling={**settings, "seed": seed + choice["index"]},
-            finish_reason=choice.get("finish_reason"),
+            finish_reason=_finish_reason(choice, endpoint),
         )
         for choice in protocol.parse_choices(content, endpoint.checkpoint, n)
     ]
@@ -191,6 +195,13 @@ def _text(choice: Mapping[str, Any], endpoint: Endpoint) -> str:
     if not isinstance(message, Mapping) or not isinstance(text, str | None):
         raise protocol.garbled(endpoint.checkpoint)
     return text or ""
+
+
+def _finish_reason(choice: Mapping[str, Any], endpoint: Endpoint) -> str | None:
+    reason = choice.get("finish_reason")
+    if not isinstance(reason, str | None) or len(reason or "") > LONGEST_REASON:
+        raise protocol.garbled(endpoint.checkpoint)
+    return reason
 
 
 def _refused(error: ApiError, endpoint: Endpoint) -> ApiError:

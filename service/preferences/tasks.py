@@ -133,20 +133,29 @@ def resume(session: Session, labeler_id: str, kind: str, k: int, minutes: float)
     return None if task is None else (task, renew(session, task, minutes))
 
 
-def close_task(session: Session, task_id: str, labeler_id: str, token: str, state: str) -> Task:
+def close_task(session: Session, task_id: str, labeler_id: str, token: str, state: str) -> bool:
     """Use up a task's token and close the task as `answered` or `skipped`.
 
+    Returns:
+        Whether this call closed it; otherwise the same token has closed it in the same way, and the caller may not
+        have heard of it.
+
     Raises:
-        ApiError: 404 not this labeler's task, 403 wrong token, 409 closed already, 410 expired.
+        ApiError: 404 not this labeler's task, 403 wrong token, 409 closed otherwise, 410 expired.
     """
     task = own_task(session, task_id, labeler_id)
     if not secrets.compare_digest(task.token_hash, _digest(token)):
         raise ApiError(403, "the task's token is wrong, or another was issued since", param="token", code="bad_token")
     if task.state == "expired" or (task.state == "open" and task.expires <= now()):
         raise ApiError(410, "the task has expired: ask for the next one", code="task_expired")
-    if not _swap_state(session, task, ("open",), state, closed=now()):
-        raise ApiError(409, f"the task is {task.state} already: its token works once", code="task_closed")
-    return task
+    closed = _swap_state(session, task, ("open",), state, closed=now())
+    if not closed and task.state != state:
+        raise closed_already(task)
+    return closed
+
+
+def closed_already(task: Task) -> ApiError:
+    return ApiError(409, f"the task is {task.state} already: its token works once", code="task_closed")
 
 
 def reopen_task(session: Session, task_id: str, labeler_id: str) -> Task:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
@@ -19,8 +20,10 @@ from service.disconnects import finished_first, unless_gone
 from service.endpoints import Endpoint
 from service.engines import gateway, protocol
 from service.engines.events import Outcome, events
+from service.state import Gateway, gateway_of
 
 GONE = 499  # as nginx counts a client that closed its connection
+CLIENT_SECONDS = 60.0  # a client that takes nothing for this long counts as gone: the engine has others to answer
 
 
 async def forward(
@@ -36,15 +39,15 @@ async def forward(
         ApiError: the engine refuses the request, fails or is down.
     """
     if not body.get("stream"):
-        content = await unless_gone(request, whole(request.app.state, candidates, path, body))
+        content = await unless_gone(request, whole(gateway_of(request), candidates, path, body))
         return Response(content, media_type="application/json")
     async with AsyncExitStack() as stack:
-        opened = stack.enter_async_context(_reply(request.app.state, candidates, path, body))
+        opened = stack.enter_async_context(_reply(gateway_of(request), candidates, path, body))
         endpoint, upstream = await unless_gone(request, opened)
         return Events(upstream, endpoint.checkpoint, path, keep_usage, stack.pop_all())
 
 
-async def whole(state: Any, candidates: Sequence[Endpoint], path: str, body: Mapping[str, Any]) -> bytes:
+async def whole(state: Gateway, candidates: Sequence[Endpoint], path: str, body: Mapping[str, Any]) -> bytes:
     """The whole of an engine's answer, its tokens counted. Raises `ApiError`."""
     async with _reply(state, candidates, path, body) as (endpoint, upstream):
         content = await gateway.read(upstream, endpoint.checkpoint)
@@ -54,7 +57,7 @@ async def whole(state: Any, candidates: Sequence[Endpoint], path: str, body: Map
 
 
 def _reply(
-    state: Any, candidates: Sequence[Endpoint], path: str, body: Mapping[str, Any]
+    state: Gateway, candidates: Sequence[Endpoint], path: str, body: Mapping[str, Any]
 ) -> AbstractAsyncContextManager[tuple[Endpoint, aiohttp.ClientResponse]]:
     data, limit = gateway.encode(body), state.settings.max_concurrent
     return gateway.reply_of_any(state.http, state.endpoints, candidates, path, data, limit)
@@ -78,12 +81,17 @@ class Events(Response):
         self.responses = path == protocol.RESPONSES
         self.keep_usage = keep_usage
         self.held = held
+        self.sending_since: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         outcome = Outcome()
         async with self.held:
             passing = asyncio.ensure_future(self._pass(send, outcome))
-            finished = await finished_first(passing, receive)
+            watching = asyncio.ensure_future(self._watch(passing))
+            try:
+                finished = await finished_first(passing, receive) and not passing.cancelled()
+            finally:
+                watching.cancel()
         metrics.count_tokens(self.model, outcome.usage.counts() if outcome.usage else None)
         # The status went out before: the metric is to tell how the answer ended.
         if not finished:
@@ -97,5 +105,14 @@ class Events(Response):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         pieces = events(self.upstream, self.model, outcome, keep_usage=self.keep_usage, responses=self.responses)
         async for piece in pieces:
+            self.sending_since = time.monotonic()
             await send({"type": "http.response.body", "body": piece, "more_body": True})
+            self.sending_since = None
         await send({"type": "http.response.body", "body": b""})
+
+    async def _watch(self, passing: asyncio.Task[None]) -> None:
+        """End a stream whose client stays connected and reads nothing more."""
+        while not passing.done():
+            await asyncio.sleep(CLIENT_SECONDS / 4)
+            if self.sending_since is not None and time.monotonic() - self.sending_since > CLIENT_SECONDS:
+                passing.cancel()

@@ -5,50 +5,70 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal
 
 import aiohttp
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from pydantic import BaseModel
 
 from service import metrics
 from service.auth import open_to_all
 from service.endpoints import Endpoint, Endpoints
 from service.engines import gateway, protocol
 from service.errors import ApiError
+from service.state import Gateway, gateway_of
 
 router = APIRouter(dependencies=[Depends(open_to_all)])
 READINESS_SECONDS = 3.0
-PROBE = aiohttp.ClientTimeout(total=10)
-METHODS = ["GET", "HEAD"]  # some load balancers ask for the head only
+PROBE = aiohttp.ClientTimeout(total=5)  # with READINESS_SECONDS, an engine that hangs is told within 10 s
 
 
-@router.api_route("/health/live", methods=METHODS)
-async def live() -> dict[str, str]:
+class Alive(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """Whether requests are answered, problems by the name of the model, and checkpoints whose engines are not tried
+    again."""
+
+    status: Literal["ready", "not ready"]
+    problems: dict[str, str]
+    given_up: list[str]
+
+
+# HEAD too: some load balancers ask for no more.
+@router.head("/health/live", include_in_schema=False)
+@router.get("/health/live")
+async def live() -> Alive:
     """The process is alive and its event loop responds."""
-    return {"status": "ok"}
+    return Alive()
 
 
-@router.api_route("/health/ready", methods=METHODS)
+@router.head("/health/ready", include_in_schema=False)
+@router.get("/health/ready", response_model=Readiness, responses={503: {"model": Readiness, "description": "not yet"}})
 async def ready(request: Request) -> Response:
     """200 when every production alias answers a real token or score (without such aliases: every ready engine)."""
-    problems = await problems_now(request.app.state)
-    status = "ready" if not problems else "not ready"
-    return JSONResponse({"status": status, "problems": problems}, 503 if problems else 200)
+    state = gateway_of(request)
+    problems = await problems_now(state)
+    answer = Readiness(
+        status="not ready" if problems else "ready", problems=problems, given_up=sorted(state.endpoints.view.given_up)
+    )
+    return JSONResponse(answer.model_dump(), 503 if problems else 200)
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def prometheus() -> Response:
     """Prometheus' text format."""
     return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
 
-async def problems_now(state: Any) -> dict[str, str]:
+async def problems_now(state: Gateway) -> dict[str, str]:
     """Problem by model name, of a few seconds ago at most; empty when all is well.
 
     Engines are asked once for all who wait: anybody may call this, and a busy engine must not be asked ever more.
     """
-    task: asyncio.Task[tuple[float, dict[str, str]]] | None = state.readiness
+    task = state.readiness
     if task is None or (task.done() and _stale(task)):
         task = state.readiness = asyncio.ensure_future(_timed(state))
     # One that goes away must not take the answer from the others.
@@ -60,7 +80,7 @@ def _stale(task: asyncio.Task[tuple[float, dict[str, str]]]) -> bool:
     return failed or time.monotonic() - task.result()[0] > READINESS_SECONDS
 
 
-async def _timed(state: Any) -> tuple[float, dict[str, str]]:
+async def _timed(state: Gateway) -> tuple[float, dict[str, str]]:
     problems = await _probe_all(state.http, state.endpoints)
     return time.monotonic(), problems
 
@@ -69,6 +89,8 @@ async def _probe_all(http: aiohttp.ClientSession, endpoints: Endpoints) -> dict[
     view, problems = endpoints.view, endpoints.problems()
     production = {name: served for name, served in view.aliases.items() if name.endswith("/production")}
     names = production or {checkpoint: checkpoint for checkpoint in view.ready}
+    if not production:
+        problems |= {checkpoint: view.why_down(checkpoint) for checkpoint in view.given_up}
     if not names and not problems:
         return {"engines": "none is ready"}
     answers = await asyncio.gather(*(_problem(http, view.ready.get(served, ())) for served in names.values()))
@@ -82,7 +104,17 @@ async def _problem(http: aiohttp.ClientSession, replicas: Sequence[Endpoint]) ->
 
 
 async def answers_one_token(http: aiohttp.ClientSession, endpoint: Endpoint) -> bool:
-    """Whether an engine gives one real token, or one score. A full queue is not a fault: it answers those before."""
+    """Whether an engine gives one real token, or one score. A full queue is not a fault: it answers those before.
+
+    One whose server answers while the token is late is busy. Whether it hangs behind its server is told by its
+    supervisor, which sees it compute.
+    """
+    answered, up = await asyncio.gather(_token(http, endpoint), gateway.responds(http, endpoint, PROBE))
+    return up if answered is None else answered
+
+
+async def _token(http: aiohttp.ClientSession, endpoint: Endpoint) -> bool | None:
+    """Whether it came; None where it is late."""
     path, body = protocol.one_token(endpoint)
     try:
         content = await gateway.send(http, endpoint, path, body, PROBE)
@@ -91,5 +123,5 @@ async def answers_one_token(http: aiohttp.ClientSession, endpoint: Endpoint) -> 
         else:
             protocol.parse_choices(content, endpoint.checkpoint, 1)
     except ApiError as error:
-        return error.code in ("overloaded", "rate_limited")
+        return None if error.code == "timeout" else error.code in ("overloaded", "rate_limited")
     return True

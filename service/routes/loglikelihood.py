@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from typing import Annotated, Any
+from collections.abc import Awaitable
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
@@ -11,15 +12,17 @@ from service import errors, metrics
 from service.auth import Caller, require
 from service.disconnects import unless_gone
 from service.endpoints import Endpoint
-from service.errors import ApiError
+from service.engines import gateway
+from service.errors import ApiError, of_engines
 from service.likelihoods import Likelihood, Pair, likelihoods
 from service.routes.forwarding import cache_salt
 from service.schemas import LikelihoodAnswer, LikelihoodRequest, PairLikelihood
+from service.state import gateway_of
 
 router = APIRouter()
 
 
-@router.post("/v1/loglikelihood", response_model_exclude_none=True)
+@router.post("/v1/loglikelihood", response_model_exclude_unset=True, responses=of_engines())
 async def loglikelihood(
     request: Request, body: LikelihoodRequest, caller: Annotated[Caller, Depends(require("generate"))]
 ) -> LikelihoodAnswer:
@@ -27,8 +30,9 @@ async def loglikelihood(
 
     A pair whose values cannot be computed has an `error` instead.
     """
-    state = request.app.state
-    endpoint: Endpoint = state.endpoints.find(body.model, "policy")
+    state = gateway_of(request)
+    candidates = state.endpoints.candidates(body.model, "policy")
+    endpoint = candidates[0]
     request.state.model = endpoint.checkpoint
     limit = state.settings.max_responses
     if len(body.pairs) > limit:
@@ -40,13 +44,17 @@ async def loglikelihood(
         if row.context and row.continuation
     }
     salt = cache_salt(caller, f"pairs {body.cache_salt or secrets.token_hex(16)}")
-    with state.endpoints.busy(endpoint, state.settings.max_concurrent):
-        work = likelihoods(state.http, endpoint, list(good.values()), salt, state.plain_engines)
-        for index, result in zip(good, await unless_gone(request, work), strict=True):
-            results[index] = result
+
+    def work(engine: Endpoint) -> Awaitable[list[Likelihood | ApiError]]:
+        return likelihoods(state.http, engine, list(good.values()), salt, state.plain_engines)
+
+    computing = gateway.answer_of_any(state.endpoints, candidates, state.settings.max_concurrent, work)
+    for index, result in zip(good, await unless_gone(request, computing), strict=True):
+        results[index] = result
     tokens = sum(len(good[index].ids) for index, row in enumerate(results) if isinstance(row, Likelihood))
     metrics.count_tokens(endpoint.checkpoint, {"prompt_tokens": tokens})
-    return LikelihoodAnswer(model=endpoint.checkpoint, data=[_row(*row) for row in enumerate(results)])
+    data = [_row(*row) for row in enumerate(results)]
+    return LikelihoodAnswer(object="list", model=endpoint.checkpoint, data=data)
 
 
 def _empty(context: list[int], continuation: list[int]) -> ApiError:
@@ -56,6 +64,5 @@ def _empty(context: list[int], continuation: list[int]) -> ApiError:
 
 def _row(index: int, result: Likelihood | ApiError) -> PairLikelihood:
     if isinstance(result, ApiError):
-        error: dict[str, Any] = errors.body(result.status, result.message, code=result.code)["error"]
-        return PairLikelihood(index=index, error=error)
+        return PairLikelihood(index=index, error=errors.detail(result.status, result.message, code=result.code))
     return PairLikelihood(index=index, logprobs=list(result.logprobs), greedy=list(result.greedy))

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
 from service.auth import Caller, require
+from service.bodies.documented import EVENT, answer_model, request_schema
 from service.bodies.fields import apply_defaults, check_fields, prepare_stream
 from service.bodies.parsing import check_model, parse
 from service.bodies.responses import prepare_responses
@@ -17,34 +18,44 @@ from service.bodies.turns import read_turns
 from service.disconnects import unless_gone
 from service.endpoints import Endpoint
 from service.engines.protocol import CHAT, COMPLETIONS, RESPONSES
-from service.errors import ApiError
+from service.errors import ApiError, error_answers, of_engines
 from service.messages import check_texts
 from service.ranking import Ranking, ranked, take_ranking
 from service.routes.forwarding import cache_salt, forward, whole
+from service.state import Gateway, gateway_of
 
-router = APIRouter()
+router = APIRouter(tags=["openai"])
 Generates = Annotated[Caller, Depends(require("generate"))]
 
 
-@router.post(COMPLETIONS)
+def documented(path: str) -> dict[str, Any]:
+    """Arguments of a route that forwards: what its request and its answer look like. The engine's bytes pass as they
+    are."""
+    body = {"required": True, "content": {"application/json": {"schema": request_schema(path)}}}
+    stream = {"text/event-stream": {"schema": EVENT}}
+    answers: dict[int | str, dict[str, Any]] = {200: {"model": answer_model(path), "content": stream}, **of_engines()}
+    return {"openapi_extra": {"requestBody": body}, "responses": answers}
+
+
+@router.post(COMPLETIONS, **documented(COMPLETIONS))
 async def completions(request: Request, caller: Generates) -> Response:
     """Continue raw text or token ids."""
     return await _answer(request, caller, COMPLETIONS)
 
 
-@router.post(CHAT)
+@router.post(CHAT, **documented(CHAT))
 async def chat(request: Request, caller: Generates) -> Response:
     """Write the next turn of a conversation, rendered by the checkpoint's chat template."""
     return await _answer(request, caller, CHAT)
 
 
-@router.post(RESPONSES)
+@router.post(RESPONSES, **documented(RESPONSES))
 async def responses(request: Request, caller: Generates) -> Response:
     """Write the next turn in the form of OpenAI's Responses API. Nothing is stored."""
     return await _answer(request, caller, RESPONSES)
 
 
-@router.post("/v1/embeddings")
+@router.post("/v1/embeddings", status_code=400, responses=error_answers(400))
 async def embeddings(request: Request, caller: Generates) -> Response:
     """Refused: no model here makes embeddings."""
     raise ApiError(400, "this service makes no embeddings: it serves policies and reward models", code="unsupported")
@@ -52,7 +63,7 @@ async def embeddings(request: Request, caller: Generates) -> Response:
 
 async def _answer(request: Request, caller: Caller, path: str) -> Response:
     body = parse(await request.body())
-    state = request.app.state
+    state = gateway_of(request)
     ranking = take_ranking(body) if path == CHAT else None
     if ranking is not None and "score" not in caller.scopes:
         raise ApiError(403, "ranking by reward needs a key with the scope `score`", code="insufficient_scope")
@@ -66,7 +77,7 @@ async def _answer(request: Request, caller: Caller, path: str) -> Response:
 
 
 async def _best(
-    state: Any, ranking: Ranking, candidates: Sequence[Endpoint], body: Mapping[str, Any]
+    state: Gateway, ranking: Ranking, candidates: Sequence[Endpoint], body: Mapping[str, Any]
 ) -> dict[str, Any]:
     state.endpoints.find(ranking.reward_model, "reward")  # refused before anything is sampled
     content = await whole(state, candidates, CHAT, body)

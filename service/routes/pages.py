@@ -15,6 +15,7 @@ from service.auth import labeler_session, open_to_all
 from service.errors import ApiError
 from service.labelers import SignedIn
 from service.preferences.guidelines import FLAGS, guideline
+from service.state import gateway_of
 
 router = APIRouter(tags=["pages"], default_response_class=HTMLResponse, include_in_schema=False)
 templates = Jinja2Templates(Path(__file__).parent.parent / "templates")
@@ -40,7 +41,7 @@ Labeler = Annotated[SignedIn, Depends(page_session)]
 
 def render(request: Request, template: str, labeler: SignedIn | None, **context: Any) -> HTMLResponse:
     """A page. Pages are never cached: they hold the session's CSRF token."""
-    settings = request.app.state.settings
+    settings = gateway_of(request).settings
     page = {"labeler": labeler, "csrf": labeler.csrf if labeler else "", "open": settings.open, **context}
     return templates.TemplateResponse(request, template, page, headers={"Cache-Control": "no-store"})
 
@@ -72,5 +73,5 @@ async def playground(request: Request, labeler: Labeler) -> HTMLResponse:
 
 
 def _guidance(request: Request) -> dict[str, Any]:
-    version = request.app.state.settings.guideline
+    version = gateway_of(request).settings.guideline
     return {"guideline": guideline(version), "version": version}

@@ -6,10 +6,14 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
+from typing_extensions import TypedDict
 
+from service.administration import data
 from service.auth import Caller, require
+from service.errors import error_answers
 from service.preferences.prompts import import_rows
 from service.schemas import Body
+from service.state import gateway_of
 
 router = APIRouter(tags=["admin"])
 
@@ -22,15 +26,26 @@ class Import(Body):
     correct: bool = False
 
 
-@router.post("/admin/prompts")
-async def import_prompts(
-    body: Import, request: Request, _: Annotated[Caller, Depends(require("admin"))]
-) -> dict[str, Any]:
-    """Add prompts that the store does not hold, and say which rows were left out and why."""
-    store = request.app.state.store
+class Imported(TypedDict):
+    """Prompts that are new or corrected, rows left out by reason, and columns with values that nothing looked at."""
 
-    def run() -> dict[str, Any]:
-        report = import_rows(store, body.prompts, correct=body.correct)
+    imported: int
+    corrected: int
+    skipped: dict[str, int]
+    ignored: dict[str, int]
+
+
+@router.post("/admin/prompts", responses=error_answers(409))
+async def import_prompts(
+    body: Import, request: Request, caller: Annotated[Caller, Depends(require("admin"))]
+) -> Imported:
+    """Add prompts that the store does not hold, and say which rows were left out and why."""
+    state = gateway_of(request)
+
+    def run() -> Imported:
+        report = import_rows(state.store, body.prompts, correct=body.correct)
+        with state.store.session() as session:
+            data.record_import(session, caller.actor, report)
         return {
             "imported": report.imported,
             "corrected": report.corrected,
@@ -38,4 +53,4 @@ async def import_prompts(
             "ignored": dict(report.ignored),
         }
 
-    return await asyncio.to_thread(run)
+    return await asyncio.get_running_loop().run_in_executor(state.bulk_pool, run)

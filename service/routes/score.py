@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -10,36 +11,43 @@ from service import errors, metrics
 from service.auth import Caller, require
 from service.disconnects import unless_gone
 from service.endpoints import Endpoint
-from service.errors import ApiError
-from service.schemas import Score, ScoreAnswer, ScoreRequest, Turn
+from service.engines import gateway
+from service.errors import ApiError, of_engines
+from service.schemas import Score, ScoreAnswer, ScoreRequest, ScoreUsage, Turn
 from service.scoring import Conversation, Outcome, Scored, score_all
+from service.state import gateway_of
 
 router = APIRouter()
 
 
-@router.post("/score", response_model_exclude_none=True)
-@router.post("/v1/score", response_model_exclude_none=True)
+@router.post("/score", response_model_exclude_unset=True, responses=of_engines())
+@router.post("/v1/score", response_model_exclude_unset=True, responses=of_engines())
 async def score(
     request: Request, body: ScoreRequest, caller: Annotated[Caller, Depends(require("score"))]
 ) -> ScoreAnswer:
     """Score each response as the assistant's finished turn. A response that cannot be scored has an `error` instead."""
-    state = request.app.state
-    endpoint: Endpoint = state.endpoints.find(body.model, "reward")
+    state = gateway_of(request)
+    candidates = state.endpoints.candidates(body.model, "reward")
+    endpoint = candidates[0]
     request.state.model = endpoint.checkpoint
     conversations = conversations_of(body)
     if len(conversations) > state.settings.max_responses:
         limit = state.settings.max_responses
         raise ApiError(400, f"more than {limit} responses: send fewer at a time", param="responses")
-    with state.endpoints.busy(endpoint, state.settings.max_concurrent):
-        work = score_all(state.http, state.scoring_pool, endpoint, conversations)
-        outcomes: list[Outcome] = await unless_gone(request, work)
+
+    def work(engine: Endpoint) -> Awaitable[list[Outcome]]:
+        return score_all(state.http, state.scoring_pool, engine, conversations)
+
+    scoring = gateway.answer_of_any(state.endpoints, candidates, state.settings.max_concurrent, work)
+    outcomes: list[Outcome] = await unless_gone(request, scoring)
     tokens = sum(outcome.tokens for outcome in outcomes if isinstance(outcome, Scored))
     metrics.count_tokens(endpoint.checkpoint, {"prompt_tokens": tokens})
     return ScoreAnswer(
+        object="list",
         model=endpoint.checkpoint,
         reward_offset=endpoint.reward_offset,
         data=[_described(index, outcome, endpoint.reward_offset) for index, outcome in enumerate(outcomes)],
-        usage={"prompt_tokens": tokens, "total_tokens": tokens},
+        usage=ScoreUsage(prompt_tokens=tokens, total_tokens=tokens),
     )
 
 
@@ -71,4 +79,4 @@ def _plain(turns: list[Turn]) -> list[dict[str, object]]:
 def _described(index: int, outcome: Outcome, offset: float) -> Score:
     if isinstance(outcome, Scored):
         return Score(index=index, score=outcome.raw - offset, raw=outcome.raw, tokens=outcome.tokens)
-    return Score(index=index, error=errors.body(400, outcome.message, code=outcome.code)["error"])
+    return Score(index=index, error=errors.detail(400, outcome.message, code=outcome.code))

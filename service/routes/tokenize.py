@@ -6,19 +6,21 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from jinja2 import TemplateError
 
 from service.auth import Caller, require
 from service.endpoints import Endpoint
-from service.errors import ApiError
+from service.errors import ApiError, error_answers
+from service.messages import refused
 from service.schemas import TokenizeAnswer, TokenizeRequest
+from service.state import gateway_of
 from service.tokenizers import load_tokenizer
 from training.artifacts.checkpoints import MANIFEST
+from training.artifacts.conversations import Message, Refusal, read_messages
 
 router = APIRouter()
 
 
-@router.post("/tokenize", response_model_exclude_none=True)
+@router.post("/tokenize", response_model_exclude_none=True, responses=error_answers(404, 503))
 async def tokenize(
     request: Request, body: TokenizeRequest, caller: Annotated[Caller, Depends(require("generate"))]
 ) -> TokenizeAnswer:
@@ -26,13 +28,18 @@ async def tokenize(
 
     A prompt that is one text gives one list of ids, several texts a list of lists.
     """
-    endpoint: Endpoint = request.app.state.endpoints.find(body.model, "policy")
+    state = gateway_of(request)
+    endpoint = state.endpoints.find(body.model, "policy")
     request.state.model = endpoint.checkpoint
     if (body.prompt is None) == (body.messages is None):
         raise ApiError(400, "give either `prompt` or `messages`", param="prompt", code="missing_field")
+    if body.continue_final_message and body.add_generation_prompt:
+        message = "a turn that goes on needs no new one: send `add_generation_prompt` as false"
+        raise ApiError(400, message, param="continue_final_message", code="invalid_value")
     if not (endpoint.folder / MANIFEST).is_file():
         raise ApiError(503, f"this gateway has no folder of {endpoint.checkpoint}: share the checkpoint store with it")
-    return await asyncio.to_thread(_tokenized, endpoint, body)
+    work = asyncio.get_running_loop().run_in_executor(state.scoring_pool, _tokenized, endpoint, body)
+    return await work
 
 
 def _tokenized(endpoint: Endpoint, body: TokenizeRequest) -> TokenizeAnswer:
@@ -64,21 +71,24 @@ def _ids(tokenizer: Any, texts: list[str], *, special: bool) -> list[list[int]]:
 def _rendered(tokenizer: Any, endpoint: Endpoint, body: TokenizeRequest) -> str:
     if not getattr(tokenizer, "chat_template", None):
         raise ApiError(400, f"{endpoint.checkpoint} has no chat template", param="messages", code="invalid_value")
-    messages = [turn.model_dump() for turn in body.messages or []]
-    try:
-        return _render(tokenizer, messages, body)
-    except TemplateError:  # a template that takes no system turn, as lm-eval does
+    turns = read_messages([turn.model_dump() for turn in body.messages or []])
+    if isinstance(turns, Refusal):
+        raise refused(turns)
+    # Of a template that takes no system turn lm-eval leaves it out, too.
+    without_system = [turn for turn in turns if turn["role"] != "system"]
+    reason = None
+    for attempt in (turns, without_system) if without_system else (turns,):
         try:
-            return _render(tokenizer, [turn for turn in messages if turn["role"] != "system"], body)
-        except TemplateError as error:
-            message = f"the template refuses the conversation: {error}"
-            raise ApiError(400, message, param="messages", code="invalid_value") from None
+            return _render(tokenizer, attempt, body)
+        except Exception as error:  # a template is a program by strangers: it fails with any error of Python
+            reason = reason or str(error) or type(error).__name__
+    raise ApiError(400, f"the template refuses the conversation: {reason}", param="messages", code="invalid_value")
 
 
-def _render(tokenizer: Any, messages: list[dict[str, Any]], body: TokenizeRequest) -> str:
+def _render(tokenizer: Any, turns: list[Message], body: TokenizeRequest) -> str:
     return str(
         tokenizer.apply_chat_template(
-            messages,
+            turns,
             tokenize=False,
             add_generation_prompt=body.add_generation_prompt,
             continue_final_message=body.continue_final_message,

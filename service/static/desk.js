@@ -40,7 +40,9 @@ export function openDesk({ draw, reveal, key }) {
     status.className = `notice ${kind}`;
   }
 
-  function showProgress({ answered, left }) {
+  function showProgress(progress) {
+    if (!progress) return; // not counted this time: the last one stays
+    const { answered, left } = progress;
     const total = answered + left;
     $("#progress").hidden = false;
     $("#progress progress").value = total ? answered / total : 0;
@@ -53,7 +55,7 @@ export function openDesk({ draw, reveal, key }) {
     task = found.task;
     if (task === null) {
       setPhase("empty");
-      const aside = found.progress.set_aside;
+      const aside = found.progress?.set_aside;
       const refused = aside ? ` No model takes ${aside} more: whoever runs this service can see why.` : "";
       say(`No prompts are left for you. Thank you! You can still type a prompt of your own with N.${refused}`, "good");
       return;

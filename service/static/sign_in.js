@@ -6,7 +6,8 @@ const status = document.getElementById("status");
 // Only a page of this service: a link could otherwise send people elsewhere after they signed in.
 function ownPage(target) {
   const url = new URL(target, location.href);
-  return url.origin === location.origin ? url.pathname : "/compare";
+  // The whole address: a path alone may begin with two slashes, and would be read as another host.
+  return url.origin === location.origin ? url.href : "/compare";
 }
 
 function say(text) {

@@ -162,7 +162,8 @@ class Prompt(Base):
     """A stored prompt that tasks are made from."""
 
     __tablename__ = "prompts"
-    __table_args__ = (Index("ix_prompts_pool", "source", "retired"),)  # the size of a large pool is counted from it
+    # The size of a large pool is counted from it, and prompts are given out along it.
+    __table_args__ = (Index("ix_prompts_pool", "source", "retired", "place"),)
     id: Mapped[str] = mapped_column(String(), primary_key=True)
     messages: Mapped[list[Any]]
     user: Mapped[str | None] = mapped_column("prompt_user", String())
@@ -172,7 +173,7 @@ class Prompt(Base):
     created: Mapped[datetime] = mapped_column(default=now)
     retired: Mapped[datetime | None]
     # A place in a random order: prompts without tasks are given out along it, without sorting the whole pool.
-    place: Mapped[float] = mapped_column(Float(53), default=random.random, index=True)
+    place: Mapped[float] = mapped_column(Float(53), default=random.random)
 
 
 class SetAside(Base):

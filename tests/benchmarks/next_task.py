@@ -18,8 +18,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alignloop-tests"
-MODEL = Path(os.environ.get("ALIGNLOOP_SMOLLM2") or CACHE / "SmolLM2-135M-Instruct.Q4_1.gguf")
+from tests.support.speed_models import SMOLLM2 as MODEL
+
 QUESTION = "Name a dish of region {} in one sentence."
 AIM = 1.0  # seconds
 

@@ -23,10 +23,10 @@ from typing import Any
 
 import psutil
 
+from tests.support.speed_models import SMOLLM2 as MODEL
+
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("ALIGNLOOP_DATA", ROOT.parent / "shared" / "data"))
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alignloop-tests"
-MODEL = Path(os.environ.get("ALIGNLOOP_SMOLLM2") or CACHE / "SmolLM2-135M-Instruct.Q4_1.gguf")
 BATCHES = (1, 8, 32, 64)
 
 

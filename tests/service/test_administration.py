@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
+from service import aliases
 from service.__main__ import main
 from service.labelers import add_labeler
-from service.preferences import answers, pool, prompts, tasks
+from service.preferences import answers, export, pool, prompts, tasks
 from service.preferences.answers import Judgement
 from service.store.database import Store
 from service.store.models import Audit, Labeler, Prompt, SetAside
@@ -109,6 +112,81 @@ def test_the_audit_names_the_key_and_not_only_its_free_name(admin: TestClient, l
     with local_store.session() as session:
         actors = session.scalars(select(Audit.actor).where(Audit.action == "add_labeler")).all()
     assert actors == [f"root (command line) (key {key['id'][:8]})" for key in keys]
+
+
+def test_what_goes_in_and_out_in_bulk_leaves_a_row(
+    command: Callable[..., str], admin: TestClient, local_store: Store, tmp_path: Path
+) -> None:
+    rows = [{"prompt": "one?"}, {"prompt": "two?"}, 7]
+    assert admin.post("/admin/prompts", json={"prompts": rows}).status_code == 200
+    sha = admin.get("/api/export").headers["x-content-sha256"]
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "three?"}\n')
+    command("import", "prompts", str(tmp_path / "prompts.jsonl"))
+    command("export", str(tmp_path / "out.jsonl"))
+    data = admin.get("/admin/audit").json()["data"][::-1]
+    assert [(row["action"], row["subject"]) for row in data] == [
+        ("import_prompts", "prompts"),
+        ("export", "comparisons"),
+    ] * 2
+    assert [row["actor"].startswith("test (key ") for row in data] == [True, True, False, False]
+    assert data[0]["detail"] == {"imported": 2, "corrected": 0, "skipped": 1}
+    assert data[1]["detail"] == {"rows": 0, "sha256": sha} == data[3]["detail"]
+
+
+def test_a_labeler_is_not_named_like_a_visitor(admin: TestClient) -> None:
+    """Visitors of open mode are forgotten when their sessions end."""
+    refused = admin.post("/admin/labelers", json={"name": " visitor Ada"})
+    assert refused.status_code == 400
+    assert "visitors" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("version", [-1, 2**31, 10**30, 1.5, "x", True, None, []])
+def test_a_version_that_no_alias_can_have_is_refused(admin: TestClient, version: Any) -> None:
+    body = {"checkpoint": "sft-1", "version": version}
+    answer = admin.put("/admin/aliases/policy/production", json=body)
+    assert answer.status_code == (404 if version in (None, True) else 400), answer.text
+    if not isinstance(version, (bool, list, type(None))):
+        removed = admin.delete(f"/admin/aliases/policy/production?version={version}")
+        assert removed.status_code == 400, removed.text
+
+
+def test_who_was_overtaken_is_told_by_the_kind_of_error(admin: TestClient, local_store: Store) -> None:
+    """Whatever the alias is called."""
+    for name in ("policy/changed", "policy/unchanged"):
+        missing = admin.post(f"/admin/aliases/{name}/rollback")
+        assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
+        assert admin.delete(f"/admin/aliases/{name}").status_code == 404
+        with local_store.session() as session:
+            aliases.promote(session, name, "sft-1", "me")
+        late = admin.delete(f"/admin/aliases/{name}?version=7")
+        assert (late.status_code, late.json()["error"]["code"]) == (409, "conflict")
+        nothing = admin.post(f"/admin/aliases/{name}/rollback")
+        assert (nothing.status_code, nothing.json()["error"]["code"]) == (400, None)
+
+
+def test_long_work_of_the_store_holds_up_nobody_else(
+    admin: TestClient, local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exports have threads of their own: sessions are read meanwhile."""
+    released = threading.Event()
+    real = export.write
+
+    def slow(*arguments: Any) -> Any:
+        released.wait(20)
+        return real(*arguments)
+
+    monkeypatch.setattr(export, "write", slow)
+    with local_store.session() as session:
+        _, token = add_labeler(session, "Ada")
+    with ThreadPoolExecutor(16) as threads:
+        exports = [threads.submit(admin.get, "/api/export") for _ in range(14)]
+        try:
+            assert signs_in(admin, token)
+            assert admin.get("/api/session").status_code == 200
+            assert not any(one.done() for one in exports)
+        finally:
+            released.set()
+        assert [one.result().status_code for one in exports] == [200] * 14
 
 
 def test_keys_are_revoked_by_id_or_prefix(admin: TestClient) -> None:

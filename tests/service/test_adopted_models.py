@@ -15,12 +15,12 @@ from training.artifacts.rendering import Renderer
 from training.stages.adopt import Config, adopt
 
 pytestmark = pytest.mark.integration
-LABEL_WEIGHTS = (0.5, -2.0, 1.25)
+LABEL_WEIGHTS, BIAS = (0.5, -2.0, 1.25), (3.0, 0.5, -1.0)
 
 
-def test_a_reward_model_of_several_labels_whose_padding_ends_turns(tmp_path: Path) -> None:
+def test_a_reward_model_of_several_labels_with_a_bias_whose_padding_ends_turns(tmp_path: Path) -> None:
     """`/score` gives the weighted sum of the labels' logits, read where the model's own forward reads them: before the
-    end of the turn, which its padding token is."""
+    end of the turn, which its padding token is. What the head's bias adds to every score is part of its offset."""
     tokenizer = tiny_models.tokenizer()
     folder = architectures.save(
         tmp_path / "labels",
@@ -32,9 +32,11 @@ def test_a_reward_model_of_several_labels_whose_padding_ends_turns(tmp_path: Pat
         hidden_size=64,
         head_dim=32,
     )
+    architectures.edit_weights(folder, lambda tensors: tensors | {"score.bias": torch.tensor(BIAS)})
     adopted = adopt(Config(str(folder), label_weights=LABEL_WEIGHTS, reward_offset=0.25, home=tmp_path / "runs"))
     assert adopted.manifest.pad_id == tokenizer.eos_token_id
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    added = float(torch.tensor(BIAS) @ torch.tensor(LABEL_WEIGHTS))  # which transformers' own class leaves out
     prompt = [{"role": "user", "content": "how is the water"}]
     answers = tiny_models.sentences(12, seed=3)
     conversations = [[*prompt, {"role": "assistant", "content": text}] for text in answers]
@@ -53,5 +55,5 @@ def test_a_reward_model_of_several_labels_whose_padding_ends_turns(tmp_path: Pat
     assert reply.status_code == 200, reply.text
     data = reply.json()["data"]
     assert [row["raw"] for row in data] == pytest.approx(expected, abs=1e-3)
-    assert [row["score"] for row in data] == pytest.approx([value - 0.25 for value in expected], abs=1e-3)
+    assert [row["score"] for row in data] == pytest.approx([value + added - 0.25 for value in expected], abs=1e-3)
     assert json.loads((adopted.path / "config.json").read_text())["id2label"] == {"0": "LABEL_0"}

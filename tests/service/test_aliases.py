@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+import service.endpoints
 from service import aliases
 from service.administration import engines
 from service.endpoints import OLD_SECONDS, STALE, Endpoints
 from service.engines import wanted
 from service.errors import ApiError, Conflict, NotFound
 from service.store.database import Store, clock
-from service.store.models import Alias, Audit
+from service.store.models import Alias, Audit, Engine
 from tests.service.conftest import engine_row
 from training.artifacts.errors import UserError
 
@@ -253,6 +256,40 @@ def test_engines_of_a_dead_supervisor_are_not_used(store: Store) -> None:
     assert caught.value.status == 404
 
 
+def test_an_engine_that_answers_stays_while_its_supervisor_cannot_write(store: Store) -> None:
+    """Another program holds the database's lock, or the database was away, for longer than a heartbeat lasts."""
+    asked: list[tuple[str, str]] = []
+    up = True
+
+    def answers(url: str, checkpoint: str) -> bool:
+        asked.append((url, checkpoint))
+        return up
+
+    endpoints, later = Endpoints(store, answers), Endpoints(store, answers)
+    with store.session() as session:
+        promote(session, "a")
+        session.add(engine_row("a", url="http://one"))
+        session.add(engine_row("b", url="http://two"))
+    endpoints.refresh()
+    assert asked == [], "its supervisor is heard of"
+    with store.session() as session:
+        session.execute(update(Engine).values(heartbeat=clock(session) - 3 * STALE))
+        session.execute(update(Engine).where(Engine.checkpoint == "b").values(state="draining"))
+    for _ in range(3):
+        endpoints.refresh()
+        assert endpoints.find(ALIAS, "policy").url == "http://one"
+    assert set(asked) == {("http://one", "a")}
+    later.refresh()
+    assert not later.view.ready, "this one never used it: it may be long gone"
+    up = False
+    endpoints.refresh()
+    with pytest.raises(ApiError):
+        endpoints.find(ALIAS, "policy")
+    up = True
+    endpoints.refresh()
+    assert not endpoints.view.ready, "gone, it comes back by a supervisor only"
+
+
 def test_an_odd_row_hides_no_other(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     endpoints = Endpoints(store)
     odd = [
@@ -260,6 +297,14 @@ def test_an_odd_row_hides_no_other(store: Store, caplog: pytest.LogCaptureFixtur
         {"stage": "sft"},
         {**engine_row("x").manifest, "stop_ids": None},
         {**engine_row("x").manifest, "path": 3},
+        {**engine_row("x").manifest, "context": "long"},
+        {**engine_row("x").manifest, "generation": None},
+        {**engine_row("x").manifest, "generation": "greedy"},
+        {**engine_row("x").manifest, "created": "yesterday"},
+        {**engine_row("x").manifest, "created": 5},
+        {**engine_row("x").manifest, "reward_offset": "none"},
+        {**engine_row("x").manifest, "stop_ids": ["<|end|>"]},
+        {**engine_row("x").manifest, "special": 5},
     ]
     with store.session() as session:
         promote(session, "a")
@@ -268,10 +313,12 @@ def test_an_odd_row_hides_no_other(store: Store, caplog: pytest.LogCaptureFixtur
             row = engine_row(f"odd-{number}")
             row.manifest = manifest
             session.add(row)
+        session.add(engine_row("odd-kind", kind="judge"))
     endpoints.refresh()
     endpoints.refresh()
     assert endpoints.find(ALIAS, "policy").checkpoint == "a"
-    assert len([r for r in caplog.records if "is left out" in r.message]) == len(odd), "once each"
+    assert len([r for r in caplog.records if "is left out" in r.message]) == len(odd) + 1, "once each"
+    assert [checkpoint for checkpoint in endpoints.view.ready if checkpoint.startswith("odd")] == []
     with pytest.raises(ApiError) as caught:
         endpoints.find("odd-0", "policy")
     assert caught.value.status == 503
@@ -283,6 +330,31 @@ def test_a_table_that_is_not_read_any_more_is_a_problem(store: Store, monkeypatc
     assert endpoints.problems() == {}
     monkeypatch.setattr(endpoints, "_refreshed", endpoints._refreshed - OLD_SECONDS - 1)
     assert list(endpoints.problems()) == ["store"]
+
+
+@pytest.mark.unit
+def test_whatever_fails_the_table_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoints = Endpoints(Store("sqlite://"))
+    failures: list[Exception] = [OperationalError("x", {}, ValueError()), KeyError("context"), RuntimeError("a bug")]
+    reads = 0
+
+    def refresh() -> None:
+        nonlocal reads
+        reads += 1
+        if failures:
+            raise failures.pop()
+
+    async def play() -> None:
+        following = asyncio.create_task(endpoints.follow())
+        async with asyncio.timeout(10):
+            while reads < 5:
+                await asyncio.sleep(0.01)
+        assert not following.done()
+        following.cancel()
+
+    monkeypatch.setattr(endpoints, "refresh", refresh)
+    monkeypatch.setattr(service.endpoints, "REFRESH_SECONDS", 0.01)
+    asyncio.run(play())
 
 
 def test_replicas_share_the_load(store: Store) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+import time
 from collections.abc import Callable
 
 import pytest
@@ -46,10 +49,49 @@ def test_access_levels_are_those_of_the_design(tmp_path: object) -> None:
         "/health/ready",
         "/metrics",
         "/static",
+        "/docs",
         "/openapi.json",
         "/sign-in",
         "/api/session",
     }
+
+
+WRONG_KEYS = [
+    "", "Bearer", "Bearer ", "Bearer wrong", "bearer al-" + "x" * 43, "Basic eDp4", "Token al-x", "Bearer a b",
+    "Bearer \xff", "Bearer " + "x" * 50_000, "Bearer null", "Bearer\tx", "al-x", "Bearer ' or 1=1 --",
+]  # fmt: skip
+
+
+def test_every_route_refuses_who_may_not(app_client: Build, make_key: MakeKey) -> None:
+    """Without a key, with one that is wrong, expired or revoked, or without the scope; without a session."""
+    client = app_client()
+    app = client.app
+    assert isinstance(app, FastAPI)
+    expired, scopes = make_key("admin", expired=True), ("generate", "score", "export", "admin")
+    refused = 0
+    for route in app.routes:
+        level = auth.access_of(route) or ""
+        path = getattr(route, "path", "").replace("{alias:path}", "policy/x").replace("{model:path}", "x")
+        path = re.sub(r"\{\w+\}", "x", path)
+        for method in sorted(getattr(route, "methods", None) or {"GET"}):
+            if level.startswith("key:"):
+                others = [scope for scope in scopes if scope not in (level.removeprefix("key:"), "admin")]
+                tries = [({"Authorization": key.encode("latin-1")}, 401) for key in WRONG_KEYS]
+                tries += [({}, 401), (expired, 401), *((make_key(other), 403) for other in others)]
+            elif level == "labeler":
+                page = path in ("/", "/compare", "/rank", "/playground", "/results")
+                cookies = ["x", "alignloop_session_8000=x", "alignloop_session_8000=\xff", "=", ";;;"]
+                tries = [({}, 303 if page else 401), (make_key("admin"), 303 if page else 401)]
+                tries += [({"Cookie": cookie.encode("latin-1")}, 303 if page else 401) for cookie in cookies]
+            else:
+                continue
+            for headers, status in tries:
+                answer = client.request(method, path, headers=headers, follow_redirects=False)
+                assert answer.status_code == status, (method, path, headers, answer.text[:200])
+                if status in (401, 403) and method != "HEAD":
+                    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+                refused += 1
+    assert refused > 500
 
 
 def test_keys_and_scopes(app_client: Build, make_key: MakeKey) -> None:
@@ -91,6 +133,28 @@ def test_a_revoked_key_stops_working(
         key.revoked = now()
     monkeypatch.setattr(known_keys, "FRESH_SECONDS", 0.0)
     assert client.get("/v1/models", headers=header).status_code == 401
+
+
+def test_a_key_in_use_is_read_again_while_requests_go_on(
+    make_key: MakeKey, local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_keys, "FRESH_SECONDS", 1000.0)
+    monkeypatch.setattr(known_keys, "AHEAD_SECONDS", 0.0)
+    secret = make_key("generate")["Authorization"].split()[1]
+
+    async def use() -> None:
+        assert await keys.find(secret) is not None
+        with local_store.session() as session:
+            session.query(Key).one().revoked = now()
+        assert await keys.find(secret) is not None  # nobody waits for the store
+        deadline = time.monotonic() + 30
+        while await keys.find(secret) is not None:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+
+    keys = known_keys.KnownKeys(local_store)
+    asyncio.run(use())
+    keys.close()
 
 
 def test_a_lent_key_works_in_its_process_alone(app_client: Build, local_store: Store) -> None:

@@ -151,6 +151,8 @@ def test_an_answer_of_the_service_is_a_message() -> None:
     assert sent(messages=[*HELLO, message, ask])["messages"] == [*HELLO, plain, ask]
     thought = {**message, "reasoning": "hm"}
     assert sent(messages=[*HELLO, thought, ask])["messages"][1] == {**plain, "reasoning": "hm"}
+    noted = {**message, "provider_specific_fields": {"reasoning": None, "stop_reason": 7}}
+    assert sent(messages=[*HELLO, noted, ask])["messages"] == [*HELLO, plain, ask]
     empty = {**message, "content": None}
     assert sent(messages=[*HELLO, empty, ask])["messages"][1] == {**plain, "content": ""}
     called = {**message, "content": None, "tool_calls": [{**CALL, "index": None}]}
@@ -207,7 +209,7 @@ def test_tools_and_their_choice() -> None:
     body = sent(
         RESPONSES, tools=[{"type": "function", "name": "weather", "parameters": SCHEMA}], tool_choice="required"
     )
-    assert body["tools"] == [{"type": "function", "name": "weather", "parameters": SCHEMA}]
+    assert body["tools"] == [{"type": "function", "name": "weather", "parameters": SCHEMA, "strict": True}]
     assert sent(RESPONSES, tools=body["tools"], tool_choice={"type": "function", "name": "weather"})["tool_choice"] == {
         "type": "function",
         "name": "weather",
@@ -228,6 +230,15 @@ def test_tools_and_their_choice() -> None:
         assert (refusal(tools=tools).param or "").startswith("tools")
 
 
+def test_arguments_of_a_call_that_is_certain_obey_their_schema_unless_the_client_says_no() -> None:
+    named = {"type": "function", "function": {"name": "weather"}}
+    for choice, default in (("auto", None), ("none", None), ("required", True), (named, True)):
+        for given, strict in ((None, default), (True, True), (False, False)):
+            tool = {"type": "function", "function": {**TOOL["function"], "strict": given}}  # type: ignore[dict-item]
+            (passed,) = sent(tools=[tool], tool_choice=choice)["tools"]
+            assert passed["function"].get("strict") is strict
+
+
 def test_tools_where_the_template_or_a_parser_is_missing() -> None:
     without = endpoint(takes_tools=False, tool_parser=None)
     assert refusal(target=without, tools=[TOOL]).code == "tools_unsupported"
@@ -235,8 +246,10 @@ def test_tools_where_the_template_or_a_parser_is_missing() -> None:
     called = {"role": "assistant", "content": None, "tool_calls": [CALL]}
     assert refusal(target=without, messages=[*HELLO, called]).code == "tools_unsupported"
     unread = endpoint(tool_parser=None)
-    assert "--tool-call-parser" in refusal(target=unread, tools=[TOOL]).message
-    assert sent(target=unread, tools=[TOOL], tool_choice="required")["tool_choice"] == "required"
+    named = {"type": "function", "function": {"name": "weather"}}
+    for choice in ("auto", "required", named):
+        assert "tool_call_parser=" in refusal(target=unread, tools=[TOOL], tool_choice=choice).message
+    assert sent(target=unread, tools=[TOOL], tool_choice="none")["tool_choice"] == "none"
     unknown = endpoint(takes_tools=None, tool_parser=None)  # a row that an earlier version wrote
     assert sent(target=unknown, tools=[TOOL])["tools"] == [TOOL]
 

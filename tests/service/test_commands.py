@@ -13,7 +13,7 @@ from service.keys import digest
 from service.store.database import Store
 from service.store.models import Alias, Audit, Key, Labeler
 from training.artifacts.checkpoints import MANIFEST
-from training.artifacts.errors import UserError
+from training.artifacts.errors import UserError, run_command
 
 pytestmark = pytest.mark.unit
 
@@ -52,6 +52,21 @@ def test_a_key_is_printed_once_and_stored_as_a_hash(home: Path, capsys: pytest.C
     with store(home).session() as session:
         assert session.scalars(select(Key)).one().revoked is not None
         assert session.scalars(select(Audit.action)).all() == ["add_key", "revoke_key"]
+
+
+def test_lists_show_ids_whole(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("loop", "a longer name " * 10):
+        main(["keys", "add", name, "--scopes", "export", "generate", "score", "--home", str(home)])
+    main(["promote", "policy/production", "sft-1", "--no-wait", "--home", str(home)])
+    capsys.readouterr()
+    with store(home).session() as session:
+        ids = session.scalars(select(Key.id)).all()
+    main(["keys", "list", "--home", str(home)])
+    listed = capsys.readouterr().out
+    assert len(ids) == 2
+    assert all(id_ in listed for id_ in ids)
+    main(["aliases", "list", "--home", str(home)])
+    assert "policy/production  sft-1" in capsys.readouterr().out
 
 
 def test_labelers(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,3 +132,15 @@ def test_the_environment_gives_the_store(home: Path, monkeypatch: pytest.MonkeyP
     main(["labelers", "add", "Ada", "--home", str(home)])
     assert (home / "elsewhere.db").is_file()
     assert not (home / "service.db").exists()
+
+
+def test_an_export_to_a_place_that_takes_no_file_is_one_sentence(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "file").write_text("")
+    for place in ("/proc/x.json", "/proc/x/y.json", str(home / "file" / "x.json"), str(home)):
+        assert run_command(lambda place=place: main(["export", place, "--home", str(home)])) == 2  # type: ignore[misc]
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1, error
+        assert error.startswith("error: ")
+    assert {path.name for path in home.iterdir() if not path.name.startswith("service.db")} == {"checkpoints", "file"}

@@ -47,6 +47,8 @@ class Fake:
         self.paths.append("tokens")
         self.skipped.append(body["sampling_params"]["skip_reading_prefix_cache"])
         status, answer = self.tokens(body)
+        if isinstance(answer, bytes):
+            return web.Response(body=answer, status=status)
         return web.json_response(answer, status=status)
 
     async def complete(self, request: web.Request) -> web.Response:
@@ -147,6 +149,25 @@ def test_a_refusal_is_of_one_pair_and_a_failure_of_all() -> None:
     assert caught.value.status == 502
 
 
-def test_an_engine_without_values_is_an_error() -> None:
-    with pytest.raises(ApiError, match="gives no log-probabilities"):
-        Fake(lambda body: (200, {"prompt_logprobs": None})).measure([PAIR])
+ROW = {"logprob": -0.5, "rank": 1}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None, {"a": 1}, "text", 7, [], [1] * 5, [None] * 5, [[]] * 5, [{}] * 5, [{"4": ROW, "5": None}] * 5,
+        [{"4": ROW, "5": 1}] * 5, [{"4": ROW, "5": {}}] * 5, [{"4": ROW, "5": {"logprob": "x", "rank": 1}}] * 5,
+        [{"4": ROW, "5": {"logprob": -1, "rank": None}}] * 5,
+    ],
+)  # fmt: skip
+def test_an_engine_without_values_is_an_error(content: Any) -> None:
+    with pytest.raises(ApiError, match="gives no log-probabilities") as caught:
+        Fake(lambda body: (200, {"prompt_logprobs": content})).measure([PAIR])
+    assert caught.value.status == 502
+
+
+@pytest.mark.parametrize("content", [b"<html>", b"", b"[]", b"5", b'{"prompt_logprobs": [NaN]}', b"\xff", b"[" * 9999])
+def test_an_engine_that_answers_something_else_is_an_error(content: bytes) -> None:
+    with pytest.raises(ApiError, match="cannot be read") as caught:
+        Fake(lambda body: (200, content)).measure([PAIR])
+    assert (caught.value.status, caught.value.code) == (502, "engine_error")

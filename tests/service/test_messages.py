@@ -164,6 +164,16 @@ def test_score_the_reward_stage_and_ppo_read_the_same_ids(tmp_path: Path, family
         assert renderer.extend(prompt.ids, response) == row == demonstration.ids
 
 
+def test_a_template_that_writes_earlier_answers_differently_can_be_scored(tmp_path: Path) -> None:
+    """Thoughts of earlier turns are dropped: no mask of them can be found, and scoring needs none."""
+    target, tokenizer = reward_endpoint(tmp_path, "Qwen 3")
+    thought = {"role": "assistant", "content": "<think>\nhm\n</think>\n\nyes"}
+    conversation = [user("q"), thought, user("sure?"), {"role": "assistant", "content": "no"}]
+    (row,) = rows_of(target, [conversation])
+    assert row == tokenizer.apply_chat_template(conversation, return_dict=True)["input_ids"]
+    assert "hm" not in tokenizer.decode(row)
+
+
 def test_one_broken_response_does_not_spoil_the_others(tmp_path: Path) -> None:
     target, _ = reward_endpoint(tmp_path, "Gemma 2")
     question, answer = user("q"), {"role": "assistant", "content": "a"}
@@ -198,7 +208,7 @@ def test_the_body_of_score_takes_text_parts_and_reports_what_is_broken(
 ) -> None:
     """Over HTTP, up to the engine: nothing answers there, and every conversation that is whole is sent to it."""
     target, _ = reward_endpoint(tmp_path, "Qwen 2.5", url="http://127.0.0.1:9")
-    monkeypatch.setattr(Endpoints, "find", lambda *_: target)
+    monkeypatch.setattr(Endpoints, "candidates", lambda *_: (target,))
     body = {"model": "reward-1", "messages": [user([text("q")])], "responses": [HALF, [{"type": "image_url"}], 5]}
     answer = client.post("/score", content=json.dumps(body), headers={"content-type": "application/json"})
     assert answer.status_code == 200, answer.text

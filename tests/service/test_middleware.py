@@ -53,8 +53,12 @@ def test_hosts(app_client: Build, host: str, path: str, status: int) -> None:
 def test_origins_are_checked_for_cookies_and_open_mode_and_not_for_keys(app_client: Build, make_key: MakeKey) -> None:
     client = app_client(open=True, public_url="https://public.example", allowed_origins=[OTHER])
     body = {"model": "none", "prompt": "x"}
-    for origin in ("app://obsidian.md", "http://evil.example", "null"):
-        assert client.post("/v1/completions", json=body, headers={"Origin": origin}).status_code == 403
+    for origin in (
+        "app://obsidian.md", "http://evil.example", "null", "", "http://[", "http://[::1", "http://[x]:8000", "//",
+        "http://127.0.0.1:8000.evil.example", "http://127.0.0.1:8000@evil.example", "http://evil.example/127.0.0.1:8000",
+        "http://127.0.0.1:8000/", "ftp://127.0.0.1:8000", "http://127.0.0.1:99999",
+    ):  # fmt: skip
+        assert client.post("/v1/completions", json=body, headers={"Origin": origin}).status_code == 403, origin
         keyed = {"Origin": origin, **make_key("generate")}
         assert client.post("/v1/completions", json=body, headers=keyed).status_code == 404  # no such model
         basic = {"Origin": origin, "Authorization": "Basic eDp4"}

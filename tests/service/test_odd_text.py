@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from fastapi import FastAPI
@@ -150,6 +151,67 @@ def test_odd_text_is_refused_or_stored_and_nothing_fails_later(entrances: Entran
     buffer = BytesIO()
     with entrances.store.session() as session:
         assert export.write(session, buffer).mended == 0
+
+
+ADDRESSES = [
+    ("GET", "/v1/models/{}"), ("PUT", "/admin/aliases/{}"), ("DELETE", "/admin/aliases/{}"),
+    ("DELETE", "/admin/aliases/policy/x?version={}"), ("POST", "/admin/aliases/{}/rollback"),
+    ("DELETE", "/admin/engines/{}"), ("DELETE", "/admin/keys/{}"), ("DELETE", "/admin/labelers/{}"),
+    ("POST", "/admin/labelers/{}/enable"), ("POST", "/admin/labelers/{}/token"),
+    ("PUT", "/admin/labelers/{}/exclusion"),
+    ("DELETE", "/admin/labelers/{}/exclusion"), ("GET", "/admin/audit?subject={}"), ("GET", "/admin/audit?limit={}"),
+    ("GET", "/admin/pool?checkpoint={}"), ("GET", "/admin/pool?limit={0}&offset={0}"), ("GET", "/api/export?since={}"),
+    ("POST", "/api/tasks/{}/answer"), ("POST", "/api/tasks/{}/undo"), ("POST", "/api/tasks/{}/skip"),
+    ("GET", "/sign-in?next={}"), ("GET", "/static/{}"), ("GET", "/{}"), ("GET", "/health/live?{}"),
+    ("POST", "/score?{}={}"),
+]  # fmt: skip
+NUMBERS = ["-1", "0", "1e9", "NaN", "9" * 30, "9" * 5000, "1.5", "0x10", "\u0661", "1_000", "+1", "1,2", "true", "[]"]
+TIMES = [
+    "0",
+    "-1",
+    "1e300",
+    "9" * 20,
+    "2026-13-01",
+    "2026-01-01T25:00",
+    "2026-01-01T00:00:00+99:99",
+    "now",
+    "2026",
+    "inf",
+]
+
+
+@pytest.mark.parametrize("step", [16, pytest.param(1, marks=pytest.mark.slow)])
+def test_odd_text_in_an_address(entrances: Entrances, step: int) -> None:
+    bodies = {
+        "PUT": {"checkpoint": "reward-1"},
+        "/answer": {"token": "x", "ranks": [1, 2]},
+        "/skip": {"token": "x"},
+    }
+    # As clients encode them, and bytes that are no UTF-8.
+    odd = [quote(text, safe="", errors="surrogatepass") for text in [*ODD, *NUMBERS, *TIMES]]
+    odd += [
+        "%ff",
+        "%c0%ae%c0%ae",
+        "%ed%a0%bd",
+        "%",
+        "%zz",
+        "%00",
+        "..%2f..%2fetc%2fpasswd",
+        "%2e%2e",
+        "a%0d%0aSet-Cookie:%20a=b",
+    ]
+    unexpected = []
+    for number, (method, path) in enumerate(ADDRESSES):
+        body = next((bodies[name] for name in bodies if path.endswith(name) or name == method), None)
+        for text in odd[number % step :: step]:
+            address = path.format(text[:50_000], text[:50_000])
+            headers = entrances.admin | entrances.csrf
+            answer = entrances.client.request(method, address, json=body, headers=headers, follow_redirects=False)
+            if answer.status_code >= 500 or "a" in answer.cookies:
+                unexpected.append((method, address[:100], answer.status_code, answer.text[:200]))
+    assert unexpected == []
+    for path in READINGS:
+        assert entrances.client.get(path, headers=entrances.admin).status_code == 200, path
 
 
 def test_what_cannot_be_stored_is_refused_by_name(entrances: Entrances) -> None:

@@ -29,12 +29,17 @@ def test_smollm2_is_adopted_and_answers(smollm2: Path, tmp_path: Path) -> None:
         }
         with service.client() as client:
             reply = client.post("/v1/chat/completions", json=body)
+            tool = {"type": "function", "function": {"name": "weather"}}
+            no_tools = client.post("/v1/chat/completions", json={**body, "tools": [tool]})
         (model,) = models(service)
     assert reply.status_code == 200, reply.text
     (choice,) = reply.json()["choices"]
     assert "Paris" in choice["message"]["content"]
     assert choice["finish_reason"] == "stop"
     assert model["max_model_len"] == 8192
+    error = no_tools.json()["error"]
+    assert (no_tools.status_code, error["param"], error["code"]) == (400, "tools", "tools_unsupported")
+    assert error["message"] == f"{adopted.id} has no tools: its chat template does not tell the model about them"
 
 
 def models(service: Running) -> list[dict[str, Any]]:

@@ -27,7 +27,9 @@ def share_passed(clusters: int, sizes: str, lost: float, gained: float, together
             difference = paired_difference((d > 0).astype(float).tolist(), (d < 0).astype(float).tolist(), labels,
                                            alpha=0.1)  # fmt: skip
             passes += difference.numbers()[1] > gained - lost
-    print(f"{passes / DRAWS:.4f} passed: {clusters} clusters ({sizes}), {lost} lost, {gained} gained, {together} together")
+    print(
+        f"{passes / DRAWS:.4f} passed: {clusters} clusters ({sizes}), {lost} lost, {gained} gained, {together} together"
+    )
     return passes / DRAWS
 
 

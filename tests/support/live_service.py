@@ -103,6 +103,7 @@ def running_service(
     arguments: Sequence[str] = ("--with-engines",),
     aliases: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
+    module: str = "service",
 ) -> Iterator[Running]:
     """Start `python -m service serve` on a free port; afterwards end it, and every process that it left behind.
 
@@ -111,6 +112,7 @@ def running_service(
         arguments: further arguments of `serve`.
         aliases: alias -> checkpoint id, promoted before the start.
         environment: added to this process's environment.
+        module: what `python -m` runs in the service's place.
     """
     store = Store(f"sqlite:///{home / 'service.db'}")
     store.migrate()
@@ -123,7 +125,7 @@ def running_service(
     log = home / f"serve-{port}.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "service", "serve", "--home", str(home), "--port", str(port), *arguments],
+            [sys.executable, "-m", module, "serve", "--home", str(home), "--port", str(port), *arguments],
             cwd=ROOT,
             stdout=stream,
             stderr=subprocess.STDOUT,

@@ -30,6 +30,7 @@ class StubEngine:
         seen: path and JSON of each request.
         cancelled: number of replies whose client went away.
         open: replies under way.
+        hung: it does not even answer its /health.
     """
 
     url: str
@@ -37,8 +38,12 @@ class StubEngine:
     seen: list[tuple[str, Any]] = field(default_factory=list)
     cancelled: int = 0
     open: int = 0
+    hung: bool = False
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        if request.path == "/health":
+            await asyncio.sleep(3600 * self.hung)
+            return web.Response()
         body = await request.json() if request.can_read_body else None
         self.seen.append((request.path, body))
         self.open += 1

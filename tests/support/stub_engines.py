@@ -33,9 +33,11 @@ class Stub:
 
     Attributes:
         up: whether its process runs.
-        fault: how it misbehaves: `busy` (503), `wrong` (other numbers), `hung` (never answers), `refuses` (400).
+        fault: how it misbehaves: `busy` (503), `wrong` (other numbers), `refuses` (400), `hung` (never answers),
+            `stuck` (its server answers, with no token), `full` (gives tokens to others, as its metrics say), `garbage`
+            (200, and something else).
         key: what requests must send, where it wants a key.
-        context: what /v1/models says.
+        context: what /v1/models says; prompts that leave no room for an answer are refused, as by vLLM.
         headers: of the last request.
     """
 
@@ -45,6 +47,7 @@ class Stub:
     key: str | None = None
     context: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    tokens: int = 0
 
 
 @dataclass
@@ -64,6 +67,12 @@ class StubEngine(Engine):
     def stop(self) -> None:
         if self.stub is not None:
             self.stub.up = False
+
+    def kill(self) -> None:
+        self.stop()
+
+    def cpu_seconds(self) -> float:
+        return 0.0
 
     def failure(self) -> str:
         return self.last_words
@@ -96,7 +105,7 @@ class StubEngines:
         checkpoint = load(folder)
         self.started.append((checkpoint.id, plan))
         fault = self.faults.get(checkpoint.id, "")
-        ends = fault not in ("", "busy", "wrong", "hung", "refuses")
+        ends = fault not in ("", "busy", "wrong", "refuses", "hung", "stuck", "full", "garbage")
         stub, url = self.add(checkpoint, up=not ends, fault="" if ends else fault)
         return StubEngine(checkpoint, url, stub=stub, last_words=fault if ends else GONE)
 
@@ -119,6 +128,11 @@ class StubEngines:
             return web.json_response({"error": "Unauthorized"}, status=401)
         if path == "/health":
             return web.Response()
+        if path == "/metrics":
+            stub.tokens += stub.fault == "full"
+            return web.Response(text=f'vllm:generation_tokens_total{{engine="0"}} {stub.tokens}.0\n')
+        if stub.fault in ("stuck", "full"):
+            await asyncio.sleep(3600)
         if path == "/v1/models":
             row = {"id": stub.checkpoint.id, "max_model_len": stub.context or stub.checkpoint.manifest.context}
             return web.json_response({"object": "list", "data": [row]})
@@ -126,6 +140,12 @@ class StubEngines:
         probing = path == "/tokenize" or body.get("echo") or body.get("use_activation") is False
         if probing and stub.fault in ("busy", "refuses"):
             return web.json_response({"error": stub.fault}, status=503 if stub.fault == "busy" else 400)
+        if probing and stub.fault == "garbage":
+            return web.json_response([{"tokens": "none"}])
+        limit = stub.context or stub.checkpoint.manifest.context
+        if isinstance(body.get("prompt"), list) and len(body["prompt"]) >= limit:
+            error = {"message": f"The decoder prompt is longer than the maximum model length of {limit}.", "code": 400}
+            return web.json_response({"error": error}, status=400)
         return web.json_response(_result(stub, path, body))
 
 
@@ -144,7 +164,9 @@ def _result(stub: Stub, path: str, body: dict[str, Any]) -> dict[str, Any]:
         values = [known.get(json.dumps(row), float(len(row))) + off for row in rows]
         return {"data": [{"index": index, "probs": [value]} for index, value in enumerate(values)]}
     if body.get("echo"):
-        values = next(v for ids, v in zip(probe["ids"], probe["logprobs"], strict=True) if ids == body["prompt"])
+        prompt = body["prompt"]
+        rows = zip(probe["ids"], probe["logprobs"], strict=True)
+        values = next(values[: len(prompt) - 1] for ids, values in rows if ids[: len(prompt)] == prompt)
         return {"choices": [{"logprobs": {"token_logprobs": [None, *(value + off for value in values)]}}]}
     usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
     choice = {"index": 0, "text": checkpoint.id, "finish_reason": "stop", "logprobs": None}

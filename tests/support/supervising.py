@@ -1,4 +1,4 @@
-"""A supervisor whose time and background work are in a test's hands."""
+"""Supervisors whose time and background work are in a test's hands."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 from rich.console import Console
+from sqlalchemy import select
 
+from service.administration import aliases as administration
 from service.engines.supervisor import Supervisor
 from service.settings import Settings
+from service.store.database import Store
+from service.store.models import Alias, Engine
+from tests.support.stub_engines import StubEngines
+
+ALIAS = "policy/production"
 
 
 class Later(Executor):
@@ -56,3 +63,37 @@ class HandDriven(Supervisor):
 
     def work(self) -> None:
         self.later.work()
+
+
+class Machine:
+    """A store with policies a, b, c, and supervisors over stub engines."""
+
+    def __init__(self, settings: Settings, store: Store, stubs: StubEngines) -> None:
+        self.settings, self.store, self.stubs, self.time = settings, store, stubs, 0.0
+        self.supervisors: list[HandDriven] = []
+
+    def supervisor(self, name: str = "one", **more: Any) -> HandDriven:
+        self.supervisors.append(HandDriven(self.settings, lambda: self.time, name, **more))
+        return self.supervisors[-1]
+
+    def run(self, rounds: int = 1, seconds: float = 70) -> None:
+        """Time passes, ticks, background work."""
+        for _ in range(rounds):
+            self.time += seconds
+            for one in self.supervisors:
+                one.tick()
+                one.work()
+                one.tick()
+
+    def promote(self, checkpoint: str, **more: Any) -> None:
+        with self.store.session() as session:
+            administration.promote(session, self.settings.checkpoints, ALIAS, checkpoint, "me", **more)
+
+    def alias(self) -> tuple[str, str | None]:
+        with self.store.session() as session:
+            row = session.get_one(Alias, ALIAS)
+            return row.checkpoint, row.served
+
+    def rows(self, checkpoint: str) -> list[Engine]:
+        with self.store.session() as session:
+            return list(session.scalars(select(Engine).where(Engine.checkpoint == checkpoint)))

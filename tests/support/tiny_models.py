@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,13 +97,25 @@ def row(tokenizer: Any, conversation: Sequence[Any], *, generation: bool = False
     return rendered
 
 
-def publish_tiny(store: Path, kind: str = "policy", seed: int = 0) -> Checkpoint:
+def publish_tiny(
+    store: Path,
+    kind: str = "policy",
+    seed: int = 0,
+    *,
+    context: int = CONTEXT,
+    spread: float = 0.3,
+    train: Callable[[Any, Any], None] | None = None,
+) -> Checkpoint:
     """Publish a random two-layer Llama in float32 with its probe.
 
     Args:
         store: folder of checkpoints.
         kind: `policy`, or `reward` for a reward model with offset 0.5.
         seed: of the random weights.
+        context: in tokens.
+        spread: standard deviation of the random weights. As large as it is they give peaked, text-dependent
+            distributions: ties of greedy choices would be flaky.
+        train: changes the model before it is published; it is given the model and the tokenizer.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
@@ -116,18 +128,20 @@ def publish_tiny(store: Path, kind: str = "policy", seed: int = 0) -> Checkpoint
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,  # heads of size 32, the smallest that vLLM's attention on CPU supports
-        max_position_embeddings=CONTEXT,
+        max_position_embeddings=context,
         tie_word_embeddings=False,
         bos_token_id=None,
         eos_token_id=tok.eos_token_id,
         pad_token_id=tok.pad_token_id,
         num_labels=1,
-        # Random weights this large give peaked, text-dependent distributions: ties of greedy choices would be flaky.
-        initializer_range=0.3,
+        initializer_range=spread,
     )
     torch.manual_seed(seed)
     build = LlamaForCausalLM if kind == "policy" else LlamaForSequenceClassification
-    model = build(config).eval()
+    model = build(config)
+    if train is not None:
+        train(model, tok)
+    model.eval()
     probe_ids = [row(tok, [*c, {"role": "assistant", "content": "so it is"}]).ids for c in conversations(3, seed=9)]
     with torch.no_grad():
         outputs = [model(input_ids=torch.tensor([ids])).logits[0] for ids in probe_ids]
@@ -150,7 +164,7 @@ def publish_tiny(store: Path, kind: str = "policy", seed: int = 0) -> Checkpoint
         stage="tiny" if kind == "policy" else "tiny-reward",
         kind="policy" if kind == "policy" else "reward",
         tokenizer=tok,
-        context=CONTEXT,
+        context=context,
         generation={"temperature": 1.0, "top_p": 1.0, "max_tokens": 32} if kind == "policy" else None,
         reward_offset=None if kind == "policy" else 0.5,
         probe=probe,

@@ -6,8 +6,10 @@ import errno
 import hashlib
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from training.artifacts.errors import UserError
 
@@ -47,13 +49,28 @@ def check_writable(folder: Path) -> None:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write to a temporary file beside `path`, flush it to the disk, then rename it over `path`."""
+    """Write a file whole: `replacing` with its content. Raises as it does."""
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A temporary file beside `path`, to be written in the block; then flushed to the disk and renamed over `path`.
+
+    When the block raises, `path` stays as it was and the temporary file is removed.
+
+    Raises:
+        OSError: the system's reason, of those that `run_command` turns into one line; see `make_folder`.
+    """
     make_folder(path.parent)
-    data = content.encode() if isinstance(content, str) else content
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except FileNotFoundError:  # the folder is there: its file system takes no files, such as /proc
+        raise NotADirectoryError(errno.ENOTDIR, "No file can be made there", str(path.parent)) from None
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)

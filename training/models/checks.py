@@ -109,6 +109,11 @@ def check_report(
             f"{name}: `{key}` has shape {tuple(stored)}, by its config.json {tuple(described)}: "
             "give weights and config.json of one model"
         )
+    if unexpected == ["score.bias"]:
+        raise UserError(
+            f"the head of {name} has a bias: adopt it (`python -m training adopt`), which takes the bias into the "
+            "offset of its rewards"
+        )
     if unexpected:
         raise UserError(
             f"{name} has {_count(unexpected)} that its config.json does not describe, such as `{unexpected[0]}`: "

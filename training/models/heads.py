@@ -14,7 +14,8 @@ from training.artifacts.files import write_atomically
 from training.models.streaming import entries_by_parameter, tied_names
 from training.models.weights import CHUNK, Entry, headers, replace_tensors
 
-HEAD = "score.weight"
+HEAD, BIAS = "score.weight", "score.bias"
+INDEX = "model.safetensors.index.json"
 
 
 def untie_different(folder: Path, model: Any) -> None:
@@ -39,6 +40,34 @@ def _differ(one: Entry, other: Entry) -> bool:
     )
 
 
+def take_bias(folder: Path, label_weights: Sequence[float], name: str) -> float:
+    """Take the bias of a reward model's head out of its files. Not every engine and architecture loads one, and to
+    scores it is a constant, which belongs into their offset.
+
+    Args:
+        label_weights: weight of each label's logit in the score.
+
+    Returns:
+        What the bias adds to every score; 0 where the head has none.
+
+    Raises:
+        UserError: its size is not the number of labels.
+    """
+    entry = headers(folder).get(BIAS)
+    if entry is None:
+        return 0.0
+    bias = entry.read().double().flatten()
+    if len(bias) != len(label_weights):
+        raise UserError(f"{name} has a bias of {len(bias)} numbers for {len(label_weights)} labels: give a whole model")
+    replace_tensors(entry.file, {BIAS: None})
+    index = folder / INDEX
+    if index.is_file():
+        settings = json.loads(index.read_text())
+        settings["weight_map"].pop(BIAS, None)
+        write_atomically(index, json.dumps(settings, indent=2) + "\n")
+    return float(torch.tensor(label_weights, dtype=torch.float64) @ bias)
+
+
 def fold_labels(folder: Path, label_weights: Sequence[float], name: str) -> None:
     """Replace a head of n labels by one of a single label: the weighted sum of the labels' logits.
 
@@ -50,7 +79,7 @@ def fold_labels(folder: Path, label_weights: Sequence[float], name: str) -> None
     """
     entries = headers(folder)
     entry = entries.get(HEAD)
-    if entry is None or len(entry.shape) != 2 or HEAD.replace("weight", "bias") in entries:
+    if entry is None or len(entry.shape) != 2:
         raise UserError(f"{name} has no plain linear head named `score`: its labels cannot be made one score")
     if entry.shape[0] != len(label_weights):
         raise UserError(f"{name} has {entry.shape[0]} labels and --label-weights {len(label_weights)} numbers")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,11 +83,20 @@ def load(name: str, home: Path, kind: Kind = "policy") -> Source:
     return Source(without_dropout(model).to(device()), tokenizer, path, checkpoint, base)
 
 
-def load_whole(path: str | Path, kind: Kind, name: str, *, dtype: Any = "auto", on: str | None = None) -> Any:
+def load_whole(
+    path: str | Path,
+    kind: Kind,
+    name: str,
+    *,
+    dtype: Any = "auto",
+    on: str | None = None,
+    unused: Collection[str] = (),
+) -> Any:
     """The model with each of its weights taken from its files; nothing is missing, left over or random.
 
     Args:
         on: device; "meta" reads headers alone and allocates nothing.
+        unused: weights of the files that are left out on purpose.
 
     Raises:
         UserError: weights are damaged, missing, left over or of another shape, or its head gives no single score.
@@ -103,7 +113,7 @@ def load_whole(path: str | Path, kind: Kind, name: str, *, dtype: Any = "auto", 
         )
     except Exception as error:  # damaged files raise errors of safetensors, pickle or torch alike
         raise UserError(f"{name} cannot be loaded as a {kind} model: {first_line(error)}") from None
-    check_report(report, kind, name)
+    check_report(report, kind, name, unused=unused)
     if kind == "reward":
         check_head(model, name)
     elif model.config.tie_word_embeddings and on != "meta":

@@ -122,14 +122,16 @@ def stored_dtype(folder: Path, config: Any) -> torch.dtype:
     return dtype if dtype in TRAINED else torch.float32
 
 
-def replace_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file anew with other tensors under some of its names, without holding it in memory."""
+def replace_tensors(file: Path, tensors: Mapping[str, Tensor | None]) -> None:
+    """Write a safetensors file anew with other tensors under some of its names, None for one that is left out, without
+    holding it in memory."""
     about: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     entries, position = dict(header(file)), 0
     names = {dtype: name for name, dtype in DTYPES.items()}
     with file.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
         old = json.loads(stream.read(length))
+    entries = {name: entry for name, entry in entries.items() if tensors.get(name, entry) is not None}
     for name, entry in entries.items():
         new = tensors.get(name)
         size = entry.end - entry.start if new is None else new.numel() * new.element_size()
@@ -143,8 +145,8 @@ def replace_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
     with written.open("wb") as target, file.open("rb") as stream:
         target.write(struct.pack("<Q", len(text)) + text)
         for name, entry in entries.items():
-            if name in tensors:
-                target.write(tensors[name].contiguous().view(torch.uint8).numpy().tobytes())
+            if (tensor := tensors.get(name)) is not None:
+                target.write(tensor.contiguous().view(torch.uint8).numpy().tobytes())
                 continue
             stream.seek(entry.start)
             for left in range(entry.end - entry.start, 0, -CHUNK):

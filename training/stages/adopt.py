@@ -106,6 +106,7 @@ def adopt(config: Config) -> Checkpoint:
                 kind = _kind_of(staged, config)
             else:
                 fetching.copy_checkpoint(source, staged, kind, bar.rename)
+            bias = heads.take_bias(staged, config.label_weights or (1.0,), config.source) if kind == "reward" else 0.0
             if config.label_weights:
                 heads.fold_labels(staged, config.label_weights, config.source)
             tokenizer = _tokenizer(staged, config)
@@ -131,11 +132,13 @@ def adopt(config: Config) -> Checkpoint:
                 context=context,
                 base_model=_base_model(config.source, source),
                 generation=generation,
-                reward_offset=(config.reward_offset or 0.0) if kind == "reward" else None,
+                # The score is that of the model with its bias: raw - (offset - bias).
+                reward_offset=(config.reward_offset or 0.0) - bias if kind == "reward" else None,
                 pad_id=about.get_text_config().pad_token_id if kind == "reward" else None,
                 probe=probe,
                 config=runs.resolved(config),
-                metrics={} if model is None else {"parameters": sum(p.numel() for p in model.parameters())},
+                metrics=({} if model is None else {"parameters": sum(p.numel() for p in model.parameters())})
+                | ({"head_bias": bias} if bias else {}),
             )
     finally:
         shutil.rmtree(staged, ignore_errors=True)  # gone already where it was published
@@ -152,6 +155,8 @@ def next_steps(adopted: Checkpoint, home: Path) -> str:
     """Commands that use the new checkpoint."""
     at = "" if home == Path("runs") else f" --home {home}"
     lines = [f"serve:    python -m service serve{at} --open --with-engines {adopted.id}"]
+    if bias := adopted.manifest.metrics.get("head_bias"):
+        lines.append(f"Its head adds {bias:g} to every score: that is now part of its offset, and scores are the same.")
     if adopted.manifest.kind == "reward":
         hello = [{"role": "user", "content": "Hello"}]
         body = json.dumps({"model": adopted.id, "messages": hello, "responses": ["Hi there.", "Go away."]})
@@ -196,7 +201,8 @@ def _checked(folder: Path, kind: Kind, config: Config) -> Any:
     entries = weights.headers(folder)
     if not entries or checks.quantisation(checks.read_config(folder, config.source)):
         return None
-    return loading.load_whole(folder, kind, config.source, on="meta")
+    unused = (heads.BIAS,) if kind == "reward" else ()
+    return loading.load_whole(folder, kind, config.source, on="meta", unused=unused)
 
 
 def _tokenizer(staged: Path, config: Config) -> Any:

@@ -237,10 +237,20 @@ def test_an_unknown_task_is_answered_with_the_nearest(tmp_path: Path, home: Path
         specs({}, ["mmlu"], home)
     file = tmp_path / "a.jsonl"
     file.write_text('{"text": "x"}\n')
-    with pytest.raises(UserError, match=r"nonsense is neither a task of lm-eval nor .* \(it has text\)"):
+    hint = r"nonsense is neither a task of lm-eval nor .* \(it has text\); .* heldout:nonsense="
+    with pytest.raises(UserError, match=hint):
         specs({"nonsense": str(file)}, [], home)
     with pytest.raises(UserError, match="two tasks are called drop"):
         specs({"drop": str(file), "choices:drop": str(file)}, [], home)
+
+
+@pytest.mark.parametrize("name", ["wikitext", "my_text", "heldout:my_text"])
+def test_plain_text_of_any_name_is_measured_in_bits_per_byte(name: str, tmp_path: Path, home: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("the first line of it\nand the second one\n")
+    (spec,) = specs({name: str(file)}, [], home)
+    (task,) = build(spec, [0], home)
+    assert (task.name, task.kind, len(task.ids)) == (name.removeprefix("heldout:"), "heldout", 2)
 
 
 def test_a_file_that_does_not_fit_names_the_columns(tmp_path: Path, home: Path) -> None:

@@ -6,8 +6,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,83 +15,22 @@ from pydantic import SecretStr
 from sqlalchemy import select
 
 from service import aliases
-from service.administration import aliases as administration
 from service.administration import engines as administered
 from service.endpoints import Endpoints
-from service.engines import launching, planning, process, remote, supervisor, table, wanted
+from service.engines import planning, remote, supervisor, table, wanted
 from service.engines.failures import NoRoom
 from service.engines.planning import EnginePlan
 from service.engines.slots import GIVE_UP
 from service.engines.supervisor import GRACE_SECONDS, Supervisor
-from service.settings import Settings
 from service.store import database
 from service.store.database import Store
 from service.store.models import Alias, Audit, Engine
 from tests.service.conftest import engine_row
-from tests.support.stub_engines import StubEngines, copies, stub_engines
-from tests.support.supervising import HandDriven
+from tests.support.supervising import ALIAS, Machine
 from training.artifacts.checkpoints import Checkpoint
 from training.artifacts.errors import UserError
 
 unit = pytest.mark.unit
-ALIAS = "policy/production"
-
-
-@pytest.fixture
-def stubs(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubEngines]:
-    with stub_engines() as running:
-        monkeypatch.setattr(process, "start", running.start)
-        monkeypatch.setattr(launching, "UNSEEN_SECONDS", 0.0)
-        monkeypatch.setattr(launching, "CHECK_SECONDS", 0.0)
-        monkeypatch.setattr(process, "ELSEWHERE_SECONDS", 0.2)
-        yield running
-
-
-class Machine:
-    """A store with policies a, b, c, and supervisors over stub engines."""
-
-    def __init__(self, settings: Settings, store: Store, stubs: StubEngines) -> None:
-        self.settings, self.store, self.stubs, self.time = settings, store, stubs, 0.0
-        self.supervisors: list[HandDriven] = []
-
-    def supervisor(self, name: str = "one", **more: Any) -> HandDriven:
-        self.supervisors.append(HandDriven(self.settings, lambda: self.time, name, **more))
-        return self.supervisors[-1]
-
-    def run(self, rounds: int = 1, seconds: float = 70) -> None:
-        """Time passes, ticks, background work."""
-        for _ in range(rounds):
-            self.time += seconds
-            for one in self.supervisors:
-                one.tick()
-                one.work()
-                one.tick()
-
-    def promote(self, checkpoint: str, **more: Any) -> None:
-        with self.store.session() as session:
-            administration.promote(session, self.settings.checkpoints, ALIAS, checkpoint, "me", **more)
-
-    def alias(self) -> tuple[str, str | None]:
-        with self.store.session() as session:
-            row = session.get_one(Alias, ALIAS)
-            return row.checkpoint, row.served
-
-    def rows(self, checkpoint: str) -> list[Engine]:
-        with self.store.session() as session:
-            return list(session.scalars(select(Engine).where(Engine.checkpoint == checkpoint)))
-
-
-@pytest.fixture
-def machine_(tiny_policy: Checkpoint, tmp_path: Path, local_store: Store, stubs: StubEngines) -> Iterator[Machine]:
-    copies(tiny_policy, tmp_path / "checkpoints", ["a", "b", "c"])
-    values = {
-        "database": f"sqlite:///{tmp_path}/service.db", "checkpoints": tmp_path / "checkpoints",
-        "logs": tmp_path / "logs", "kv_cache_mib": 64,
-    }  # fmt: skip
-    built = Machine(Settings.model_validate(values), local_store, stubs)
-    yield built
-    for one in built.supervisors:
-        one.store.close()
 
 
 @unit
@@ -107,6 +45,21 @@ def test_a_busy_engine_is_never_given_up(machine_: Machine) -> None:
     machine_.stubs.faults.clear()
     machine_.run()
     assert machine_.rows("a")[0].state == "ready"
+    assert machine_.alias() == ("a", "a")
+
+
+@unit
+def test_an_engine_behind_a_proxy_that_answers_for_it_is_waited_for(machine_: Machine) -> None:
+    """200 with something else says nothing of the checkpoint, and the reason is a sentence."""
+    machine_.promote("a")
+    stub, url = machine_.stubs.add(_checkpoint(machine_, "a"), fault="garbage")
+    machine_.supervisor(remote_urls={"a": [url]})
+    machine_.run(rounds=2 * GIVE_UP)
+    (row,) = machine_.rows("a")
+    assert (row.state, row.given_up) == ("failed", False)
+    assert "answered /tokenize with something that cannot be read" in (row.detail or "")
+    stub.fault = ""
+    machine_.run()
     assert machine_.alias() == ("a", "a")
 
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 
-from service.preferences import answers, export, tasks
+from service.preferences import answers, export, prompts, tasks
 from service.preferences.answers import Judgement
 from service.store.database import Store
 from service.store.models import Labeler, now
@@ -134,3 +136,31 @@ def test_an_excluded_labelers_answers_are_left_out_and_come_back(
             for blind in (False, True):
                 assert {row.labeler for row in export.comparisons(session, blind=blind)} == pseudonyms
             assert {row.labeler for row in answers.changes(session)} == pseudonyms
+
+
+def test_what_json_cannot_hold_is_skipped_with_its_reason(
+    store: Store, people: list[Labeler], responses: list[Response], tmp_path: Path
+) -> None:
+    """Whatever is imported can be exported, and read again by any reader of JSON."""
+    deep: object = "x"
+    for _ in range(900):
+        deep = [deep]
+    rows = [
+        {"id": f"p{number}", "prompt": f"{number}?", "mode": "M", "spec": {"value": value}}
+        for number, value in enumerate(
+            [math.nan, math.inf, -math.inf, deep, {"a": {"b": [math.nan]}}, 10**400, [[1.5]]]
+        )
+    ]
+    report = prompts.import_rows(store, rows)
+    assert report.imported == 2
+    assert report.skipped == {"a number that is not finite or too long": 4, "nested too deeply": 1}
+    for name in ("p5", "p6"):
+        rank(store, people[0], name, responses, [1, 2, 3])
+    with store.session() as session:
+        assert export.export_file(session, tmp_path / "out.jsonl").rows == 2
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    for line in (tmp_path / "out.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=refuse)

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
 from service.preferences import pool, tasks
-from service.preferences.prompts import import_prompts, import_rows, typed_prompt
+from service.preferences.prompts import ImportReport, import_prompts, import_rows, typed_prompt
 from service.store.database import Store
 from service.store.models import Labeler, Prompt
 from training.artifacts.comparisons import Response
@@ -186,3 +188,19 @@ def test_a_typed_prompt_is_stored_once_a_labeler(store: Store) -> None:
         assert (first.source, first.user) == ("typed", "labeler-1")
         with pytest.raises(UserError, match="empty"):
             typed_prompt(session, [{"role": "user", "content": ""}], "labeler-1")
+
+
+def test_the_same_import_at_once_is_done_once(store: Store) -> None:
+    rows = [{"id": f"p{number}", "prompt": f"{number}?"} for number in range(150)]
+    begin = threading.Barrier(4)
+
+    def run() -> ImportReport:
+        begin.wait(20)
+        return import_rows(store, rows)
+
+    with ThreadPoolExecutor(4) as threads:
+        reports = [one.result() for one in [threads.submit(run) for _ in range(4)]]
+    assert sum(report.imported for report in reports) == 150
+    assert sum(report.skipped["in the store already"] for report in reports) == 3 * 150
+    with store.session() as session:
+        assert len(session.scalars(select(Prompt.id)).all()) == 150

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections import Counter
 from contextlib import AsyncExitStack
@@ -195,3 +196,27 @@ def test_the_policies_that_are_compared_are_known_without_engines() -> None:
     names = ["policy/production", "policy/candidate", "sft-1"]
     down = endpoints([], {"policy/production": "a"})
     assert current_policies(down, names) == {"a", "sft-1"}
+
+
+def choice(**fields: Any) -> dict[str, Any]:
+    return {"index": 0, "message": {"content": "a"}, "finish_reason": "stop", **fields}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<html>", b"[]", b"{}", b'{"choices": []}', b'{"choices": [1]}', b'{"choices": [{"index": 7}]}',
+        choice(message=None), choice(message="a"), choice(message={"content": 5}), choice(message={"content": ["a"]}),
+        choice(finish_reason="x" * 21), choice(finish_reason=5), choice(finish_reason={"a": 1}), choice(index="0"),
+    ],
+)  # fmt: skip
+def test_an_engine_that_answers_something_else_is_told(content: Any) -> None:
+    async def handler(_: web.Request) -> web.Response:
+        body = content if isinstance(content, bytes) else json.dumps({"choices": [content]}).encode()
+        return web.Response(body=body, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", handler)
+    with pytest.raises(ApiError) as failed:
+        sampled([app], 1)
+    assert (failed.value.status, failed.value.code) == (502, "engine_error")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -139,7 +141,7 @@ def test_tokens_are_single_use_and_bound_to_labeler_and_time(
     with stocked.session() as session:
         answers.answer(session, task.id, people[0].id, token, ranks)
     with stocked.session() as session, pytest.raises(ApiError) as refused:
-        answers.answer(session, task.id, people[0].id, token, ranks)
+        answers.answer(session, task.id, people[0].id, token, Judgement(ranks=[1, 3, 2]))
     assert status_of(refused) == 409
     late, late_token = give(stocked, people[0], responses, "p1")
     with stocked.session() as session:
@@ -149,6 +151,41 @@ def test_tokens_are_single_use_and_bound_to_labeler_and_time(
     assert status_of(refused) == 410
     with stocked.session() as session:
         assert len(session.scalars(select(Answer)).all()) == 1
+
+
+def test_what_is_sent_again_is_answered_as_the_first_was(
+    stocked: Store, people: list[Labeler], responses: list[Response]
+) -> None:
+    """Also by many at once; a skip and an answer of the same task exclude each other."""
+    task, token = give(stocked, people[0], responses, "p0")
+    said = Judgement([2, 1, 2], [None, 3, 7], [["opinion"], [], ["sexual", "opinion"]], note=" fine ", seconds=4)
+
+    def send(judgement: Judgement) -> str:
+        with stocked.session() as session:
+            return answers.answer(session, task.id, people[0].id, token, judgement).id
+
+    with ThreadPoolExecutor(8) as pool:
+        ids = set(pool.map(send, [said] * 16))
+    assert ids == {send(replace(said, seconds=9, note="fine"))}
+    for other in (
+        replace(said, ranks=[1, 1, 2]), replace(said, ratings=None), replace(said, flags=None),
+        replace(said, all_bad=True), replace(said, note="poor"),
+    ):  # fmt: skip
+        with pytest.raises(ApiError) as refused:
+            send(other)
+        assert status_of(refused) == 409
+    with stocked.session() as session, pytest.raises(ApiError) as refused:
+        answers.skip(session, task.id, people[0].id, token)
+    assert status_of(refused) == 409
+    with stocked.session() as session:
+        assert len(session.scalars(select(Answer)).all()) == 1
+    skipped, its_token = give(stocked, people[0], responses, "p1")
+    for _ in range(2):
+        with stocked.session() as session:
+            assert answers.skip(session, skipped.id, people[0].id, its_token).state == "skipped"
+    with stocked.session() as session, pytest.raises(ApiError) as refused:
+        answers.answer(session, skipped.id, people[0].id, its_token, said)
+    assert status_of(refused) == 409
 
 
 def test_undo_adds_a_row_and_opens_the_task_under_a_new_token(
@@ -164,9 +201,8 @@ def test_undo_adds_a_row_and_opens_the_task_under_a_new_token(
         reopened, fresh = answers.undo(session, task.id, people[0].id, 5)
         assert reopened.state == "open"
         assert session.scalars(answers.standing()).all() == []
-    with stocked.session() as session, pytest.raises(ApiError) as refused:
-        answers.undo(session, task.id, people[0].id, 5)
-    assert status_of(refused) == 409
+    with stocked.session() as session:
+        assert answers.undo(session, task.id, people[0].id, 5)[1] == fresh, "sent again, it is the same open task"
     with stocked.session() as session, pytest.raises(ApiError) as refused:
         answers.answer(session, task.id, people[0].id, token, Judgement(ranks=[1, 2, 3]))
     assert status_of(refused) == 403

@@ -142,6 +142,14 @@ def test_the_page_itself_lets_no_foreign_target_pass(serve: Serve, context: Brow
         assert urlsplit(page.url).netloc == urlsplit(url).netloc, target
         assert page.url == f"{url}/compare"
         page.close()
+    # Its own origin, and yet a path that begins with two slashes: as a path alone it would be another host.
+    page = context.new_page()
+    page.goto(f"{url}/sign-in")
+    page.locator("#sign-in").evaluate("form => { form.dataset.target = '/x/..//evil.example/y'; }")
+    page.locator("#token").fill(token)
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda here: "/sign-in" not in here)
+    assert page.url == f"{url}//evil.example/y"
 
 
 def test_over_plain_http_on_a_network_people_sign_in(serve: Serve, context: BrowserContext, local_store: Store) -> None:

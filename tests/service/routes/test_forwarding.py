@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import aiohttp
 import httpx
 import openai
 import pytest
@@ -16,6 +17,7 @@ from aiohttp import web
 from fastapi.testclient import TestClient
 from prometheus_client import REGISTRY
 
+from service.routes import health
 from tests.service.conftest import engine_row
 from tests.support import stub_engine
 from tests.support.stub_engine import StubEngine, chat_answer, send_pieces, stream_of
@@ -261,6 +263,22 @@ def test_readiness_asks_the_engines_once_for_all_who_wait(url: str, engine: Stub
         assert httpx.head(url + path, trust_env=False).status_code == 200
 
 
+def test_an_engine_whose_token_is_late_is_busy_unless_its_server_is_silent_too(
+    http: httpx.Client, engine: StubEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def late(_: web.Request, __: Any) -> web.StreamResponse:
+        await asyncio.sleep(3600)
+        return web.Response()
+
+    monkeypatch.setattr(health, "PROBE", aiohttp.ClientTimeout(total=0.5))
+    monkeypatch.setattr(health, "READINESS_SECONDS", 0.0)
+    engine.answer = late
+    assert http.get("/health/ready").status_code == 200
+    engine.hung = True
+    reply = http.get("/health/ready")
+    assert (reply.status_code, set(reply.json()["problems"])) == (503, {"sft-1", "reward-1"})
+
+
 @pytest.mark.parametrize("answer", [html, a_list, nothing, no_choices])
 def test_an_engine_that_answers_garbage_is_not_ready(http: httpx.Client, engine: StubEngine, answer: Any) -> None:
     engine.answer = answer
@@ -284,3 +302,46 @@ def test_a_long_answer_passes_whole_and_is_counted(http: httpx.Client, engine: S
     assert reply.content == content
     assert engine.seen[-1][1]["prompt"] == prompt
     assert tokens() == begin + 2
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_what_people_wrote_follows_no_redirect(http: httpx.Client, engine: StubEngine, status: int) -> None:
+    with stub_engine.stub_engine() as elsewhere:
+
+        async def redirect(request: web.Request, _: Any) -> web.StreamResponse:
+            return web.Response(status=status, headers={"Location": f"{elsewhere.url}{request.path}"})
+
+        engine.answer = redirect
+        for stream in (False, True):
+            reply = http.post("/v1/chat/completions", json={**BODY, "stream": stream})
+            assert (reply.status_code, reply.json()["error"]["code"]) == (502, "engine_error")
+        assert http.get("/health/ready").status_code == 503
+        assert elsewhere.seen == []
+
+
+@pytest.mark.parametrize("usage", [{"prompt_tokens": -3, "completion_tokens": -2}, {"prompt_tokens": 2**63}, {}, None])
+def test_a_count_that_cannot_be_fails_no_answer(http: httpx.Client, engine: StubEngine, usage: Any) -> None:
+    async def odd(request: web.Request, body: Any) -> web.StreamResponse:
+        if body.get("stream"):
+            chunks = stream_of(body, ["a"])
+            last = stub_engine.chunk("sft-1", "", choices=[], usage=usage)
+            return await send_pieces(request, [chunks[0], last, chunks[-1]])
+        return web.json_response(chat_answer(body) | {"usage": usage})
+
+    engine.answer = odd
+    before = tokens()
+    assert http.post("/v1/chat/completions", json=BODY).status_code == 200
+    assert http.post("/v1/chat/completions", json={**BODY, "stream": True}).text.endswith("data: [DONE]\n\n")
+    assert tokens() == before
+
+
+def test_a_long_name_is_not_sent_back_whole(http: httpx.Client) -> None:
+    for path, body in (
+        ("/v1/chat/completions", {"model": "m" * 100_000, "messages": HELLO}),
+        ("/v1/chat/completions", {**BODY, "f" * 100_000: 1}),
+        ("/v1/chat/completions", {"model": "sft-1", "messages": [{"role": "r" * 100_000, "content": "x"}]}),
+        ("/score", {"model": "m" * 100_000, "messages": HELLO, "responses": ["x"]}),
+    ):
+        reply = http.post(path, json=body)
+        assert 400 <= reply.status_code < 500
+        assert len(reply.content) < 10_000

@@ -180,7 +180,7 @@ def tokens_written(url: str) -> float:
 def test_health_and_metrics(gateway: Running, tiny_policy: Checkpoint) -> None:
     with gateway.client() as client:
         assert client.get("/health/live").status_code == 200
-        assert client.get("/health/ready").json() == {"status": "ready", "problems": {}}
+        assert client.get("/health/ready").json() == {"status": "ready", "problems": {}, "given_up": []}
         client.post("/v1/completions", json={"model": "policy/production", "prompt": "the", "max_tokens": 2})
         text = client.get("/metrics").text
     label = f'model="{tiny_policy.id}",route="/v1/completions"'

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
 from service.bodies.parsing import parse
 from service.endpoints import Endpoint, _endpoint
+from service.engines.manifests import served_manifest
 from service.engines.protocol import CHAT, COMPLETIONS, RESPONSES, refusal
 from service.errors import ApiError
 from service.routes.openai import prepare
 from tests.service.conftest import engine_row
+from tests.support import architectures
+from training.stages.adopt import Config, adopt
 
 pytestmark = pytest.mark.unit
 Build = Callable[..., TestClient]
@@ -160,3 +164,18 @@ def test_an_engines_refusal_is_put_into_our_words(status: int, message: str, exp
 
 def test_an_engines_gibberish_is_an_error_too() -> None:
     assert refusal(500, b"<html>", "sft-1").status == 502
+
+
+def test_an_adopted_model_is_served_with_the_sampling_that_it_was_published_with(tmp_path: Path) -> None:
+    """From generation_config.json by the manifest and the endpoint table to what the engine is sent."""
+    folder = architectures.save(tmp_path / "m", "llama")
+    file = folder / "generation_config.json"
+    published = {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "min_p": 0.05, "repetition_penalty": 1.05}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "do_sample": True, **published}))
+    adopted = adopt(Config(str(folder), home=tmp_path / "runs"))
+    row = engine_row(adopted.id)
+    row.manifest = served_manifest(adopted, adopted.manifest.context)
+    body, _ = prepare({"model": "x", "messages": HELLO}, _endpoint(row), CHAT)
+    assert {name: body[name] for name in published} == published
+    assert "max_tokens" not in body
+    assert "max_completion_tokens" not in body

@@ -187,6 +187,9 @@ def test_a_score_that_is_no_number_is_an_error_of_its_response(gateway: Gateway,
     "content",
     [
         "<html>", "[]", "{}", '{"data": []}', '{"data": 5}', '{"data": [{"index": 0}]}', "",
+        '{"data": [{"index": 0, "probs": [1e999]}, {"index": 1, "probs": [1]}]}',
+        '{"data": [{"index": 0, "probs": [1' + "0" * 400 + ']}, {"index": 1, "probs": [1]}]}',
+        '{"data": [{"index": 1e999, "probs": [1]}, {"index": 1, "probs": [1]}]}',
         '{"data": [{"index": 0, "probs": []}]}', '{"data": [{"index": 0, "probs": ["x"]}]}', '{"data": [null]}',
     ],
 )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy.exc import OperationalError
 
 from service.labelers import add_labeler
 from service.preferences import prompts, tasks
@@ -143,9 +144,36 @@ def test_a_token_works_once_and_for_its_labeler_only(desk: Desk, app_client: Bui
     for action, body in (("answer", good), ("skip", {"token": task["token"]}), ("undo", {})):
         other.post(f"/api/tasks/{task['id']}/{action}", body, 404)
     desk.post(f"/api/tasks/{task['id']}/answer", good)
-    error = desk.post(f"/api/tasks/{task['id']}/answer", good, 409)["error"]
+    error = desk.post(f"/api/tasks/{task['id']}/answer", good | {"ranks": [2, 1]}, 409)["error"]
     assert error["code"] == "task_closed"
     desk.post("/api/tasks/nosuch/answer", good, 404)
+
+
+def test_what_was_stored_is_said_though_the_progress_cannot_be_counted(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is sent again is answered as the first was."""
+    desk.open()
+    desk.open("p1")
+    task = desk.resume()
+    path, body = f"/api/tasks/{task['id']}", {"token": task["token"], "ranks": [1, 2]}
+    with monkeypatch.context() as broken:
+
+        def busy(*_: Any) -> None:
+            raise OperationalError("select", {}, Exception("database is locked"))
+
+        broken.setattr("service.routes.tasks.progress", busy)
+        first = desk.post(f"{path}/answer", body)
+        assert first["progress"] is None
+        again = desk.post(f"{path}/undo")
+        assert (again["progress"], desk.post(f"{path}/undo")["task"]["token"]) == (None, again["task"]["token"])
+        assert desk.post(f"{path}/skip", {"token": again["task"]["token"]})["progress"] is None
+        other = desk.post("/api/tasks/next", {"resume": True})
+        assert (other["task"]["prompt_id"], other["progress"]) == ("p1", None)
+    assert desk.post(f"{path}/skip", {"token": again["task"]["token"]})["progress"]["answered"] == 0
+    path, body["token"] = f"/api/tasks/{other['task']['id']}", other["task"]["token"]
+    first = desk.post(f"{path}/answer", body)
+    assert desk.post(f"{path}/answer", body | {"seconds": 2}) == first
 
 
 def test_undo_opens_the_task_again_and_the_export_has_the_last_word(desk: Desk, make_key: MakeKey) -> None:
@@ -237,6 +265,7 @@ def test_pages_send_a_stranger_to_sign_in_and_refuse_foreign_targets(app_client:
     for path in ("/", "/compare", "/rank", "/playground", "/results"):
         reply = client.get(path, follow_redirects=False)
         assert (reply.status_code, reply.headers["location"]) == (303, f"/sign-in?next={path}")
+        assert reply.content == b"", "a way elsewhere is no error"
     assert 'data-target="/rank"' in client.get("/sign-in?next=/rank").text
     for target in FOREIGN:
         page = client.get("/sign-in", params={"next": target}).text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,11 +12,13 @@ from tests.support.live_service import Running
 from training.artifacts.checkpoints import Checkpoint
 
 pytestmark = pytest.mark.integration
+HELLO = [{"role": "user", "content": "a"}]
 
 
 def post(gateway: Running, path: str, body: dict[str, Any], key: str | None = None) -> Any:
     with gateway.client(key) as client:
-        return client.post(path, json=body)
+        content = json.dumps(body)  # a half character as \\udxxx, as any JSON writer sends it
+        return client.post(path, content=content, headers={"content-type": "application/json"})
 
 
 def test_texts_and_conversations_as_the_model_reads_them(gateway: Running, tiny_policy: Checkpoint) -> None:
@@ -30,6 +33,11 @@ def test_texts_and_conversations_as_the_model_reads_them(gateway: Running, tiny_
     chat = post(gateway, "/tokenize", {"model": tiny_policy.id, "messages": turns}).json()
     assert chat["text"] == "<|user|>the fox<|assistant|>"
     assert chat["tokens"] == tokenizer.encode(chat["text"])
+    parts = [{"role": "user", "content": [{"type": "text", "text": "the "}, {"type": "text", "text": "fox"}]}]
+    assert post(gateway, "/tokenize", {"model": tiny_policy.id, "messages": parts}).json() == chat
+    begun = [*turns, {"role": "assistant", "content": "so it"}]
+    going_on = {"messages": begun, "continue_final_message": True, "add_generation_prompt": False}
+    assert post(gateway, "/tokenize", {"model": tiny_policy.id, **going_on}).json()["text"] == chat["text"] + "so it"
 
 
 @pytest.mark.parametrize(
@@ -40,6 +48,14 @@ def test_texts_and_conversations_as_the_model_reads_them(gateway: Running, tiny_
         ({"prompt": "a", "chat_template": "{{ 1 }}"}, 400, "chat_template"),
         ({"prompt": "a", "model": "reward/production"}, 400, "is a reward model"),
         ({"prompt": "a", "model": "nobody"}, 404, "does not exist"),
+        ({"messages": [{"role": "user", "content": None}]}, 400, "message 1 has no text"),
+        ({"messages": [{"role": "user", "content": 5}]}, 400, "message 1 has no text"),
+        ({"messages": [{"role": ["user"], "content": "a"}]}, 400, "message 1 has role"),
+        ({"messages": [{"role": "user", "content": "half \ud83d"}]}, 400, "half a character"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "only text"),
+        ({"messages": HELLO, "continue_final_message": True}, 400, "add_generation_prompt"),
+        ({"messages": [{"role": 5, "content": "a"}]}, 400, "has role 5"),
+        ({"messages": [{"role": "user", "content": {"a": 1}}]}, 400, "message 1"),
     ],
 )
 def test_mistakes(gateway: Running, body: dict[str, Any], status: int, message: str) -> None:

@@ -25,6 +25,8 @@ def test_a_file_system_without_folders_is_one_sentence(capsys: pytest.CaptureFix
     """It says "no such file" of what is to be made, which elsewhere is a bug."""
     assert run_command(lambda: write_atomically(Path("/proc/x/it.json"), "{}")) == 2
     assert capsys.readouterr().err == "error: /proc/x: No folder can be made there: make room, or name another place\n"
+    assert run_command(lambda: write_atomically(Path("/proc/it.json"), "{}")) == 2
+    assert capsys.readouterr().err == "error: /proc: No file can be made there: make room, or name another place\n"
 
 
 def test_a_place_is_tried_without_a_trace(tmp_path: Path) -> None:

@@ -94,13 +94,62 @@ def test_label_weights_that_do_not_fit_are_refused(
         adopt(Config(str(source), label_weights=weights, home=tmp_path / "runs"))
 
 
+def biased(folder: Path, *bias: float, **settings: Any) -> Path:
+    """A saved reward model whose head adds `bias` to its logits; transformers' own class leaves it out."""
+    source = save(folder, "llama", "reward", num_labels=len(bias), **settings)
+    return edit_weights(source, lambda tensors: tensors | {"score.bias": torch.tensor(bias)})
+
+
 @unit
-def test_a_head_with_a_bias_is_not_folded(tmp_path: Path) -> None:
-    source = edit_weights(
-        save(tmp_path / "m", "llama", "reward", num_labels=2), lambda t: t | {"score.bias": torch.ones(2)}
-    )
-    with pytest.raises(UserError, match=r"does not describe, such as `score.bias`"):
-        adopt(Config(str(source), label_weights=(1.0, 1.0), home=tmp_path / "runs"))
+@pytest.mark.parametrize("weights, bias", [((), (0.75,)), ((0.5, -2.0), (3.0, 0.25))])
+@pytest.mark.parametrize("offset", [None, 10.0])
+def test_the_bias_of_a_head_is_part_of_the_offset(
+    tmp_path: Path, weights: tuple[float, ...], bias: tuple[float, ...], offset: float | None
+) -> None:
+    """By hand: score = w . (W h + b) - offset = raw - (offset - w . b), where engines give raw = w . W h."""
+    source = biased(tmp_path / "m", *bias)
+    before = (source / WEIGHTS).read_bytes()
+    adopted = adopt(Config(str(source), label_weights=weights, reward_offset=offset, home=tmp_path / "runs"))
+    assert (source / WEIGHTS).read_bytes() == before
+    added = sum(w * b for w, b in zip(weights or (1.0,), bias, strict=True))
+    assert adopted.manifest.reward_offset == pytest.approx((offset or 0.0) - added)
+    assert adopted.manifest.metrics["head_bias"] == pytest.approx(added)
+    assert f"adds {added:g} to every score" in next_steps(adopted, Path("runs"))
+    assert "score.bias" not in load_file(adopted.path / WEIGHTS)
+    with torch.no_grad():
+        plain = AutoModelForSequenceClassification.from_pretrained(source, dtype=torch.float32)
+        logits = plain(torch.tensor([ROW])).logits[0]
+        (raw,) = forward.scores_of(loading.load(adopted.id, tmp_path / "runs", "reward").model, [ROW]).tolist()
+    by_its_authors = float((logits + torch.tensor(bias)) @ torch.tensor(weights or (1.0,)))
+    assert raw - (adopted.manifest.reward_offset or 0.0) == pytest.approx(by_its_authors - (offset or 0.0), abs=1e-4)
+    assert_weights_match(adopted)
+
+
+@unit
+def test_a_bias_is_left_out_of_the_index_too(tmp_path: Path) -> None:
+    source = biased(tmp_path / "m", 0.75)
+    tensors = load_file(source / WEIGHTS)
+    (source / WEIGHTS).unlink()
+    parts = {"model-00001-of-00002.safetensors": [n for n in tensors if not n.startswith("score")],
+             "model-00002-of-00002.safetensors": ["score.weight", "score.bias"]}  # fmt: skip
+    for file, names in parts.items():
+        save_file({name: tensors[name] for name in names}, source / file, metadata={"format": "pt"})
+    weight_map = {name: file for file, names in parts.items() for name in names}
+    index = {"metadata": {"total_size": 0}, "weight_map": weight_map}
+    (source / "model.safetensors.index.json").write_text(json.dumps(index))
+    adopted = adopt(Config(str(source), home=tmp_path / "runs"))
+    assert adopted.manifest.reward_offset == pytest.approx(-0.75)
+    kept = json.loads((adopted.path / "model.safetensors.index.json").read_text())["weight_map"]
+    assert set(kept) == set(tensors) - {"score.bias"}
+
+
+@unit
+def test_a_bias_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    source = edit_weights(save(tmp_path / "m", "llama", "reward"), lambda t: t | {"score.bias": torch.ones(2)})
+    with pytest.raises(UserError, match="has a bias of 2 numbers for 1 labels"):
+        adopt(Config(str(source), home=tmp_path / "runs"))
+    with pytest.raises(UserError, match=r"the head of .* has a bias: adopt it"):
+        loading.load(str(source), tmp_path, "reward")
 
 
 @unit
