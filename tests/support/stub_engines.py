@@ -111,7 +111,11 @@ class StubEngines:
 
     def of(self, checkpoint: str) -> list[Stub]:
         """The running engines of a checkpoint."""
-        return [stub for stub in self.stubs if stub.up and stub.checkpoint.id == checkpoint]
+        return [stub for stub in self.running() if stub.checkpoint.id == checkpoint]
+
+    def running(self) -> list[Stub]:
+        """All that run."""
+        return [stub for stub in self.stubs if stub.up]
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Any route of any engine."""

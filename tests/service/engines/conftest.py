@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 import service.endpoints
-from service.engines import launching, process
+from service.engines import conformance, environment, launching, parsers, planning, process
 from service.settings import Settings
 from service.store.database import Store
 from tests.support.histories.world import POLICIES, REWARDS, Service
@@ -48,8 +49,15 @@ def history_service(
     stubs: StubEngines,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Service]:
-    """A gateway whose supervisors are driven by hand; it reads the table when it is polled."""
+    """A gateway whose supervisors are driven by hand; it reads the table when it is polled.
+
+    Histories start some engines each: what a start finds out about a checkpoint is always the same, and found out once.
+    """
     monkeypatch.setattr(service.endpoints, "REFRESH_SECONDS", 3600.0)
+    monkeypatch.setattr(planning, "_config", cache(planning._config))
+    monkeypatch.setattr(parsers, "_reads_tools", cache(parsers._reads_tools))
+    monkeypatch.setattr(environment, "on_cpu", cache(environment.on_cpu))
+    monkeypatch.setattr(conformance, "CONVERSATIONS", conformance.CONVERSATIONS[:1])
     monkeypatch.setattr(machine, "memory", lambda: 2**40)  # stubs take none, and this machine may be busy
     started = Service(tmp_path, empty_sqlite, history_checkpoints, stubs)
     yield started
