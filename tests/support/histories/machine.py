@@ -55,7 +55,7 @@ class History(RuleBasedStateMachine):
         finally:
             self.world.close()
 
-    @rule(chosen=st.runner().flatmap(lambda history: history.choices()))  # type: ignore[no-untyped-call]
+    @rule(chosen=st.runner().flatmap(lambda history: history.choices()))
     def take(self, chosen: tuple[str, dict[str, Any]]) -> None:
         """A step, after which the client polls."""
         name, arguments = chosen
