@@ -35,7 +35,7 @@ def test_random_histories(history_service: Service) -> None:
 def test_a_thousand_histories(history_service: Service) -> None:
     tally = play(history_service, 1000)
     print(f"\n{len(tally.lengths):,} histories, {sum(tally.lengths):,} steps:", dict(tally.fired))
-    assert tally.lengths == [LENGTH] * 1000
+    assert sum(length >= LENGTH for length in tally.lengths) >= 1000
     assert {name: tally.fired[name] for name in STEPS if tally.fired[name] < LEAST_FIRED} == {}
 
 
