@@ -21,6 +21,7 @@ from training.artifacts.errors import UserError
 
 USUAL = "http://127.0.0.1:8000"  # where `python -m service serve` listens
 READY_SECONDS = 900.0
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # to this machine, past any proxy
 
 
 @contextmanager
@@ -85,9 +86,8 @@ def _wait(child: Popen[str], url: str, ids: Sequence[str], log: Path) -> None:
 def _given_up(url: str) -> dict[str, str]:
     """Checkpoints whose engines are not tried again, and why; none where nothing answers."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(f"{url}/health/ready", timeout=5):
+            with DIRECTLY.open(f"{url}/health/ready", timeout=5):
                 return {}
         except urllib.error.HTTPError as not_ready:
             with not_ready:
@@ -99,9 +99,8 @@ def _given_up(url: str) -> dict[str, str]:
 def _served(url: str, key: str | None) -> set[str]:
     """Checkpoints that a service serves now; none where nothing answers."""
     request = urllib.request.Request(f"{url}/v1/models", headers={"Authorization": f"Bearer {key}"} if key else {})
-    with suppress(OSError, urllib.error.URLError, ValueError, KeyError, TypeError):
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=5) as answer:
-            rows = json.loads(answer.read())["data"]
-            return {str(row.get("root") or row["id"]) for row in rows}
+    errors = (OSError, urllib.error.URLError, ValueError, KeyError, TypeError)
+    with suppress(*errors), DIRECTLY.open(request, timeout=5) as answer:
+        rows = json.loads(answer.read())["data"]
+        return {str(row.get("root") or row["id"]) for row in rows}
     return set()

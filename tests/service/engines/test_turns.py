@@ -16,12 +16,12 @@ from fastapi.testclient import TestClient
 from rich.console import Console
 
 from service.app import create_app
-from service.engines import launching, process, supervisor
+from service.engines import supervisor
 from service.engines.supervisor import Supervisor
 from service.keys import add_key
 from service.settings import Settings
 from service.store.database import Store
-from tests.support.stub_engines import StubEngines, copies, stub_engines
+from tests.support.stub_engines import StubEngines, copies
 from training.artifacts.checkpoints import Checkpoint
 from training.artifacts.errors import UserError
 from training.loop import client, turn
@@ -48,15 +48,6 @@ class InProcess(Service):
 
     def promote(self, alias: str, checkpoint: str) -> None:
         self.ask("PUT", f"/admin/aliases/{alias}", json={"checkpoint": checkpoint})
-
-
-@pytest.fixture
-def stubs(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubEngines]:
-    with stub_engines() as running:
-        monkeypatch.setattr(process, "start", running.start)
-        monkeypatch.setattr(launching, "UNSEEN_SECONDS", 0.0)
-        monkeypatch.setattr(launching, "CHECK_SECONDS", 0.0)
-        yield running
 
 
 @pytest.fixture
