@@ -27,8 +27,11 @@ def main() -> int:
     watch.register(pipe, select.POLLIN)  # the end-of-file too; POLLHUP needs no asking
     watch.register(ended, select.POLLIN)
     while child.poll() is None:
-        if any(descriptor == pipe for descriptor, _ in watch.poll(5000)):
+        ready = {descriptor for descriptor, _ in watch.poll(5000)}
+        if pipe in ready:
             break
+        if ended in ready:
+            os.read(ended, 512)  # a child that is only stopped tells so too: what is not read would wake this for ever
     # The command's own children (engine core, workers) are in this group too, and so is this process.
     os.killpg(0, signal.SIGKILL) if child.poll() is None else _end_the_rest()
     return child.returncode

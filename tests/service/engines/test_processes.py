@@ -93,6 +93,36 @@ def test_the_guard_takes_a_pipe_of_any_number(tmp_path: Path) -> None:
     assert gone(family)
 
 
+def test_the_guard_of_a_stopped_command_waits(tmp_path: Path) -> None:
+    """A stop is told like an end; the guard that did nothing else from then on looked like an engine that computes."""
+    read, write = os.pipe()
+    command = [
+        sys.executable,
+        "-I",
+        str(process.GUARD),
+        str(read),
+        sys.executable,
+        "-c",
+        "import time; time.sleep(600)",
+    ]
+    running = subprocess.Popen(command, pass_fds=(read,), start_new_session=True)
+    os.close(read)
+    guard = psutil.Process(running.pid)
+    while not guard.children():
+        assert running.poll() is None
+        time.sleep(0.05)
+    child = guard.children()[0]
+    child.suspend()
+    before = sum(guard.cpu_times()[:2])
+    time.sleep(1)
+    used = sum(guard.cpu_times()[:2]) - before
+    child.resume()
+    os.close(write)
+    running.wait(20)
+    assert used < 0.3
+    assert gone([guard, child])
+
+
 def test_only_the_newest_logs_of_a_checkpoint_are_kept(tmp_path: Path) -> None:
     """Of each checkpoint by itself, one whose name is a pattern or begins like another's included."""
     others = [logs.new(tmp_path, name) for name in ("sft-1-a", "sft-[12]", "other")]
