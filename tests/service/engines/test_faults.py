@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.support.busy_clients import KINDS, load
+from tests.support.busy_clients import KINDS, Load, load
 from tests.support.live_service import Running, running_service
 from training.artifacts.checkpoints import Checkpoint
 
@@ -58,6 +58,17 @@ def seconds_until(condition: Callable[[], bool], most: float) -> float:
     return time.monotonic() - began
 
 
+def noticed_and_back(service: Running, busy: Load, most: float) -> float:
+    """Seconds until readiness says that something does not answer, at most `most`; then waits until clients have met
+    it, and until all is well and requests are answered again."""
+    noticed = seconds_until(lambda: readiness(service) == 503, most)
+    service.wait_for(lambda: busy.replies[503] >= CLIENTS, 60)
+    before = busy.replies[200]
+    service.wait_ready()
+    service.wait_for(lambda: busy.replies[200] > before + CLIENTS, 60)
+    return noticed
+
+
 def test_killed_engines_fail_their_requests_at_once_and_come_back(
     gateway: Running, tiny_policy: Checkpoint, tiny_reward: Checkpoint
 ) -> None:
@@ -67,11 +78,7 @@ def test_killed_engines_fail_their_requests_at_once_and_come_back(
         core, server = processes(gateway, tiny_policy.id)["core"], processes(gateway, tiny_reward.id)["server"]
         core.send_signal(signal.SIGKILL)
         server.send_signal(signal.SIGKILL)
-        noticed = seconds_until(lambda: readiness(gateway) == 503, 5)
-        gateway.wait_for(lambda: busy.replies[503] >= CLIENTS, 60)
-        before = busy.replies[200]
-        gateway.wait_ready()
-        gateway.wait_for(lambda: busy.replies[200] > before + CLIENTS, 60)
+        noticed = noticed_and_back(gateway, busy, 5)
     print(f"\nnot ready after {noticed:.1f} s; replies {dict(busy.replies)}")
     assert busy.wrong == []
     assert noticed <= 5
@@ -110,11 +117,7 @@ def test_an_engine_that_hangs_is_found_and_started_again(small: Running, tiny_po
     with load(small, CLIENTS, POLICY_KINDS) as busy:
         small.wait_for(lambda: busy.replies[200] > 5 * CLIENTS)
         processes(small, tiny_policy.id)[which].send_signal(signal.SIGSTOP)
-        noticed = seconds_until(lambda: readiness(small) == 503, 10)
-        small.wait_for(lambda: busy.replies[503] >= CLIENTS, 60)
-        before = busy.replies[200]
-        small.wait_ready()
-        small.wait_for(lambda: busy.replies[200] > before + CLIENTS, 60)
+        noticed = noticed_and_back(small, busy, 10)
     print(f"\nnot ready after {noticed:.1f} s; replies {dict(busy.replies)}")
     assert busy.wrong == []
     assert noticed <= 10
