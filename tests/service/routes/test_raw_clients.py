@@ -118,7 +118,7 @@ def test_bytes_that_are_no_request(url: str, engine: StubEngine) -> None:
     for name, pieces in ODD.items():
         try:
             answer = said(url, *pieces)
-        except ConnectionError:  # closed while it was still being sent
+        except OSError:  # closed while it was still being sent; ENOTCONN is no ConnectionError
             continue
         statuses = [int(line.split()[1]) for line in answer.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
         assert all(status < 500 for status in statuses), (name, answer[:300])
