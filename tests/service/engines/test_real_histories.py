@@ -14,6 +14,7 @@ from tests.support.stub_engines import copies
 from training.artifacts.checkpoints import Checkpoint
 
 HISTORIES, STEPS = 10, 30
+LEAST_ANSWERED = 100  # polls of each history that must be answered: how many are not depends on how fast engines start
 
 
 @pytest.mark.integration
@@ -23,7 +24,6 @@ def test_ten_histories_with_real_engines(tiny_policy: Checkpoint, tiny_reward: C
     copies(tiny_policy, tmp_path / "checkpoints", list(POLICIES))
     copies(tiny_reward, tmp_path / "checkpoints", list(REWARDS))
     fired: Counter[str] = Counter()
-    polls: Counter[int] = Counter()
     with running_service(tmp_path, arguments=()) as running:
         running.wait_for(lambda: running.client().get("/health/live").status_code == 200)
         for seed in range(HISTORIES):
@@ -32,7 +32,6 @@ def test_ten_histories_with_real_engines(tiny_policy: Checkpoint, tiny_reward: C
                 fired += history.play(STEPS)
             except Violation as violation:
                 raise Violation(f"history {seed}: {violation}\n{log_of(tmp_path)}") from None
-            polls += history.polls
+            assert history.polls[200] >= LEAST_ANSWERED, f"history {seed}: the client hardly saw the aliases answer"
             print(f"history {seed}: polls by status {dict(history.polls)}", flush=True)
     print(f"{HISTORIES} histories of {STEPS} steps:", dict(fired))
-    assert polls[200] > polls.total() / 2, "the client saw the aliases answer"
