@@ -23,7 +23,6 @@ from training.data.usage import Usage
 from training.models import building, forward, hardware, optimization, probes, publishing
 from training.models.parallel import add_gradients
 from training.rl import batches
-from training.rl.losses import token_logprobs
 from training.runtime import runs
 from training.runtime.configuration import parse
 from training.stages import limits
@@ -213,9 +212,7 @@ def _noted(rows: Rows[Ragged], config: Config) -> Usage:
 
 def next_token_loss(model: Any, rows: Sequence[Any]) -> Any:
     """Sum of the cross-entropy of every token after the first of its row."""
-    labels = forward.pad_right([row[1:] for row in rows], 0)
-    mask = forward.response_mask([row[1:] for row in rows])
-    return -(token_logprobs(forward.logits_of(model, rows), labels) * mask).sum()
+    return forward.cross_entropy(model, rows, [np.ones(len(row), np.uint8) for row in rows])
 
 
 def mean_loss(model: Any, predicted: int, rows: Sequence[Any]) -> Any:

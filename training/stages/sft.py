@@ -19,7 +19,6 @@ from training.data.ragged import Ragged
 from training.data.usage import Usage
 from training.models import building, forward, hardware, loading, optimization, probes, publishing, templates
 from training.rl import batches
-from training.rl.losses import token_logprobs
 from training.runtime import runs
 from training.runtime.configuration import parse
 from training.stages import limits, text
@@ -248,9 +247,7 @@ def learned_tokens(example: Example) -> int:
 
 def loss_of(model: Any, examples: Sequence[Example]) -> Any:
     """Sum of the cross-entropy over the tokens to be learned."""
-    ids = forward.pad_right([e.ids[1:] for e in examples], 0)
-    mask = forward.pad_right([e.mask[1:] for e in examples], 0)
-    return -(token_logprobs(forward.logits_of(model, [e.ids for e in examples]), ids) * mask).sum()
+    return forward.cross_entropy(model, [e.ids for e in examples], [e.mask for e in examples])
 
 
 def mean_loss(model: Any, examples: Sequence[Example], size: int) -> float:
