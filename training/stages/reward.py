@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import numpy as np
+import torch
 import tyro
 
 from training.artifacts.checkpoints import Checkpoint
@@ -22,11 +23,10 @@ from training.rl import batches
 from training.rl.losses import Pair, ranking_loss
 from training.runtime import runs
 from training.runtime.configuration import parse
-from training.stages import limits
+from training.stages import limits, planning
 
 HELD_OUT = 0.1  # share of users whose comparisons are held out where no --validation is given
 OFFSET_ROWS = 1000  # rows whose mean score is the offset
-MEASURED_TOGETHER = 16  # prompts per forward pass after training, unless --micro-batch says otherwise
 ADAM_EPS = 1e-5  # ours; PPO's value model, which starts from this one, has the same
 
 
@@ -52,8 +52,12 @@ class Config:
     """Peak learning rate; it falls to a tenth along a cosine. 9e-6 (Ouyang et al. 2022, appendix C)."""
     batch: int = 64
     """Prompts per step; all responses of a prompt are in the same step. 64 (Ouyang et al. 2022, appendix C)."""
-    micro_batch: int | None = None
-    """Prompts per forward pass; smaller needs less memory and changes nothing else."""
+    tokens_per_pass: int | None = None
+    """Tokens that go forward at once, padding included; left out, as many as the memory takes, at most 8,192. Fewer
+    need less memory and change nothing else."""
+    checkpoint_activations: bool = False
+    """Keep of each layer only its input for the backward pass, which computes the layer again: less memory, a third
+    more work."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm. Ours."""
     freeze_embeddings: bool = False
@@ -106,28 +110,21 @@ def train(config: Config) -> Checkpoint:
         if config.freeze_embeddings:
             building.freeze_embeddings(model)
         optimizer = optimization.adamw([(model, config.learning_rate)], eps=ADAM_EPS)
-        run.resume(model=model, optimizer=optimizer)
+        budget = planning.plan(config, [planning.Trained(model)], longest_of(data))
+        run.resume(model=model, optimizer=optimizer, budget=budget)
 
         for step in run.steps(len(plan), "reward model"):
             optimization.set_rate(optimizer, optimization.cosine(step, len(plan)))
-            # Each response goes forward once; a prompt's pairs are averaged, then the prompts of the whole batch.
-            loss = 0.0
-            for part in batches.chunks(plan[step], config.micro_batch):
-                rankings = [data.training[i] for i in part]
-                share = loss_of(model, rankings) * len(rankings) / len(plan[step])
-                share.backward()
-                loss += share.item()
+            loss = budget.run([model], partial(add_gradients, model, [data.training[i] for i in plan[step]]))
             norm = optimization.clip_gradients([model], config.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if step % 5 == 0:
                 run.log(step, {"loss": loss, "gradient_norm": norm}, f"loss {loss:.3f}")
 
-        metrics = measure(model, data.training, data.held_out, config.micro_batch or MEASURED_TOGETHER)
+        metrics = budget.run([], partial(measure, model, data.training, data.held_out))
         run.log(len(plan), {name: value for name, value in metrics.items() if isinstance(value, float)})
-        scores = forward.batched(
-            lambda rows: forward.scores_of(model, rows), config.micro_batch or MEASURED_TOGETHER, data.offset_rows
-        )
+        scores = budget.run([], partial(scores_in_passes, model, data.offset_rows))
         return publishing.publish(
             model,
             source.tokenizer,
@@ -138,7 +135,7 @@ def train(config: Config) -> Checkpoint:
             stop_ids=renderer.stop_ids,
             parents=source.parents,
             base_model=source.base_model,
-            reward_offset=sum(map(float, scores)) / len(scores),
+            reward_offset=sum(scores) / len(scores),
             probe=probes.reward_probe(model, data.offset_rows[: probes.PROBES]),
             config=run.config,
             data=summaries,
@@ -191,6 +188,34 @@ def responses_of(rankings: Rankings, count: int, seed: int) -> list[list[int]]:
     return [rankings.rows[int(places[place])].tolist() for place in sample]
 
 
+def longest_of(data: Data) -> int:
+    """Tokens of the longest ranking: a prompt with all its responses goes forward in one piece."""
+    rows = max(sum(ranking.lengths) for rankings in (data.training, data.held_out) for ranking in rankings)
+    return max(rows, *map(len, data.offset_rows))
+
+
+def add_gradients(model: Any, rankings: Sequence[Ranking], tokens_per_pass: int) -> float:
+    """Add the gradients of the mean loss over a whole step's prompts; returns that mean.
+
+    Each response goes forward once; a prompt's pairs are averaged, then the prompts.
+    """
+    loss = 0.0
+    for part in batches.passes(rankings, [sum(ranking.lengths) for ranking in rankings], tokens_per_pass):
+        share = loss_of(model, part) * len(part) / len(rankings)
+        share.backward()
+        loss += share.item()
+    return loss
+
+
+def scores_in_passes(model: Any, rows: Sequence[list[int]], tokens_per_pass: int) -> list[float]:
+    """Raw reward of each row, in their order."""
+    scores = dict[int, float]()
+    with torch.no_grad():
+        for part in batches.passes(range(len(rows)), list(map(len, rows)), tokens_per_pass):
+            scores.update(zip(part, forward.scores_of(model, [rows[i] for i in part]).tolist(), strict=True))
+    return [scores[i] for i in range(len(rows))]
+
+
 def loss_of(model: Any, rankings: Sequence[Ranking]) -> Any:
     """Mean over the prompts of the mean loss of their decided pairs."""
     scores = forward.ranking_scores(model, [ranking.rows for ranking in rankings])
@@ -201,20 +226,19 @@ def loss_of(model: Any, rankings: Sequence[Ranking]) -> Any:
     return ranking_loss(scores, groups)
 
 
-def measure(model: Any, training: Sequence[Ranking], held_out: Sequence[Ranking], size: int) -> dict[str, Any]:
+def measure(
+    model: Any, training: Sequence[Ranking], held_out: Sequence[Ranking], tokens_per_pass: int
+) -> dict[str, Any]:
     """Accuracy on held-out pairs, by group of labelers, beside what length alone would reach.
 
     The baseline prefers longer or shorter responses, in tokens, whichever the training pairs prefer. Equal scores
     count half.
-
-    Args:
-        size: prompts per forward pass.
     """
-    values = list(
-        map(float, forward.batched(lambda part: forward.ranking_scores(model, [r.rows for r in part]), size, held_out))
-    )
-    ends = np.cumsum([len(ranking.rows) for ranking in held_out])
-    scored = [(r, values[end - len(r.rows) : end]) for r, end in zip(held_out, ends, strict=True)]
+    scored: list[tuple[Ranking, list[float]]] = []
+    with torch.no_grad():
+        for part in batches.passes(held_out, [sum(ranking.lengths) for ranking in held_out], tokens_per_pass):
+            values = iter(forward.ranking_scores(model, [ranking.rows for ranking in part]).tolist())
+            scored += [(ranking, [next(values) for _ in ranking.rows]) for ranking in part]
     longer = sum(_right(r.lengths, r.pairs) - len(r.pairs) / 2 for r in training) >= 0
     sign = 1 if longer else -1
     metrics: dict[str, Any] = {
