@@ -196,12 +196,3 @@ def _response_positions(prompts: Sequence[Sequence[int]], responses: Sequence[Se
     lengths = mask.sum(1).long()
     steps = torch.arange(mask.shape[1], device=mask.device)
     return starts[:, None] + torch.minimum(steps[None], lengths[:, None] - 1), mask
-
-
-def batched(function: Any, size: int, *columns: Sequence[Any]) -> list[Tensor]:
-    """Call `function` on slices of at most `size` rows, without gradients; the results row by row, on the CPU."""
-    out: list[Tensor] = []
-    with torch.no_grad():
-        for start in range(0, len(columns[0]), size):
-            out.extend(function(*(column[start : start + size] for column in columns)).float().cpu())
-    return out
