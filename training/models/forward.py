@@ -91,9 +91,9 @@ def cross_entropy(model: Any, rows: Sequence[Any], learned: Sequence[Any]) -> Te
     return summed_cross_entropy(head, _states_before(model, rows, counted), ids[counted])
 
 
-def _states_before(model: Any, rows: Sequence[Any], chosen: Tensor) -> Tensor:
-    """The last hidden states from which the chosen tokens, (rows, longest) bool, are predicted: (N, width)."""
-    return hidden_states(model, rows)[:, :-1][chosen[:, 1:]]
+def _states_before(model: Any, rows: Sequence[Any], counted: Tensor) -> Tensor:
+    """The last hidden states from which the counted tokens, (rows, longest) bool, are predicted: (N, width)."""
+    return hidden_states(model, rows)[:, :-1][counted[:, 1:]]
 
 
 def response_values(model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> Tensor:

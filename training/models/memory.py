@@ -93,7 +93,7 @@ def of_training(model: Any, averaged: bool = False) -> int:
     return int(trained) * (1 + ADAM + averaged)
 
 
-class Kept(NamedTuple):
+class Activations(NamedTuple):
     """What forward passes keep for their backward passes: bytes in any case, and for each token, padding included."""
 
     always: int
@@ -103,7 +103,7 @@ class Kept(NamedTuple):
         return self.always + tokens * self.per_token
 
 
-def kept_by(model: Any) -> Kept:
+def activations_of(model: Any) -> Activations:
     """As measured on two short rows, without the output head (`of_head`).
 
     With checkpointed activations a layer's are computed again, one layer at a time: those of one are added.
@@ -115,7 +115,7 @@ def kept_by(model: Any) -> Kept:
     inside = _measured(model)
     checkpoint_activations(model)
     layers = max(1, int(model.config.get_text_config().num_hidden_layers))
-    return Kept(outside.always, outside.per_token + inside.per_token // layers)
+    return Activations(outside.always, outside.per_token + inside.per_token // layers)
 
 
 def of_head(model: Any, tokens: int) -> int:
@@ -142,7 +142,7 @@ def of_rollout(model: Any, prompt: int, max_tokens: int) -> int:
     The pass keeps nothing for a backward pass: it takes what one layer computes.
     """
     config = model.config.get_text_config()
-    of_pass = kept_by(model).per_token // max(1, int(config.num_hidden_layers)) * prompt
+    of_pass = activations_of(model).per_token // max(1, int(config.num_hidden_layers)) * prompt
     logits = int(config.vocab_size) * SAMPLING_BYTES
     return (prompt + max_tokens) * cache_per_token(model) + max(of_pass, logits)
 
@@ -157,34 +157,34 @@ def _checkpoints(model: Any) -> bool:
     return bool(model.is_gradient_checkpointing) and bool(model.training)
 
 
-def _measured(model: Any) -> Kept:
+def _measured(model: Any) -> Activations:
     context = forward.context_of(model)
     fewer, more = (max(1, min(tokens, context * part // 2)) for part, tokens in enumerate(MEASURED, start=1))
-    small, large = _kept_for(model, fewer), _kept_for(model, more)
+    small, large = _size_of(model, fewer), _size_of(model, more)
     per_token = max(1, (large - small) // max(1, more - fewer))
-    return Kept(max(0, small - fewer * per_token), per_token)
+    return Activations(max(0, small - fewer * per_token), per_token)
 
 
-def _kept_for(model: Any, tokens: int) -> int:
+def _size_of(model: Any, tokens: int) -> int:
     """Bytes of the tensors that a forward pass of the body keeps, weights not counted."""
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, int] = {}
+    sizes: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
+            sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         hidden = forward.hidden_states(model, [[place % 7 for place in range(tokens)]])
-    size = sum(kept.values())
+    size = sum(sizes.values())
     del hidden
     return size
 
 
 def plan(
-    needs: Sequence[Need], kept: Kept, *, longest: int, tokens: int | None, available: int | None = None
+    needs: Sequence[Need], activations: Activations, *, longest: int, tokens: int | None, available: int | None = None
 ) -> tuple[Budget, str]:
     """How many tokens go forward at once, and a sentence that says what the run takes.
 
@@ -199,19 +199,19 @@ def plan(
     available = free() if available is None else available
     usable = int(available * SHARE) - sum(need.bytes for need in needs)
     budget = tokens or TOKENS_PER_PASS
-    while tokens is None and budget > longest and kept.of(budget) > usable:
+    while tokens is None and budget > longest and activations.of(budget) > usable:
         budget //= 2
-    passes = Need(f"passes of {max(budget, longest):,} tokens", kept.of(max(budget, longest)))
+    passes = Need(f"passes of {max(budget, longest):,} tokens", activations.of(max(budget, longest)))
     total = sum(need.bytes for need in [*needs, passes])
     parts = ", ".join(f"{gigabytes(need.bytes)} {need.what}" for need in [*needs, passes] if need.bytes)
     sentence = f"memory: {gigabytes(total)} of {gigabytes(available)} free ({parts})"
     if passes.bytes > usable:
-        raise UserError(f"this run does not fit into {sentence}: {_fix(kept, usable, longest, budget)}")
+        raise UserError(f"this run does not fit into {sentence}: {_fix(activations, usable, longest, budget)}")
     return Budget(budget), sentence
 
 
-def _fix(kept: Kept, usable: int, longest: int, budget: int) -> str:
-    fitting = (usable - kept.always) // kept.per_token
+def _fix(activations: Activations, usable: int, longest: int, budget: int) -> str:
+    fitting = (usable - activations.always) // activations.per_token
     if fitting >= longest:
         return f"use --tokens-per-pass {fitting} or less, or leave it out"
     shorter = f"use --context {fitting}, " if fitting >= 64 else ""

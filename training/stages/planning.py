@@ -39,10 +39,10 @@ def plan(config: Any, trained: Sequence[Trained], longest: int, needs: Sequence[
             memory.checkpoint_activations(one.model)
     states = sum(memory.of_training(one.model, one.averaged) for one in trained)
     heads = max(memory.of_head(one.model, longest) for one in trained)
-    kept = max((memory.kept_by(one.model) for one in trained), key=lambda one: one.of(longest))
+    activations = max((memory.activations_of(one.model) for one in trained), key=lambda one: one.of(longest))
     budget, sentence = memory.plan(
         [memory.Need("gradients and moments", states), memory.Need("logits", heads), *needs],
-        kept,
+        activations,
         longest=longest,
         tokens=config.tokens_per_pass,
     )
@@ -66,13 +66,13 @@ def plan_rollouts(config: Any, trained: Sequence[Trained], prompt: int, max_toke
     states = sum(memory.of_training(one.model, one.averaged) for one in trained)
     usable = int(memory.free() * memory.SHARE) - states
     per_row = memory.of_rollout(trained[0].model, prompt, max_tokens)
-    wanted = min(rows, rollouts.ROWS)
+    count = min(rows, rollouts.ROWS)
     if config.rollout_tokens is not None:
-        wanted = min(wanted, max(1, config.rollout_tokens // (prompt + max_tokens)))
-    fitting = min(wanted, usable // per_row)
-    if fitting < (wanted if config.rollout_tokens is not None else 1):
+        count = min(count, max(1, config.rollout_tokens // (prompt + max_tokens)))
+    fitting = min(count, usable // per_row)
+    if fitting < (count if config.rollout_tokens is not None else 1):
         raise UserError(
-            f"{wanted} responses of {max_tokens} tokens take {memory.gigabytes(wanted * per_row)} to sample, and "
+            f"{count} responses of {max_tokens} tokens take {memory.gigabytes(count * per_row)} to sample, and "
             f"{memory.gigabytes(max(0, usable))} are free beside the training: use --rollout-tokens "
             f"{max(1, usable // per_row) * (prompt + max_tokens)} or a smaller --max-tokens"
         )

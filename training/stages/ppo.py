@@ -62,6 +62,9 @@ class Config:
     checkpoint_activations: bool = False
     """Keep of each layer only its input for the backward pass, which computes the layer again: less memory, a third
     more work."""
+    dtype: hardware.Dtype = "auto"
+    """What forward passes multiply in: `auto` is bfloat16 where the hardware has it, else float32. Trained weights and
+    their moments are float32; frozen models are kept in this."""
     rollout_tokens: int | None = None
     """Tokens of prompts and responses that are sampled at once; left out, 128 responses, or as many as the memory
     takes. Fewer need less memory and change nothing else."""
@@ -173,6 +176,7 @@ def train(config: Config) -> Checkpoint:
     """Run PPO and publish the policy."""
     check(config)
     hardware.set_threads()
+    hardware.set_dtype(config.dtype)
     setup = prepare(config)
     models = setup.models
     with runs.Run(config.home, config.stage, config, setup.inputs) as run:
@@ -336,10 +340,10 @@ def prepare(config: Config) -> Setup:
     usages = [prompts.usage, *usages]
     summaries = {name: summary for usage in usages for name, summary in usage.summaries().items()}
     manifest = reward.checkpoint.manifest if reward.checkpoint else None
-    reference = copy.deepcopy(source.model).requires_grad_(False)
+    reference = building.freeze(copy.deepcopy(source.model))
     value = copy.deepcopy(reward.model)
     offset = (manifest.reward_offset if manifest else None) or 0.0
-    models = PolicyModels(source.model, reference, reward.model.requires_grad_(False), value, offset, renderer.extend)
+    models = PolicyModels(source.model, reference, building.freeze(reward.model), value, offset, renderer.extend)
     return Setup(
         models,
         tokenizer,

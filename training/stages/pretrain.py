@@ -66,6 +66,9 @@ class Config:
     checkpoint_activations: bool = False
     """Keep of each layer only its input for the backward pass, which computes the layer again: less memory, a third
     more work."""
+    dtype: hardware.Dtype = "auto"
+    """What forward passes multiply in: `auto` is bfloat16 where the hardware has it, else float32. Trained weights and
+    their moments are float32; frozen models are kept in this."""
     learning_rate: float = 1e-3
     """Peak learning rate."""
     warmup: float = 0.02
@@ -94,6 +97,7 @@ def train(config: Config) -> Checkpoint:
     """Train a base model and publish it."""
     check(config)
     hardware.set_threads()
+    hardware.set_dtype(config.dtype)
     tokenizer = load_tokenizer(config.tokenizer)
     data = prepare(config, tokenizer)
     lengths = data.training.lengths.tolist()

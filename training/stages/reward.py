@@ -58,6 +58,9 @@ class Config:
     checkpoint_activations: bool = False
     """Keep of each layer only its input for the backward pass, which computes the layer again: less memory, a third
     more work."""
+    dtype: hardware.Dtype = "auto"
+    """What forward passes multiply in: `auto` is bfloat16 where the hardware has it, else float32. Trained weights and
+    their moments are float32; frozen models are kept in this."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm. Ours."""
     freeze_embeddings: bool = False
@@ -95,6 +98,7 @@ def train(config: Config) -> Checkpoint:
     """Train and publish a reward model."""
     check(config)
     hardware.set_threads()
+    hardware.set_dtype(config.dtype)
     source = loading.load(config.model, config.home)
     renderer = templates.renderer_for(source)
     renderer.require_end()

@@ -60,6 +60,9 @@ class Config:
     checkpoint_activations: bool = False
     """Keep of each layer only its input for the backward pass, which computes the layer again: less memory, a third
     more work."""
+    dtype: hardware.Dtype = "auto"
+    """What forward passes multiply in: `auto` is bfloat16 where the hardware has it, else float32. Trained weights and
+    their moments are float32; frozen models are kept in this."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm. Ours."""
     chat_template: Annotated[str | None, tyro.conf.arg(metavar="default|FILE")] = None
@@ -104,6 +107,7 @@ def train(config: Config) -> Checkpoint:
     """Fine-tune and publish a policy."""
     check(config)
     hardware.set_threads()
+    hardware.set_dtype(config.dtype)
     source = loading.load(config.model, config.home)
     model, tokenizer = source.model, source.tokenizer
     renderer = _renderer(source, config)

@@ -80,12 +80,12 @@ def test_a_budget_is_part_of_a_runs_state() -> None:
 
 
 NEEDS = [memory.Need("gradients and moments", 2 * GB), memory.Need("logits", 0)]
-KEPT = memory.Kept(GB // 2, 10**6)  # a megabyte per token
+ACTIVATIONS = memory.Activations(GB // 2, 10**6)  # a megabyte per token
 
 
 def test_a_plan_takes_as_many_tokens_as_fit() -> None:
     def tokens(available: int, longest: int = 500, given: int | None = None) -> int:
-        budget, sentence = memory.plan(NEEDS, KEPT, longest=longest, tokens=given, available=available)
+        budget, sentence = memory.plan(NEEDS, ACTIVATIONS, longest=longest, tokens=given, available=available)
         assert f"of {memory.gigabytes(available)} free (2.00 GB gradients and moments, " in sentence
         assert "logits" not in sentence
         return budget.tokens
@@ -107,20 +107,20 @@ def test_a_plan_takes_as_many_tokens_as_fit() -> None:
 )
 def test_what_cannot_fit_is_refused_with_what_would(available: int, longest: int, given: int | None, fix: str) -> None:
     with pytest.raises(UserError, match="does not fit into memory: ") as refused:
-        memory.plan(NEEDS, KEPT, longest=longest, tokens=given, available=available)
+        memory.plan(NEEDS, ACTIVATIONS, longest=longest, tokens=given, available=available)
     assert fix in str(refused.value)
 
 
 def test_measured_bytes_follow_the_model(toy_chain: Toy) -> None:
     model = loading.load(toy_chain.policy.id, toy_chain.home).model
-    kept = memory.kept_by(model)
+    whole = memory.activations_of(model)
     config = model.config
     # Of a Llama's layer at least: input, normed input, q, k, v, attention, its output, two of width, three inside.
     least = config.num_hidden_layers * (8 * config.hidden_size + 3 * config.intermediate_size) * 4
-    assert least < kept.per_token < 4 * least
+    assert least < whole.per_token < 4 * least
     memory.checkpoint_activations(model)
-    checkpointed = memory.kept_by(model)
-    assert checkpointed.per_token < kept.per_token / config.num_hidden_layers + 3 * 4 * config.hidden_size * (
+    checkpointed = memory.activations_of(model)
+    assert checkpointed.per_token < whole.per_token / config.num_hidden_layers + 3 * 4 * config.hidden_size * (
         1 + config.num_hidden_layers
     )
     heads = config.num_key_value_heads * config.hidden_size // config.num_attention_heads
