@@ -112,18 +112,18 @@ def top_p_by_refusal() -> None:
             seeds[row] = torch.randint(0, 2**31, (1,), generator=generator)
         ids = torch.arange(logits.shape[1])
         probabilities = logits.softmax(dim=1)
-        drawn = torch.empty(len(logits), dtype=torch.int64)
+        tokens = torch.empty(len(logits), dtype=torch.int64)
         rows = torch.arange(len(logits))  # not yet drawn
         while len(rows):
             token = torch.ops._C.fused_gumbel_argmax(logits, seeds[rows]).view(-1, 1)
-            drawn[rows] = token[:, 0]
+            tokens[rows] = token[:, 0]
             logit = logits.gather(1, token)
             ahead = (logits > logit) | ((logits == logit) & (ids < token))
             # At p = 1 nothing is refused, whatever rounding makes of the sum. Nothing is ahead of the likeliest token.
             refused = (p[rows] < 1) & ((probabilities * ahead).sum(dim=1) >= p[rows]) & ahead.any(dim=1)
             rows, probabilities = rows[refused], probabilities[refused]
             logits = logits[refused].masked_fill(~ahead[refused], -float("inf"))
-        return drawn, None
+        return tokens, None
 
     topk_topp_sampler.TopKTopPSampler.forward_cpu = forward
 

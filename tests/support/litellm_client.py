@@ -15,6 +15,7 @@ from typing import Any
 def main() -> None:
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # importing it would ask the network for prices
     litellm: Any = importlib.import_module("litellm")  # by name: no requirement of this project
+    litellm.suppress_debug_info = True  # else it prints advice beside the result
     questions = json.load(sys.stdin)
     server = {"api_base": questions["api_base"], "api_key": questions["api_key"]}
     connection = {**server, "temperature": 0, "num_retries": 0}

@@ -88,6 +88,7 @@ def play(service: Service, count: int, *, start: int | None = None, shrink: bool
     """Play histories until one is violated. Of that one hypothesis prints the steps.
 
     Args:
+        count: histories of LENGTH steps; hypothesis ends some before, which are played but not counted.
         start: the seed of the random choices; None: another one each time.
         shrink: look for the shortest history that is violated, which takes some minutes.
 
@@ -96,13 +97,15 @@ def play(service: Service, count: int, *, start: int | None = None, shrink: bool
     """
     tally = Tally()
     phases = [Phase.generate, Phase.shrink] if shrink else [Phase.generate]
-    for begun in range(0, count, ROUND):
+    begun = 0
+    while (missing := count - sum(length >= LENGTH for length in tally.lengths)) > 0:
         played = type("History", (History,), {"service": service, "tally": tally})
         if start is not None:
             seed(start + begun)(played)
         options = settings(
-            max_examples=min(ROUND, count - begun), stateful_step_count=1 + LENGTH, deadline=None, database=None,
+            max_examples=min(ROUND, missing), stateful_step_count=1 + LENGTH, deadline=None, database=None,
             phases=phases, suppress_health_check=list(HealthCheck), report_multiple_bugs=False,
         )  # fmt: skip
         run_state_machine_as_test(played, settings=options)
+        begun += ROUND
     return tally
