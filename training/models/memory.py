@@ -106,16 +106,18 @@ class Activations(NamedTuple):
 def activations_of(model: Any) -> Activations:
     """As measured on two short rows, without the output head (`of_head`).
 
-    With checkpointed activations a layer's are computed again, one layer at a time: those of one are added.
+    The gradients of one layer's activations are added: they are computed layer by layer. So are its activations, where
+    a layer's are computed again (`checkpoint_activations`).
     """
+    layers = max(1, int(model.config.get_text_config().num_hidden_layers))
     if not _checkpoints(model):
-        return _measured(model)
+        whole = _measured(model)
+        return Activations(whole.always, whole.per_token + whole.per_token // layers)
     outside = _measured(model)
     model.gradient_checkpointing_disable()
     inside = _measured(model)
     checkpoint_activations(model)
-    layers = max(1, int(model.config.get_text_config().num_hidden_layers))
-    return Activations(outside.always, outside.per_token + inside.per_token // layers)
+    return Activations(outside.always, outside.per_token + 2 * inside.per_token // layers)
 
 
 def of_head(model: Any, tokens: int) -> int:

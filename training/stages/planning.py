@@ -38,7 +38,9 @@ def plan(config: Any, trained: Sequence[Trained], longest: int, needs: Sequence[
                 raise UserError(f"--checkpoint-activations: {type(one.model).__name__} cannot do it: leave it out")
             memory.checkpoint_activations(one.model)
     states = sum(memory.of_training(one.model, one.averaged) for one in trained)
-    heads = max(memory.of_head(one.model, longest) for one in trained)
+    heads = max(
+        memory.of_head(one.model, max(longest, config.tokens_per_pass or memory.TOKENS_PER_PASS)) for one in trained
+    )
     activations = max((memory.activations_of(one.model) for one in trained), key=lambda one: one.of(longest))
     budget, sentence = memory.plan(
         [memory.Need("gradients and moments", states), memory.Need("logits", heads), *needs],
