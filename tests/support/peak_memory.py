@@ -24,7 +24,7 @@ def main(stage: str, *options: str) -> None:
 
     def noting(needs: Any, activations: Any, **arguments: Any) -> Any:
         budget, sentence = plan(needs, activations, **arguments)
-        tokens = max(budget.tokens, arguments["longest"])
+        tokens = max(arguments["longest"], min(budget.tokens, arguments["most"]))
         before["loaded"] = psutil.Process().memory_info().rss
         before["planned"] = sum(need.bytes for need in needs) + activations.of(tokens)
         return budget, sentence

@@ -18,14 +18,14 @@ class Trained(NamedTuple):
     averaged: bool = False
 
 
-def plan(config: Any, trained: Sequence[Trained], longest: int, needs: Sequence[memory.Need] = ()) -> memory.Budget:
+def plan(config: Any, trained: Sequence[Trained], longest: int, most: int) -> memory.Budget:
     """How many tokens go forward at once; says what the run will take.
 
     Args:
         config: has `tokens_per_pass` and `checkpoint_activations`.
         trained: models whose passes come one after the other, each with its backward pass.
         longest: tokens of the longest row.
-        needs: what else it takes, such as the cache of rollouts.
+        most: tokens of a step, at most.
 
     Raises:
         UserError: it does not fit, with what would.
@@ -38,14 +38,18 @@ def plan(config: Any, trained: Sequence[Trained], longest: int, needs: Sequence[
                 raise UserError(f"--checkpoint-activations: {type(one.model).__name__} cannot do it: leave it out")
             memory.checkpoint_activations(one.model)
     states = sum(memory.of_training(one.model, one.averaged) for one in trained)
-    heads = max(
-        memory.of_head(one.model, max(longest, config.tokens_per_pass or memory.TOKENS_PER_PASS)) for one in trained
-    )
+    tokens = max(longest, min(most, config.tokens_per_pass or memory.TOKENS_PER_PASS))
+    heads = max(memory.of_head(one.model, tokens) for one in trained)
     activations = max((memory.activations_of(one.model) for one in trained), key=lambda one: one.of(longest))
     budget, sentence = memory.plan(
-        [memory.Need("gradients and moments", states), memory.Need("logits", heads), *needs],
+        [
+            memory.Need("gradients and moments", states),
+            memory.Need("logits", heads),
+            memory.Need("held by kernels", memory.of_kernels()),
+        ],
         activations,
         longest=longest,
+        most=most,
         tokens=config.tokens_per_pass,
     )
     CONSOLE.print(sentence, highlight=False, soft_wrap=True)

@@ -260,7 +260,7 @@ def plan_memory(setup: Setup, config: Config) -> tuple[memory.Budget, memory.Bud
     policy, value = planning.Trained(setup.models.policy, config.ema > 0), planning.Trained(setup.models.value)
     prompt = int(setup.prompts.lengths.max())
     longest = max(prompt + setup.max_tokens, *map(int, setup.documents.lengths), 0)
-    budget = planning.plan(config, [policy, value], longest)
+    budget = planning.plan(config, [policy, value], longest, config.minibatch * (prompt + setup.max_tokens))
     return budget, planning.plan_rollouts(config, [policy, value], prompt, setup.max_tokens, config.batch)
 
 

@@ -117,7 +117,7 @@ def train(config: Config) -> Checkpoint:
             seed=config.seed,
         )
         optimizer = optimization.adamw([(model, config.learning_rate)], decay=config.weight_decay)
-        budget = planning.plan(config, [planning.Trained(model)], max(lengths))
+        budget = planning.plan(config, [planning.Trained(model)], max(lengths), config.batch_tokens)
         run.resume(model=model, optimizer=optimizer, budget=budget)
         started, seen = time.monotonic(), 0
 

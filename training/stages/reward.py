@@ -114,7 +114,7 @@ def train(config: Config) -> Checkpoint:
         if config.freeze_embeddings:
             building.freeze_embeddings(model)
         optimizer = optimization.adamw([(model, config.learning_rate)], eps=ADAM_EPS)
-        budget = planning.plan(config, [planning.Trained(model)], longest_of(data))
+        budget = planning.plan(config, [planning.Trained(model)], longest_of(data), most_of(data, plan))
         run.resume(model=model, optimizer=optimizer, budget=budget)
 
         for step in run.steps(len(plan), "reward model"):
@@ -196,6 +196,12 @@ def longest_of(data: Data) -> int:
     """Tokens of the longest ranking: a prompt with all its responses goes forward in one piece."""
     rows = max(sum(ranking.lengths) for rankings in (data.training, data.held_out) for ranking in rankings)
     return max(rows, *map(len, data.offset_rows))
+
+
+def most_of(data: Data, plan: Sequence[Sequence[int]]) -> int:
+    """Tokens of the largest step."""
+    lengths = [sum(ranking.lengths) for ranking in data.training]
+    return max(sum(lengths[number] for number in step) for step in plan)
 
 
 def add_gradients(model: Any, rankings: Sequence[Ranking], tokens_per_pass: int) -> float:

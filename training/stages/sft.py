@@ -124,7 +124,7 @@ def train(config: Config) -> Checkpoint:
         if config.freeze_embeddings:
             building.freeze_embeddings(model)
         optimizer = optimization.adamw([(model, config.learning_rate)])
-        budget = planning.plan(config, [planning.Trained(model)], longest_of(data))
+        budget = planning.plan(config, [planning.Trained(model)], longest_of(data), most_of(data, plan))
         run.resume(model=model, optimizer=optimizer, budget=budget)
 
         for step in run.steps(len(plan), "fine-tuning"):
@@ -241,6 +241,12 @@ def longest_of(data: Data) -> int:
     """Tokens of the longest row of all."""
     parts = (data.training.ids, data.validation.ids, data.documents)
     return max(int(rows.lengths.max()) for rows in parts if len(rows))
+
+
+def most_of(data: Data, plan: Sequence[Step]) -> int:
+    """Tokens of the largest step."""
+    answers, text = data.training.ids.lengths, data.documents.lengths
+    return max(int(answers[step.demonstrations].sum() + text[step.documents].sum()) for step in plan)
 
 
 def examples_of(data: Data, step: Step) -> list[Example]:
