@@ -160,8 +160,7 @@ class _Shared(NamedTuple):
 
 
 def _share_prefix(rows: Sequence[Sequence[int]]) -> _Shared:
-    shortest = min(len(row) for row in rows) - 1
-    common = next((i for i in range(shortest) if len({row[i] for row in rows}) > 1), shortest)
+    common = common_prefix(rows)
     shared = _Shared(list(rows[0][:common]), list(range(common)), [0] * common, [])
     for number, row in enumerate(rows, start=1):
         shared.ids.extend(row[common:])
@@ -169,6 +168,12 @@ def _share_prefix(rows: Sequence[Sequence[int]]) -> _Shared:
         shared.branch.extend([number] * (len(row) - common))
         shared.ends.append(len(shared.ids) - 1)
     return shared
+
+
+def common_prefix(rows: Sequence[Sequence[int]]) -> int:
+    """How many tokens all rows begin with; at least one token of each row is left."""
+    shortest = min(len(row) for row in rows) - 1
+    return next((i for i in range(shortest) if len({row[i] for row in rows}) > 1), shortest)
 
 
 def hidden_states(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:

@@ -30,7 +30,7 @@ def plan(config: Any, trained: Sequence[Trained], longest: int, most: int) -> me
     Raises:
         UserError: it does not fit, with what would.
     """
-    if (config.tokens_per_pass or 1) < 1:
+    if config.tokens_per_pass is not None and config.tokens_per_pass < 1:
         raise UserError(f"--tokens-per-pass {config.tokens_per_pass}: use at least 1, or leave it out")
     if config.checkpoint_activations:
         for one in trained:
@@ -67,7 +67,7 @@ def plan_rollouts(config: Any, trained: Sequence[Trained], prompt: int, max_toke
     Raises:
         UserError: not one response fits.
     """
-    if (config.rollout_tokens or 1) < 1:
+    if config.rollout_tokens is not None and config.rollout_tokens < 1:
         raise UserError(f"--rollout-tokens {config.rollout_tokens}: use at least 1, or leave it out")
     states = sum(memory.of_training(one.model, one.averaged) for one in trained)
     usable = int(memory.free() * memory.SHARE) - states
