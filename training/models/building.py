@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
 from training.models.checks import LANGUAGE_HEADS, check_head, check_report
-from training.models.hardware import device
+from training.models.hardware import device, multiplies_in_bf16
 from training.models.weights import stored_dtype
 
 
@@ -95,6 +95,21 @@ def new_scalar_head(policy_path: str, pad_id: int | None, seed: int) -> Any:
         weight.copy_(torch.randn(weight.shape, generator=generator) / math.sqrt(weight.shape[1] + 1))
     model.config.dtype = stored_dtype(Path(policy_path), config)
     return without_dropout(model).to(device())
+
+
+def freeze(model: Any) -> Any:
+    """The model without gradients, and half as large where forward passes multiply in bfloat16.
+
+    There its matrices are rounded once instead of in every pass, with the same results. What is not multiplied so
+    (embeddings, norms, the scalar head) stays in float32.
+    """
+    model.requires_grad_(False)
+    if multiplies_in_bf16():
+        embeddings = model.get_input_embeddings().weight
+        for name, module in model.named_modules():
+            if isinstance(module, nn.Linear) and module.weight is not embeddings and name != "score":
+                module.to(torch.bfloat16)
+    return model
 
 
 def freeze_embeddings(model: Any) -> None:

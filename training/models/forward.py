@@ -11,6 +11,7 @@ from torch import Tensor
 
 from training.artifacts.scores import scored_part
 from training.models.hardware import autocast, device
+from training.models.head import head_of, logprobs_of_states, summed_cross_entropy
 from training.rl.losses import token_logprobs
 
 
@@ -49,17 +50,13 @@ def pad_right(rows: Sequence[Any], value: int | float, dtype: torch.dtype = torc
     return torch.from_numpy(padded).to(device(), dtype)
 
 
-def logits_of(model: Any, rows: Sequence[Any], first: int = 0) -> Tensor:
-    """Logits of rows padded to the right, at positions `first` to the last but one.
+def logits_of(model: Any, rows: Sequence[Any]) -> Tensor:
+    """Logits of rows padded to the right, at all positions but the last: (rows, longest - 1, vocabulary).
 
-    Shape (rows, longest - 1 - first, vocabulary). A causal model never looks right, so padding there changes
-    nothing and no attention mask is needed. Only these positions go through the output head: the logits of
-    whole sequences are what runs out of memory.
+    A causal model never looks right, so padding there changes nothing and no attention mask is needed.
     """
-    ids = pad_right(rows, 0)
-    keep = torch.arange(first, ids.shape[1] - 1, device=ids.device)
     with autocast():
-        logits: Tensor = model(input_ids=ids, logits_to_keep=keep, use_cache=False).logits
+        logits: Tensor = model(input_ids=pad_right(rows, 0), use_cache=False).logits[:, :-1]
     return logits
 
 
@@ -68,11 +65,35 @@ def response_logprobs(
 ) -> Tensor:
     """Log-probabilities of response tokens at a temperature: (rows, longest response), 0 at padding."""
     rows = [[*p, *r] for p, r in zip(prompts, responses, strict=True)]
-    first = min(len(p) for p in prompts) - 1
-    logits = logits_of(model, rows, first)
-    positions, mask = _response_positions(prompts, responses)
-    before = logits[torch.arange(len(rows), device=logits.device)[:, None], positions - 1 - first]
-    return token_logprobs(before, pad_right(responses, 0), temperature) * mask
+    written = pad_right([[0] * len(p) + [1] * len(r) for p, r in zip(prompts, responses, strict=True)], 0).bool()
+    ids = pad_right(rows, 0)
+    head = head_of(model)
+    if head is None:
+        logprobs = token_logprobs(logits_of(model, rows)[written[:, 1:]], ids[written], temperature)
+    else:
+        logprobs = logprobs_of_states(head, _states_before(model, rows, written), ids[written], temperature)
+    mask = response_mask(responses)
+    return torch.zeros_like(mask).masked_scatter(mask.bool(), logprobs)
+
+
+def cross_entropy(model: Any, rows: Sequence[Any], learned: Sequence[Any]) -> Tensor:
+    """Sum of the cross-entropy, in nats, of the tokens to be learned, of which a row's first is none.
+
+    Args:
+        learned: for each token of each row 1 where it counts, else 0.
+    """
+    counted = pad_right(learned, 0).bool()
+    counted[:, 0] = False
+    ids = pad_right(rows, 0)
+    head = head_of(model)
+    if head is None:
+        return -token_logprobs(logits_of(model, rows)[counted[:, 1:]], ids[counted]).sum()
+    return summed_cross_entropy(head, _states_before(model, rows, counted), ids[counted])
+
+
+def _states_before(model: Any, rows: Sequence[Any], counted: Tensor) -> Tensor:
+    """The last hidden states from which the counted tokens, (rows, longest) bool, are predicted: (N, width)."""
+    return hidden_states(model, rows)[:, :-1][counted[:, 1:]]
 
 
 def response_values(model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> Tensor:
@@ -139,8 +160,7 @@ class _Shared(NamedTuple):
 
 
 def _share_prefix(rows: Sequence[Sequence[int]]) -> _Shared:
-    shortest = min(len(row) for row in rows) - 1
-    common = next((i for i in range(shortest) if len({row[i] for row in rows}) > 1), shortest)
+    common = common_prefix(rows)
     shared = _Shared(list(rows[0][:common]), list(range(common)), [0] * common, [])
     for number, row in enumerate(rows, start=1):
         shared.ids.extend(row[common:])
@@ -148,6 +168,12 @@ def _share_prefix(rows: Sequence[Sequence[int]]) -> _Shared:
         shared.branch.extend([number] * (len(row) - common))
         shared.ends.append(len(shared.ids) - 1)
     return shared
+
+
+def common_prefix(rows: Sequence[Sequence[int]]) -> int:
+    """How many tokens all rows begin with; at least one token of each row is left."""
+    shortest = min(len(row) for row in rows) - 1
+    return next((i for i in range(shortest) if len({row[i] for row in rows}) > 1), shortest)
 
 
 def hidden_states(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
@@ -175,12 +201,3 @@ def _response_positions(prompts: Sequence[Sequence[int]], responses: Sequence[Se
     lengths = mask.sum(1).long()
     steps = torch.arange(mask.shape[1], device=mask.device)
     return starts[:, None] + torch.minimum(steps[None], lengths[:, None] - 1), mask
-
-
-def batched(function: Any, size: int, *columns: Sequence[Any]) -> list[Tensor]:
-    """Call `function` on slices of at most `size` rows, without gradients; the results row by row, on the CPU."""
-    out: list[Tensor] = []
-    with torch.no_grad():
-        for start in range(0, len(columns[0]), size):
-            out.extend(function(*(column[start : start + size] for column in columns)).float().cpu())
-    return out

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from training.artifacts import machine
 
+Dtype = Literal["auto", "float32", "bfloat16"]
+
+_dtype: ContextVar[Dtype] = ContextVar("dtype", default="auto")
 _full_precision: ContextVar[bool] = ContextVar("full_precision", default=False)
 _on_cpu: ContextVar[bool] = ContextVar("on_cpu", default=False)
 
@@ -33,14 +36,30 @@ def on_cpu() -> Iterator[None]:
 
 
 def set_threads() -> None:
-    """One thread per core that this process may use, unless OMP_NUM_THREADS says otherwise."""
+    """One thread per core that this process may use, unless OMP_NUM_THREADS says otherwise.
+
+    Of oneDNN's kernels 16 are kept, which is more than one pass has shapes: kept for a thousand shapes of passed
+    batches they held 200 MB, and gave nothing.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or machine.cores()))
 
 
+def set_dtype(dtype: Dtype) -> None:
+    """What forward passes multiply in from now on; `auto` is bfloat16 where the hardware multiplies it natively, and
+    float32 elsewhere, where emulated bfloat16 is slower. Weights that are trained stay in float32."""
+    _dtype.set(dtype)
+
+
+def multiplies_in_bf16() -> bool:
+    """Whether forward passes multiply in bfloat16."""
+    dtype = _dtype.get()
+    return not _full_precision.get() and (_multiplies_bf16(device().type) if dtype == "auto" else dtype == "bfloat16")
+
+
 def autocast() -> AbstractContextManager[Any]:
-    """bfloat16 where the hardware multiplies it natively, float32 elsewhere (emulated bfloat16 is slower)."""
-    kind = device().type
-    return torch.autocast(kind, torch.bfloat16, enabled=_multiplies_bf16(kind) and not _full_precision.get())
+    """The context of every forward pass: matrices are multiplied in bfloat16, or nothing is changed."""
+    return torch.autocast(device().type, torch.bfloat16, enabled=multiplies_in_bf16())
 
 
 @cache

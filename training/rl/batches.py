@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import count
+from typing import TypeVar
 
 from training.runtime.runs import rng_for
 
+Row = TypeVar("Row")
 POOL = 16  # batches whose rows are sorted by length together
 
 
@@ -34,12 +36,30 @@ def token_batches(lengths: Sequence[int], tokens: int, *names: int | str) -> lis
     """
     rng = rng_for("batches", *names)
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], rng.random()))
-    batches: list[list[int]] = [[]]
+    batches = _filled(order, lengths, tokens)
+    rng.shuffle(batches)
+    return batches
+
+
+def passes(rows: Sequence[Row], lengths: Sequence[int], tokens: int) -> list[list[Row]]:
+    """Cut a batch into the micro-batches that go forward one by one: at most `tokens` tokens each, padding included.
+
+    Rows of like length stand together. A row that is longer than that goes alone.
+
+    Args:
+        lengths: tokens of each of these rows.
+    """
+    order = sorted(range(len(rows)), key=lambda place: lengths[place])
+    return [[rows[place] for place in part] for part in _filled(order, lengths, tokens)]
+
+
+def _filled(order: Sequence[int], lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Rows, shorter ones first, in batches of at most `tokens` tokens with padding; no batch is empty."""
+    batches: list[list[int]] = []
     for row in order:
-        if batches[-1] and (len(batches[-1]) + 1) * lengths[row] > tokens:
+        if not batches or (len(batches[-1]) + 1) * lengths[row] > tokens:
             batches.append([])
         batches[-1].append(row)
-    rng.shuffle(batches)
     return batches
 
 
@@ -68,7 +88,6 @@ def _shuffled_pass(rows: int, number: int, names: tuple[int | str, ...]) -> tupl
     return tuple(order)
 
 
-def chunks(rows: Sequence[int], size: int | None) -> list[list[int]]:
-    """Cut a batch into micro-batches of at most `size` rows; None keeps it whole."""
-    step = size or max(1, len(rows))
-    return [list(rows[start : start + step]) for start in range(0, len(rows), step)]
+def chunks(rows: Sequence[int], size: int) -> list[list[int]]:
+    """Cut a batch into parts of at most `size` rows."""
+    return [list(rows[start : start + size]) for start in range(0, len(rows), size)]

@@ -54,17 +54,19 @@ def evaluate(
     models: PolicyModels,
     prompts: list[list[int]],
     rollouts: Rollouts,
-    parts: Sequence[Sequence[int]],
+    minibatches: Sequence[Sequence[int]],
     temperature: float,
+    tokens_per_pass: int,
 ) -> Episodes:
     """Score the responses, and compute what PPO needs from before the update.
 
     Args:
-        parts: rows that go forward together: those of the update's micro-batches, so that the same kernels
-            see the same rows before and after, and the first ratio is 1 whatever the precision.
+        minibatches: rows of the update's first minibatches. They go forward in the same passes as there, so that the
+            same kernels see the same rows before and after, and the first ratio is 1 whatever the precision.
     """
     responses = rollouts.ids
     mask = forward.response_mask(responses)
+    parts = [part for rows in minibatches for part in passes(prompts, responses, rows, tokens_per_pass)]
 
     def over_parts(function: Callable[[list[list[int]], list[list[int]]], Tensor]) -> Tensor:
         """(B, T) from the results of `function` for the rows of each part."""
@@ -100,13 +102,15 @@ def values_of(models: PolicyModels, prompts: Sequence[list[int]], responses: Seq
     return (raw - models.offset) * forward.response_mask(responses)
 
 
-def shuffle_into_minibatches(
-    prompts: Sequence[list[int]], responses: Sequence[list[int]], size: int, micro: int | None, *names: int | str
-) -> list[list[list[int]]]:
-    """Random minibatches of `size` rows, each as micro-batches of rows of like length."""
-    order = list(range(len(prompts)))
+def shuffle_into_minibatches(rows: int, size: int, *names: int | str) -> list[list[int]]:
+    """Numbers of the rows in random minibatches of `size`."""
+    order = list(range(rows))
     runs.rng_for("minibatches", *names).shuffle(order)
-    minibatches = batches.chunks(order, size)
-    return [
-        batches.chunks(sorted(rows, key=lambda i: len(prompts[i]) + len(responses[i])), micro) for rows in minibatches
-    ]
+    return batches.chunks(order, size)
+
+
+def passes(
+    prompts: Sequence[list[int]], responses: Sequence[list[int]], rows: Sequence[int], tokens_per_pass: int
+) -> list[list[int]]:
+    """These rows as micro-batches of like length."""
+    return batches.passes(rows, [len(prompts[i]) + len(responses[i]) for i in rows], tokens_per_pass)

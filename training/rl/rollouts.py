@@ -12,8 +12,9 @@ from transformers import DynamicCache
 
 from training.artifacts.errors import UserError
 from training.models import forward, hardware
-from training.rl import batches
 from training.runtime import runs
+
+ROWS = 128  # responses at once, at most: prompts are padded to the longest of them, and 256 take a third more time
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,15 @@ class Sampling:
         temperature: logits are divided by it; 0 takes the likeliest token.
         max_tokens: a response is cut off after this many tokens.
         stop_ids: tokens that end a response; the one that ended it is part of it.
-        seed: the same seed, prompts and model give the same responses.
-        rows: responses that are generated at the same time.
+        seed: the same seed, prompts and model give the same responses, however many are sampled at once.
+        tokens: of prompts and responses, padding included, that are sampled at once; one prompt's n responses at least.
     """
 
     temperature: float
     max_tokens: int
     stop_ids: tuple[int, ...]
     seed: int
-    rows: int = 128  # prompts are padded to the longest of them: 128 of like length take a quarter less time than 256
+    tokens: int | None = None
 
 
 class Rollouts(NamedTuple):
@@ -70,7 +71,7 @@ def generate(model: Any, prompt_ids: Sequence[Sequence[int]], n: int, sampling: 
     was_training = model.training
     model.eval()
     with torch.no_grad(), hardware.autocast():
-        for part in batches.chunks(by_length, max(1, sampling.rows // n)):
+        for part in _parts(by_length, prompt_ids, n, sampling):
             _generate_part(model, [prompt_ids[prompt] for prompt in part], part, n, rollouts, sampling)
     model.train(was_training)
     stops = set(sampling.stop_ids)
@@ -87,7 +88,7 @@ def _generate_part(
 ) -> None:
     """Fill `rollouts` for the prompts of these numbers. Finished rows leave the batch."""
     device = hardware.device()
-    rng = torch.Generator(device).manual_seed(runs.derive_seed(sampling.seed, numbers[0]))
+    draws = _uniform(sampling, [number * n + i for number in numbers for i in range(n)]).to(device)
     stops = torch.tensor(sampling.stop_ids, device=device)
     alive = torch.tensor([number * n + i for number in numbers for i in range(n)], device=device)
     cache = DynamicCache(config=model.config)
@@ -99,7 +100,7 @@ def _generate_part(
         cache.batch_select_indices(rows)
         mask, positions, logits = mask[rows], positions[rows], logits[rows]
     for step in range(sampling.max_tokens):
-        token, logprob = _sample_tokens(logits, sampling.temperature, rng)
+        token, logprob = _sample_tokens(logits, sampling.temperature, draws[:, step])
         for place, t, lp in zip(alive.tolist(), token.tolist(), logprob.tolist(), strict=True):
             rollouts.ids[place].append(t)
             rollouts.logprobs[place].append(lp)
@@ -109,9 +110,36 @@ def _generate_part(
         if len(rows) < len(token):
             cache.batch_select_indices(rows)
             alive, mask, positions, token = alive[rows], mask[rows], positions[rows], token[rows]
+            draws = draws[rows]
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
         positions = positions[:, -1:] + 1
         logits = _next_logits(model, token[:, None], mask, positions, cache)
+
+
+def _parts(order: Sequence[int], prompts: Sequence[Sequence[int]], n: int, sampling: Sampling) -> list[list[int]]:
+    """Prompts, shorter ones first, in parts that are sampled at once."""
+    parts: list[list[int]] = []
+    for prompt in order:
+        rows = (len(parts[-1]) + 1) * n if parts else 0
+        tokens = rows * (len(prompts[prompt]) + sampling.max_tokens)
+        if not parts or rows > ROWS or (sampling.tokens is not None and tokens > sampling.tokens):
+            parts.append([])
+        parts[-1].append(prompt)
+    return parts
+
+
+def _uniform(sampling: Sampling, places: Sequence[int]) -> Tensor:
+    """Uniform numbers in [0, 1), one for each token of these responses: (rows, max_tokens), on the CPU."""
+    generator = torch.Generator()
+    shape = (sampling.max_tokens,)
+    return torch.stack(
+        [
+            torch.rand(
+                shape, generator=generator.manual_seed(runs.derive_seed(sampling.seed, place)), dtype=torch.float64
+            )
+            for place in places
+        ]
+    )
 
 
 def _next_logits(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
@@ -128,8 +156,8 @@ def _next_logits(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache
     return logits
 
 
-def _sample_tokens(logits: Tensor, temperature: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Sample one token per row: tokens and their log-probabilities, both (rows,)."""
+def _sample_tokens(logits: Tensor, temperature: float, draws: Tensor) -> tuple[Tensor, Tensor]:
+    """Sample one token per row by its uniform number: tokens and their log-probabilities, all (rows,)."""
     if temperature == 0:
         logprobs = logits.log_softmax(-1)
         token = logprobs.argmax(-1)
@@ -137,8 +165,9 @@ def _sample_tokens(logits: Tensor, temperature: float, rng: torch.Generator) -> 
         logprobs = (logits / temperature).log_softmax(-1)
         # One uniform number per row against the summed distribution: several times faster than multinomial on CPU.
         summed = logprobs.exp().cumsum(-1, dtype=torch.float64)
-        point = torch.rand(len(summed), 1, generator=rng, device=summed.device, dtype=torch.float64)
-        token = torch.searchsorted(summed, point * summed[:, -1:], right=True)[:, 0].clamp(max=summed.shape[1] - 1)
+        token = torch.searchsorted(summed, draws[:, None] * summed[:, -1:], right=True)[:, 0].clamp(
+            max=summed.shape[1] - 1
+        )
     return token, logprobs.gather(1, token[:, None])[:, 0]
 
 

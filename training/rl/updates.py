@@ -8,7 +8,7 @@ from torch import Tensor
 
 from training.models import forward
 from training.rl import losses
-from training.rl.episodes import Episodes, PolicyModels, values_of
+from training.rl.episodes import Episodes, PolicyModels, passes, values_of
 
 
 def ppo_gradients(
@@ -16,8 +16,9 @@ def ppo_gradients(
     episodes: Episodes,
     advantages: Tensor,
     returns: Tensor,
-    minibatch: Sequence[Sequence[int]],
+    minibatch: Sequence[int],
     *,
+    tokens_per_pass: int,
     temperature: float,
     clip: float,
     value_coefficient: float,
@@ -26,24 +27,24 @@ def ppo_gradients(
 
     Args:
         advantages, returns: (B, T), as the episodes' tensors.
-        minibatch: rows of the episodes, one list per micro-batch.
+        minibatch: rows of the episodes.
 
     Returns:
         Both losses, the share of clipped ratios, the largest |ratio - 1|, and the KL per token from before the
         update (k3).
     """
-    tokens = sum(float(episodes.mask[list(rows)].sum()) for rows in minibatch)
+    tokens = float(episodes.mask[list(minibatch)].sum())
     sums = {"policy_loss": 0.0, "value_loss": 0.0, "clipped": 0.0, "ratio_error": 0.0, "approximate_kl": 0.0}
-    for micro_batch in minibatch:
-        rows = list(micro_batch)
+    for rows in passes(episodes.prompts, episodes.responses, minibatch, tokens_per_pass):
         prompts, responses = [episodes.prompts[i] for i in rows], [episodes.responses[i] for i in rows]
         length = max(len(response) for response in responses)
         mask, old = episodes.mask[rows, :length], episodes.old_logprobs[rows, :length]
         logprobs = forward.response_logprobs(models.policy, prompts, responses, temperature)
         policy = losses.policy_loss(logprobs, old, advantages[rows, :length], mask, clip)
+        (policy.total / tokens).backward()  # before the values' pass: what it keeps is freed
         values = values_of(models, prompts, responses)
         value = losses.value_loss(values, episodes.old_values[rows, :length], returns[rows, :length], mask, clip)
-        ((policy.total + value_coefficient * value) / tokens).backward()
+        (value_coefficient * value / tokens).backward()
         sums["policy_loss"] += policy.total.item() / tokens
         sums["value_loss"] += value.item() / tokens
         sums["clipped"] += policy.clipped.item() / tokens

@@ -28,6 +28,7 @@ STAGES = {
     "sample": "sample K responses per prompt for ranking",
     "reward": "train a reward model on comparisons",
     "ppo": "train a policy against a reward model, with or without pretraining gradients",
+    "dpo": "train a policy on comparisons, without a reward model",
     "adopt": "give any Hugging Face checkpoint a manifest",
 }
 COMMANDS = {

@@ -13,12 +13,10 @@ from training.runtime.runs import CONSOLE
 
 
 def check_rates(config: Any) -> None:
-    """Raise `UserError` for a learning rate or a limit of the gradient below 0, or for micro-batches of nothing."""
+    """Raise `UserError` for a learning rate or a limit of the gradient below 0."""
     for name in ("learning_rate", "value_learning_rate", "max_grad_norm"):
         if getattr(config, name, 0.0) < 0:
             raise UserError(f"--{name.replace('_', '-')} {getattr(config, name)} is below 0: use a number above it")
-    if (getattr(config, "micro_batch", None) or 1) < 1:
-        raise UserError(f"--micro-batch {config.micro_batch}: use at least 1, or leave it out")
 
 
 def check_name(name: str) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import tyro
+from torch import Tensor
 
 from training.artifacts.checkpoints import Checkpoint, System
 from training.artifacts.errors import UserError
@@ -20,16 +22,16 @@ from training.artifacts.rendering import Renderer
 from training.data import lengths, reading, rendering, splits
 from training.data.items import Rows
 from training.data.ragged import Ragged
-from training.models import building, hardware, loading, optimization, probes, publishing, templates
+from training.models import building, hardware, loading, memory, optimization, probes, publishing, templates
 from training.rl import batches, losses
 from training.rl.ema import Ema, decay_for
-from training.rl.episodes import PolicyModels, evaluate, shuffle_into_minibatches
+from training.rl.episodes import Episodes, PolicyModels, evaluate, shuffle_into_minibatches
 from training.rl.rollouts import Rollouts, Sampling, generate
 from training.rl.scalars import scalars_of, update_scalars
 from training.rl.updates import ppo_gradients
 from training.runtime import runs
 from training.runtime.configuration import parse
-from training.stages import limits, text
+from training.stages import limits, planning, text
 from training.stages.pretrain import next_token_loss
 
 RATIO_TOLERANCE = 1e-5
@@ -54,8 +56,18 @@ class Config:
     """Episodes per optimizer step. 64 (Ouyang et al. 2022, appendix C)."""
     epochs: int = 1
     """Passes over the episodes of an iteration. 1 (Ouyang et al. 2022, appendix C)."""
-    micro_batch: int | None = None
-    """Episodes per forward pass; smaller needs less memory and changes nothing else."""
+    tokens_per_pass: int | None = None
+    """Tokens that go forward at once, padding included; left out, as many as the memory takes, at most 8,192. Fewer
+    need less memory and change nothing else."""
+    checkpoint_activations: bool = False
+    """Keep of each layer only its input for the backward pass, which computes the layer again: less memory, a third
+    more work."""
+    dtype: hardware.Dtype = "auto"
+    """What forward passes multiply in: `auto` is bfloat16 where the hardware has it, else float32. Trained weights and
+    their moments are float32; frozen models are kept in this."""
+    rollout_tokens: int | None = None
+    """Tokens of prompts and responses that are sampled at once; left out, 128 responses, or as many as the memory
+    takes. Fewer need less memory and change nothing else."""
     learning_rate: float = 9e-6
     """Learning rate of the policy, constant after the warm-up. Ours: that of the value model."""
     value_learning_rate: float = 9e-6
@@ -164,6 +176,7 @@ def train(config: Config) -> Checkpoint:
     """Run PPO and publish the policy."""
     check(config)
     hardware.set_threads()
+    hardware.set_dtype(config.dtype)
     setup = prepare(config)
     models = setup.models
     with runs.Run(config.home, config.stage, config, setup.inputs) as run:
@@ -175,23 +188,25 @@ def train(config: Config) -> Checkpoint:
         )
         ema = Ema(models.policy, decay_for(config.ema, total_steps(config)))
         state = State(config.kl_coefficient)
-        run.resume(policy=models.policy, value=models.value, optimizer=optimizer, ema=ema, state=state)
+        budget, rollout_budget = plan_memory(setup, config)
+        run.resume(
+            policy=models.policy, value=models.value, optimizer=optimizer, ema=ema, state=state,
+            budget=budget, rollout_budget=rollout_budget,
+        )  # fmt: skip
 
         for iteration in run.steps(config.iterations, config.stage):
             optimization.set_rate(optimizer, min(1.0, 0.1 + 0.9 * iteration / max(1, config.warmup_iterations)))
 
             # 1. Rollouts: one response per prompt, from the current policy.
-            prompts, rollouts = roll_out(setup, config, iteration)
+            prompts, rollouts = rollout_budget.run([], partial(roll_out, setup, config, iteration))
 
             # 2. Scores of whole responses; log-probabilities of policy and reference, and values, before the update.
             epochs = [
-                shuffle_into_minibatches(
-                    prompts, rollouts.ids, config.minibatch, config.micro_batch, config.seed, iteration, epoch
-                )
+                shuffle_into_minibatches(len(prompts), config.minibatch, config.seed, iteration, epoch)
                 for epoch in range(config.epochs)
             ]
-            micro_batches = [rows for minibatch in epochs[0] for rows in minibatch]
-            episodes = evaluate(models, prompts, rollouts, micro_batches, config.temperature)
+            episodes = budget.run([], partial(evaluate, models, prompts, rollouts, epochs[0], config.temperature))
+            tokens_per_pass = budget.tokens
 
             # 3. Rewards: -beta KL at each token, the score at the last.
             kl = losses.kl_estimators(episodes.old_logprobs, episodes.reference_logprobs)
@@ -207,23 +222,14 @@ def train(config: Config) -> Checkpoint:
             # 5. One optimizer step per minibatch; the pretraining gradient goes into the same step.
             updates: list[dict[str, float]] = []
             for minibatch in (minibatch for epoch in epochs for minibatch in epoch):
-                update = ppo_gradients(
-                    models,
-                    episodes,
-                    advantages,
-                    returns,
-                    minibatch,
-                    temperature=config.temperature,
-                    clip=config.clip,
-                    value_coefficient=config.value_coefficient,
+                documents = documents_of(setup, config, state.optimizer_steps)
+                update = budget.run(
+                    [models.policy, models.value],
+                    partial(add_gradients, models, config, episodes, advantages, returns, minibatch, documents),
                 )
-                if not updates and update["ratio_error"] > RATIO_TOLERANCE:
+                same_passes = budget.tokens == tokens_per_pass  # else memory ran out in between
+                if not updates and same_passes and update["ratio_error"] > RATIO_TOLERANCE:
                     raise RuntimeError(f"the first ratio of the batch differs from 1 by {update['ratio_error']:.1e}")
-                if setup.documents:
-                    rows = batches.cycle_batch(
-                        len(setup.documents), config.ptx_documents, state.optimizer_steps, config.seed, "ptx"
-                    )
-                    update["ptx_loss"] = ptx_gradients(models.policy, [setup.documents[i] for i in rows], config)
                 update["gradient_norm"] = optimization.clip_gradients(
                     [models.policy, models.value], config.max_grad_norm
                 )
@@ -246,26 +252,69 @@ def train(config: Config) -> Checkpoint:
 
         if config.ema > 0:
             ema.copy_to(models.policy)
-        return publish(setup, config, run, ema, state)
+        return publish(setup, config, run, ema, state, budget, rollout_budget)
 
 
-def roll_out(setup: Setup, config: Config, iteration: int) -> tuple[list[list[int]], Rollouts]:
+def plan_memory(setup: Setup, config: Config) -> tuple[memory.Budget, memory.Budget]:
+    """Tokens per pass and tokens sampled at once; says what the run will take."""
+    policy, value = planning.Trained(setup.models.policy, config.ema > 0), planning.Trained(setup.models.value)
+    prompt = int(setup.prompts.lengths.max())
+    longest = max(prompt + setup.max_tokens, *map(int, setup.documents.lengths), 0)
+    budget = planning.plan(config, [policy, value], longest, config.minibatch * (prompt + setup.max_tokens))
+    return budget, planning.plan_rollouts(config, [policy, value], prompt, setup.max_tokens, config.batch)
+
+
+def documents_of(setup: Setup, config: Config, step: int) -> list[Any]:
+    """The rows of text of an optimizer step; none without pretraining gradients."""
+    if not setup.documents:
+        return []
+    rows = batches.cycle_batch(len(setup.documents), config.ptx_documents, step, config.seed, "ptx")
+    return [setup.documents[i] for i in rows]
+
+
+def add_gradients(
+    models: PolicyModels,
+    config: Config,
+    episodes: Episodes,
+    advantages: Tensor,
+    returns: Tensor,
+    minibatch: Sequence[int],
+    documents: Sequence[Any],
+    tokens_per_pass: int,
+) -> dict[str, float]:
+    """Add the gradients of an optimizer step, those of its text too; returns figures for the log."""
+    update = ppo_gradients(
+        models,
+        episodes,
+        advantages,
+        returns,
+        minibatch,
+        tokens_per_pass=tokens_per_pass,
+        temperature=config.temperature,
+        clip=config.clip,
+        value_coefficient=config.value_coefficient,
+    )
+    if documents:
+        update["ptx_loss"] = ptx_gradients(models.policy, documents, config.ptx_coefficient, tokens_per_pass)
+    return update
+
+
+def roll_out(setup: Setup, config: Config, iteration: int, tokens: int) -> tuple[list[list[int]], Rollouts]:
     """The prompts of an iteration and one response to each from the policy as it is."""
     rows = batches.cycle_batch(len(setup.prompts), config.batch, iteration, config.seed, "prompts")
     prompts = [setup.prompts[i].tolist() for i in rows]
     seed = runs.derive_seed(config.seed, "rollouts", iteration)
-    sampling = Sampling(config.temperature, setup.max_tokens, setup.stops, seed)
+    sampling = Sampling(config.temperature, setup.max_tokens, setup.stops, seed, tokens)
     return prompts, generate(setup.models.policy, prompts, 1, sampling)
 
 
-def ptx_gradients(policy: Any, documents: Sequence[Any], config: Config) -> float:
+def ptx_gradients(policy: Any, documents: Sequence[Any], coefficient: float, tokens_per_pass: int) -> float:
     """Add gamma times the gradient of the mean cross-entropy per token of these documents. Returns that mean."""
     tokens = sum(len(row) - 1 for row in documents)
     total = 0.0
-    ordered = sorted(range(len(documents)), key=lambda i: len(documents[i]))
-    for rows in batches.chunks(ordered, config.micro_batch):
-        loss = next_token_loss(policy, [documents[i] for i in rows]) / tokens
-        (config.ptx_coefficient * loss).backward()
+    for rows in batches.passes(documents, list(map(len, documents)), tokens_per_pass):
+        loss = next_token_loss(policy, rows) / tokens
+        (coefficient * loss).backward()
         total += loss.item()
     return total
 
@@ -291,10 +340,10 @@ def prepare(config: Config) -> Setup:
     usages = [prompts.usage, *usages]
     summaries = {name: summary for usage in usages for name, summary in usage.summaries().items()}
     manifest = reward.checkpoint.manifest if reward.checkpoint else None
-    reference = copy.deepcopy(source.model).requires_grad_(False)
+    reference = building.freeze(copy.deepcopy(source.model))
     value = copy.deepcopy(reward.model)
     offset = (manifest.reward_offset if manifest else None) or 0.0
-    models = PolicyModels(source.model, reference, reward.model.requires_grad_(False), value, offset, renderer.extend)
+    models = PolicyModels(source.model, reference, building.freeze(reward.model), value, offset, renderer.extend)
     return Setup(
         models,
         tokenizer,
@@ -342,7 +391,15 @@ def check(config: Config) -> None:
         raise UserError("--temperature must be above 0: PPO learns from samples")
 
 
-def publish(setup: Setup, config: Config, run: runs.Run, ema: Ema, state: State) -> Checkpoint:
+def publish(
+    setup: Setup,
+    config: Config,
+    run: runs.Run,
+    ema: Ema,
+    state: State,
+    budget: memory.Budget,
+    rollout_budget: memory.Budget,
+) -> Checkpoint:
     """Publish the policy as it is now: with its average weights, where they are averaged.
 
     Figures under `raw/` are those of the last iteration's rollouts and updates, of the policy as it was trained;
@@ -352,7 +409,8 @@ def publish(setup: Setup, config: Config, run: runs.Run, ema: Ema, state: State)
     policy, prompts = setup.models.policy, [row.tolist() for row in setup.prompts[: probes.PROBES]]
     likeliest = generate(policy, prompts, 1, Sampling(0.0, setup.max_tokens, setup.stops, config.seed))
     raw = {f"raw/{name}": value for name, value in state.last.items()}
-    published = {f"published/{name}": value for name, value in measure(setup, config).items()}
+    scalars = measure(setup, config, budget, rollout_budget)
+    published = {f"published/{name}": value for name, value in scalars.items()}
     counts = {"optimizer_steps": state.optimizer_steps, "episodes": config.iterations * config.batch}
     weights = {"weights": "ema", "ema_decay": ema.decay} if config.ema > 0 else {"weights": "last"}
     run.log(config.iterations, published)
@@ -374,12 +432,11 @@ def publish(setup: Setup, config: Config, run: runs.Run, ema: Ema, state: State)
     )
 
 
-def measure(setup: Setup, config: Config) -> dict[str, float]:
+def measure(setup: Setup, config: Config, budget: memory.Budget, rollout_budget: memory.Budget) -> dict[str, float]:
     """Scalars of the policy as it is now, on the batch of prompts after those of the last iteration."""
-    prompts, rollouts = roll_out(setup, config, config.iterations)
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(rollouts.ids[i]))
-    micro_batches = batches.chunks(order, config.micro_batch or config.minibatch)
-    episodes = evaluate(setup.models, prompts, rollouts, micro_batches, config.temperature)
+    prompts, rollouts = rollout_budget.run([], partial(roll_out, setup, config, config.iterations))
+    rows = range(len(prompts))
+    episodes = budget.run([], partial(evaluate, setup.models, prompts, rollouts, [rows], config.temperature))
     return scalars_of(episodes, losses.kl_estimators(episodes.old_logprobs, episodes.reference_logprobs))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 import tyro
 from transformers import AutoTokenizer
 
@@ -23,10 +24,9 @@ from training.data.usage import Usage
 from training.models import building, forward, hardware, optimization, probes, publishing
 from training.models.parallel import add_gradients
 from training.rl import batches
-from training.rl.losses import token_logprobs
 from training.runtime import runs
 from training.runtime.configuration import parse
-from training.stages import limits
+from training.stages import limits, planning
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,15 @@ class Config:
     """Number of tokens to train on, padding not counted; passes over the data are repeated as needed."""
     batch_tokens: int = 8192
     """Tokens per step."""
+    tokens_per_pass: int | None = None
+    """Tokens that go forward at once, padding included; left out, as many as the memory takes, at most 8,192. Fewer
+    need less memory and change nothing else."""
+    checkpoint_activations: bool = False
+    """Keep of each layer only its input for the backward pass, which computes the layer again: less memory, a third
+    more work."""
+    dtype: hardware.Dtype = "auto"
+    """What forward passes multiply in: `auto` is bfloat16 where the hardware has it, else float32. Trained weights and
+    their moments are float32; frozen models are kept in this."""
     learning_rate: float = 1e-3
     """Peak learning rate."""
     warmup: float = 0.02
@@ -88,6 +97,7 @@ def train(config: Config) -> Checkpoint:
     """Train a base model and publish it."""
     check(config)
     hardware.set_threads()
+    hardware.set_dtype(config.dtype)
     tokenizer = load_tokenizer(config.tokenizer)
     data = prepare(config, tokenizer)
     lengths = data.training.lengths.tolist()
@@ -107,7 +117,8 @@ def train(config: Config) -> Checkpoint:
             seed=config.seed,
         )
         optimizer = optimization.adamw([(model, config.learning_rate)], decay=config.weight_decay)
-        run.resume(model=model, optimizer=optimizer)
+        budget = planning.plan(config, [planning.Trained(model)], max(lengths), config.batch_tokens)
+        run.resume(model=model, optimizer=optimizer, budget=budget)
         started, seen = time.monotonic(), 0
 
         for step in run.steps(len(plan), "pretraining"):
@@ -115,8 +126,7 @@ def train(config: Config) -> Checkpoint:
             optimization.set_rate(optimizer, _rate(step, len(plan), config))
             # 2. Mean cross-entropy over the step's tokens.
             batch = [data.training[i] for i in plan[step]]
-            predicted = sum(len(row) - 1 for row in batch)
-            loss = add_gradients(model, batch, partial(mean_loss, model, predicted))
+            loss = budget.run([model], partial(add_step, model, batch))
             # 3. One optimizer step.
             norm = optimization.clip_gradients([model], 1.0)
             optimizer.step()
@@ -130,7 +140,7 @@ def train(config: Config) -> Checkpoint:
                     f"loss {loss:.3f}  {speed:,.0f} tokens/s",
                 )
 
-        loss_held_out = held_out_loss(model, data.validation, config.batch_tokens)
+        loss_held_out = budget.run([], partial(held_out_loss, model, data.validation))
         run.log(len(plan), {"held_out_loss": loss_held_out})
         return publishing.publish(
             model,
@@ -213,9 +223,7 @@ def _noted(rows: Rows[Ragged], config: Config) -> Usage:
 
 def next_token_loss(model: Any, rows: Sequence[Any]) -> Any:
     """Sum of the cross-entropy of every token after the first of its row."""
-    labels = forward.pad_right([row[1:] for row in rows], 0)
-    mask = forward.response_mask([row[1:] for row in rows])
-    return -(token_logprobs(forward.logits_of(model, rows), labels) * mask).sum()
+    return forward.cross_entropy(model, rows, [np.ones(len(row), np.uint8) for row in rows])
 
 
 def mean_loss(model: Any, predicted: int, rows: Sequence[Any]) -> Any:
@@ -223,14 +231,18 @@ def mean_loss(model: Any, predicted: int, rows: Sequence[Any]) -> Any:
     return next_token_loss(model, rows) / predicted
 
 
-def held_out_loss(model: Any, rows: Sequence[Any], batch_tokens: int) -> float:
+def add_step(model: Any, rows: Sequence[Any], tokens_per_pass: int) -> float:
+    """Add the gradients of the mean cross-entropy per predicted token of a whole step; returns that mean."""
+    predicted = sum(len(row) - 1 for row in rows)
+    parts = batches.passes(rows, list(map(len, rows)), tokens_per_pass)
+    return sum(add_gradients(model, part, partial(mean_loss, model, predicted)) for part in parts)
+
+
+def held_out_loss(model: Any, rows: Sequence[Any], tokens_per_pass: int) -> float:
     """Mean cross-entropy per token, nats."""
-    total = 0.0
-    for batch in batches.token_batches([len(row) for row in rows], batch_tokens, "held out"):
-        total += float(
-            forward.batched(lambda b: next_token_loss(model, b)[None], len(batch), [rows[i] for i in batch])[0]
-        )
-    return total / sum(len(row) - 1 for row in rows)
+    with torch.no_grad():
+        parts = batches.passes(rows, list(map(len, rows)), tokens_per_pass)
+        return sum(float(next_token_loss(model, part)) for part in parts) / sum(len(row) - 1 for row in rows)
 
 
 def plan_steps(lengths: Sequence[int], config: Config) -> list[list[int]]:

@@ -20,6 +20,7 @@ from training.artifacts.errors import UserError
 from training.artifacts.files import lines_of, write_atomically
 from training.artifacts.layouts.prompts import PromptRecord
 from training.artifacts.rendering import Renderer
+from training.artifacts.text import text_fault
 from training.data import lengths, reading
 from training.data.reading import Selection
 from training.data.usage import SourceUsage, Usage
@@ -179,7 +180,7 @@ def sample_part(
     """K responses to each prompt of a part: those of prompts with these numbers."""
     seed = runs.derive_seed(config.seed, "sample", part[0])
     shape = {"temperature": config.temperature, "top_p": 1.0, "max_tokens": max_tokens, "seed": config.seed}
-    sampling = rollouts.Sampling(config.temperature, max_tokens, renderer.stop_ids, seed, rows=k * AT_ONCE)
+    sampling = rollouts.Sampling(config.temperature, max_tokens, renderer.stop_ids, seed)
     sampled = rollouts.generate(source.model, [prompts[i].ids for i in part], k, sampling)
     responses = [
         Response(renderer.answer(ids), source.key, shape, "stop" if finished else "length")
@@ -198,8 +199,11 @@ def _rank(
     folder = config.home / "comparisons"
     created = datetime.now(UTC).isoformat(timespec="seconds")
     rankings: dict[str, list[Comparison]] = {"train": [], "validation": []}
-    tied = 0
+    tied = unstorable = 0
     for row, record in zip(rows, records, strict=True):
+        if text_fault(row["responses"]):  # a model that is hardly trained writes null characters, too
+            unstorable += 1
+            continue
         split = "validation" if record.split == "validation" else "train"
         for group in ("training", "heldout") if split == "validation" else ("training",):
             comparison = _comparison(row, record, labelers[group], config.seed, created)
@@ -207,8 +211,10 @@ def _rank(
                 rankings[split].append(comparison)
             else:
                 tied += 1
+    if unstorable:
+        runs.CONSOLE.print(f"{unstorable:,} prompts were not ranked: a response has characters that cannot be stored")
     if not rankings["train"]:
-        raise UserError(f"all {tied} rankings were ties: use more prompts, or a higher temperature")
+        raise UserError(f"no ranking is left, {tied} were ties: use more prompts, or a higher temperature")
     for split, of_split in rankings.items():
         path = folder / f"{config.name}{'' if split == 'train' else '-validation'}.jsonl"
         if of_split:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+import torch
 import tyro
 
 from training.artifacts.checkpoints import Checkpoint, System
@@ -19,10 +21,9 @@ from training.data.ragged import Ragged
 from training.data.usage import Usage
 from training.models import building, forward, hardware, loading, optimization, probes, publishing, templates
 from training.rl import batches
-from training.rl.losses import token_logprobs
 from training.runtime import runs
 from training.runtime.configuration import parse
-from training.stages import limits, text
+from training.stages import limits, planning, text
 
 HELD_OUT = 0.05  # share of users whose demonstrations are held out where no --validation is given
 LENGTH_PERCENTILE = 99  # of the demonstrations' single turns; a response gets half as much again
@@ -53,8 +54,15 @@ class Config:
     models (Ouyang et al. 2022, appendix C)."""
     batch: int = 32
     """Examples per step, text included. 32 (Ouyang et al. 2022, appendix C)."""
-    micro_batch: int | None = None
-    """Examples per forward pass; smaller needs less memory and changes nothing else."""
+    tokens_per_pass: int | None = None
+    """Tokens that go forward at once, padding included; left out, as many as the memory takes, at most 8,192. Fewer
+    need less memory and change nothing else."""
+    checkpoint_activations: bool = False
+    """Keep of each layer only its input for the backward pass, which computes the layer again: less memory, a third
+    more work."""
+    dtype: hardware.Dtype = "auto"
+    """What forward passes multiply in: `auto` is bfloat16 where the hardware has it, else float32. Trained weights and
+    their moments are float32; frozen models are kept in this."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm. Ours."""
     chat_template: Annotated[str | None, tyro.conf.arg(metavar="default|FILE")] = None
@@ -99,6 +107,7 @@ def train(config: Config) -> Checkpoint:
     """Fine-tune and publish a policy."""
     check(config)
     hardware.set_threads()
+    hardware.set_dtype(config.dtype)
     source = loading.load(config.model, config.home)
     model, tokenizer = source.model, source.tokenizer
     renderer = _renderer(source, config)
@@ -115,25 +124,19 @@ def train(config: Config) -> Checkpoint:
         if config.freeze_embeddings:
             building.freeze_embeddings(model)
         optimizer = optimization.adamw([(model, config.learning_rate)])
-        run.resume(model=model, optimizer=optimizer)
+        budget = planning.plan(config, [planning.Trained(model)], longest_of(data), most_of(data, plan))
+        run.resume(model=model, optimizer=optimizer, budget=budget)
 
         for step in run.steps(len(plan), "fine-tuning"):
             optimization.set_rate(optimizer, optimization.cosine(step, len(plan)))
-            # Mean over the learned tokens of the whole batch, not a mean of the micro-batches' means.
-            micro_batches = examples_of(data, plan[step], config.micro_batch)
-            tokens = sum(learned_tokens(example) for examples in micro_batches for example in examples)
-            loss = 0.0
-            for examples in micro_batches:
-                part = loss_of(model, examples) / tokens
-                part.backward()
-                loss += part.item()
+            loss = budget.run([model], partial(add_gradients, model, examples_of(data, plan[step])))
             norm = optimization.clip_gradients([model], config.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if step % 5 == 0:
                 run.log(step, {"loss": loss, "gradient_norm": norm}, f"loss {loss:.3f}")
 
-        validation_loss = mean_loss(model, data.validation, config.micro_batch or config.batch)
+        validation_loss = budget.run([], partial(mean_loss, model, data.validation))
         run.log(len(plan), {"validation_loss": validation_loss})
         return publishing.publish(
             model,
@@ -234,11 +237,38 @@ def text_token_share(data: Data, plan: Sequence[Step]) -> float:
     return of_text / (of_text + answers)
 
 
-def examples_of(data: Data, step: Step, micro_batch: int | None) -> list[list[Example]]:
-    """A step's examples in micro-batches; text has its own, as its rows are longer."""
-    rows = [[data.training[i] for i in part] for part in batches.chunks(step.demonstrations, micro_batch)]
-    documents = [[data.documents[i] for i in part] for part in batches.chunks(step.documents, micro_batch)]
-    return rows + [[Example(ids, np.ones(len(ids), np.uint8)) for ids in part] for part in documents]
+def longest_of(data: Data) -> int:
+    """Tokens of the longest row of all."""
+    parts = (data.training.ids, data.validation.ids, data.documents)
+    return max(int(rows.lengths.max()) for rows in parts if len(rows))
+
+
+def most_of(data: Data, plan: Sequence[Step]) -> int:
+    """Tokens of the largest step."""
+    answers, text = data.training.ids.lengths, data.documents.lengths
+    return max(int(answers[step.demonstrations].sum() + text[step.documents].sum()) for step in plan)
+
+
+def examples_of(data: Data, step: Step) -> list[Example]:
+    """A step's demonstrations and rows of text."""
+    documents = [data.documents[i] for i in step.documents]
+    return [data.training[i] for i in step.demonstrations] + [
+        Example(ids, np.ones(len(ids), np.uint8)) for ids in documents
+    ]
+
+
+def add_gradients(model: Any, examples: Sequence[Example], tokens_per_pass: int) -> float:
+    """Add the gradients of the mean loss over the learned tokens of a whole step; returns that mean.
+
+    Not a mean of the micro-batches' means.
+    """
+    tokens = sum(map(learned_tokens, examples))
+    loss = 0.0
+    for part in batches.passes(examples, [len(example.ids) for example in examples], tokens_per_pass):
+        share = loss_of(model, part) / tokens
+        share.backward()
+        loss += share.item()
+    return loss
 
 
 def learned_tokens(example: Example) -> int:
@@ -248,15 +278,14 @@ def learned_tokens(example: Example) -> int:
 
 def loss_of(model: Any, examples: Sequence[Example]) -> Any:
     """Sum of the cross-entropy over the tokens to be learned."""
-    ids = forward.pad_right([e.ids[1:] for e in examples], 0)
-    mask = forward.pad_right([e.mask[1:] for e in examples], 0)
-    return -(token_logprobs(forward.logits_of(model, [e.ids for e in examples]), ids) * mask).sum()
+    return forward.cross_entropy(model, [e.ids for e in examples], [e.mask for e in examples])
 
 
-def mean_loss(model: Any, examples: Sequence[Example], size: int) -> float:
+def mean_loss(model: Any, examples: Sequence[Example], tokens_per_pass: int) -> float:
     """Mean cross-entropy per learned token, nats."""
-    losses = forward.batched(lambda rows: loss_of(model, rows)[None], size, examples)
-    return sum(map(float, losses)) / sum(map(learned_tokens, examples))
+    with torch.no_grad():
+        parts = batches.passes(examples, [len(example.ids) for example in examples], tokens_per_pass)
+        return sum(float(loss_of(model, part)) for part in parts) / sum(map(learned_tokens, examples))
 
 
 def generation_defaults(turns: np.ndarray, context: int) -> dict[str, Any]:

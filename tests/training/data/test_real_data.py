@@ -57,7 +57,7 @@ def base(home: Path) -> Checkpoint:
 @pytest.fixture(scope="module")
 def tuned(home: Path, base: Checkpoint) -> Checkpoint:
     """The base model fine-tuned on Alpaca."""
-    return made(home, "sft", "--data", ALPACA, "--epochs", 1, "--learning-rate", 2e-3, "--micro-batch", 16)
+    return made(home, "sft", "--data", ALPACA, "--epochs", 1, "--learning-rate", 2e-3, "--tokens-per-pass", 4096)
 
 
 def test_pretraining_on_wikitext(base: Checkpoint) -> None:
@@ -75,7 +75,7 @@ def test_fine_tuning_on_alpaca(tuned: Checkpoint) -> None:
 
 
 def test_a_reward_model_on_hh(home: Path, tuned: Checkpoint) -> None:
-    options = ("--epochs", 1, "--batch", 32, "--micro-batch", 8, "--learning-rate", 1e-3)
+    options = ("--epochs", 1, "--batch", 32, "--tokens-per-pass", 4096, "--learning-rate", 1e-3)
     reward = made(home, "reward", "--data", HH, "--model", tuned.id, *options)
     source = reward.manifest.data["comparisons"]
     assert source["rows"] == 2312

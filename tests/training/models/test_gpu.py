@@ -32,7 +32,7 @@ def chain(home: Path) -> tuple[str, str, str]:
             iterations=2,
             batch=16,
             minibatch=8,
-            micro_batch=4,
+            tokens_per_pass=256,
             max_tokens=6,
             ptx_coefficient=0.5,
             pretraining_data=(str(home / "text.jsonl"),),

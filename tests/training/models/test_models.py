@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
 
 from tests.training.conftest import Toy
 from training.artifacts.errors import UserError
-from training.models import building, forward, loading, optimization
+from training.models import building, forward, hardware, loading, optimization
 from training.rl.losses import token_logprobs
 from training.stages import sft
 
@@ -123,3 +125,42 @@ def test_unknown_models_and_models_of_the_other_kind_are_refused(toy_chain: Toy)
         loading.load("nothing", toy_chain.home)
     with pytest.raises(UserError, match="is a reward checkpoint, not a policy one"):
         loading.load("reward", toy_chain.home)
+
+
+@pytest.fixture
+def natively_bf16(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As on hardware that multiplies bfloat16; the other tests are exact."""
+    monkeypatch.setattr(hardware, "_multiplies_bf16", lambda kind: True)
+    token = hardware._full_precision.set(False)
+    yield
+    hardware._full_precision.reset(token)
+    hardware.set_dtype("auto")
+
+
+@pytest.mark.usefixtures("natively_bf16")
+def test_a_frozen_model_computes_what_it_computed_in_half_the_memory(toy_chain: Toy) -> None:
+    policy = loading.load(toy_chain.policy.id, toy_chain.home).model
+    scorer = loading.load(toy_chain.reward.id, toy_chain.home, "reward").model
+    rows = [p + r for p, r in zip(PROMPTS, RESPONSES, strict=True)]
+    logprobs, scores = forward.response_logprobs(policy, PROMPTS, RESPONSES), forward.scores_of(scorer, rows)
+    frozen, frozen_scorer = building.freeze(copy.deepcopy(policy)), building.freeze(copy.deepcopy(scorer))
+    assert torch.equal(forward.response_logprobs(frozen, PROMPTS, RESPONSES), logprobs)
+    assert torch.equal(forward.scores_of(frozen_scorer, rows), scores)
+    assert not any(p.requires_grad for p in frozen.parameters())
+    assert frozen.model.layers[0].self_attn.q_proj.weight.dtype == torch.bfloat16
+    assert {frozen_scorer.score.weight.dtype, frozen.get_input_embeddings().weight.dtype} == {torch.float32}
+
+
+@pytest.mark.usefixtures("natively_bf16")
+def test_the_dtype_is_chosen_or_the_hardwares(toy_chain: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = loading.load(toy_chain.policy.id, toy_chain.home).model
+    native = forward.hidden_states(model, PROMPTS)
+    hardware.set_dtype("float32")
+    exact = forward.hidden_states(model, PROMPTS)
+    assert not torch.equal(native, exact)
+    assert {p.dtype for p in building.freeze(copy.deepcopy(model)).parameters()} == {torch.float32}
+    monkeypatch.setattr(hardware, "_multiplies_bf16", lambda kind: False)
+    hardware.set_dtype("auto")
+    assert torch.equal(forward.hidden_states(model, PROMPTS), exact)
+    hardware.set_dtype("bfloat16")
+    assert torch.equal(forward.hidden_states(model, PROMPTS), native)

@@ -21,6 +21,17 @@ def test_batches_by_tokens_keep_to_their_budget_padding_included() -> None:
         assert max(LENGTHS[i] for i in batch) * len(batch) <= 60
 
 
+def test_a_batch_in_passes_keeps_to_their_budget() -> None:
+    rows = [f"row {number}" for number in range(20)]
+    parts = batches.passes(rows, LENGTHS[:20], 50)
+    lengths = dict(zip(rows, LENGTHS, strict=False))
+    assert sorted(row for part in parts for row in part) == sorted(rows)
+    assert all(len(part) * max(lengths[row] for row in part) <= 50 for part in parts)
+    assert len(parts) < 10
+    assert batches.passes(["long", "short"], [90, 5], 50) == [["short"], ["long"]]  # one row goes whole
+    assert batches.passes([], [], 50) == []
+
+
 def test_order_depends_on_seed_and_pass() -> None:
     assert batches.epoch_batches(LENGTHS, 8, 0, 1) == batches.epoch_batches(LENGTHS, 8, 0, 1)
     assert batches.epoch_batches(LENGTHS, 8, 0, 1) != batches.epoch_batches(LENGTHS, 8, 0, 2)

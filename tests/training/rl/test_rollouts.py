@@ -16,7 +16,7 @@ PROMPTS = [[0, 3, 264, 265, 4], [0, 3, 265, 266, 267, 268, 4], [0, 3, 4], [0, 3,
 def test_log_probabilities_are_those_of_the_trainer(toy_chain: Toy) -> None:
     """Left padding, the cache and rows that leave the batch change nothing."""
     model = loading.load(toy_chain.policy.id, toy_chain.home).model
-    drawn = generate(model, PROMPTS, 3, Sampling(0.8, 12, (0,), seed=1, rows=5))
+    drawn = generate(model, PROMPTS, 3, Sampling(0.8, 12, (0,), seed=1, tokens=80))
     assert [len(ids) for ids in drawn.ids] == [len(row) for row in drawn.logprobs]
     assert {len(ids) for ids in drawn.ids} != {12}
     prompts = [p for p in PROMPTS for _ in range(3)]
@@ -50,9 +50,16 @@ def test_a_seed_gives_the_same_responses_and_another_gives_others(toy_chain: Toy
     assert one.ids != other.ids
 
 
+@pytest.mark.parametrize("tokens", [1, 40, 100])
+def test_how_many_are_sampled_at_once_changes_nothing(toy_chain: Toy, tokens: int) -> None:
+    model = loading.load(toy_chain.policy.id, toy_chain.home).model
+    whole = generate(model, PROMPTS, 3, Sampling(1.0, 8, (0,), seed=4))
+    assert generate(model, PROMPTS, 3, Sampling(1.0, 8, (0,), seed=4, tokens=tokens)).ids == whole.ids
+
+
 def test_samples_follow_the_distribution(toy_chain: Toy) -> None:
     model = loading.load(toy_chain.policy.id, toy_chain.home).model
-    drawn = generate(model, [PROMPTS[0]], 4000, Sampling(1.0, 1, (0,), seed=5, rows=4000))
+    drawn = generate(model, [PROMPTS[0]], 4000, Sampling(1.0, 1, (0,), seed=5))
     expected = model(input_ids=torch.tensor([PROMPTS[0]])).logits[0, -1].softmax(-1)
     counts = torch.bincount(torch.tensor([ids[0] for ids in drawn.ids]), minlength=len(expected)) / 4000
     assert (counts - expected).abs().max().item() < 0.03  # four standard errors of a share of one half

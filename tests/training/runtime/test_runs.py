@@ -22,7 +22,7 @@ from tests.training.stages.test_ppo import config_of
 from training.artifacts.checkpoints import Checkpoint, checkpoints
 from training.artifacts.errors import UserError
 from training.runtime import runs
-from training.stages import ppo, pretrain, reward, sft
+from training.stages import dpo, ppo, pretrain, reward, sft
 
 ROOT = Path(__file__).parents[3]
 
@@ -59,7 +59,7 @@ def weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     return load_file(checkpoint.path / "model.safetensors")
 
 
-STAGES = ["pretrain", "sft", "reward", "ppo"]
+STAGES = ["pretrain", "sft", "reward", "dpo", "ppo"]
 
 
 def start(stage: str, chain: Toy, home: Path) -> Checkpoint:
@@ -77,6 +77,10 @@ def start(stage: str, chain: Toy, home: Path) -> Checkpoint:
     if stage == "reward":
         return reward.train(
             reward.Config(str(data / "rankings.jsonl"), str(chain.policy.path), batch=4, learning_rate=1e-3, home=home)
+        )
+    if stage == "dpo":
+        return dpo.train(
+            dpo.Config((str(data / "rankings.jsonl"),), str(chain.policy.path), batch=4, learning_rate=1e-3, home=home)
         )
     changes = {"iterations": 3, "ptx_coefficient": 0.3, "kl_target": 1.0}
     return ppo.train(

@@ -14,13 +14,15 @@ from training.artifacts import checkpoints
 from training.artifacts.errors import UserError
 from training.artifacts.rendering import Renderer
 from training.models import forward, loading, templates
+from training.models.memory import Budget
 from training.rl import losses
-from training.rl.episodes import Episodes, PolicyModels, evaluate, shuffle_into_minibatches, values_of
+from training.rl.episodes import Episodes, PolicyModels, evaluate, passes, shuffle_into_minibatches, values_of
 from training.rl.rollouts import Rollouts, Sampling, generate
 from training.rl.updates import ppo_gradients
 from training.stages import ppo, text
 
 pytestmark = pytest.mark.unit
+WHOLE = 10_000  # tokens per pass: a whole minibatch
 UPDATE = {"temperature": 0.7, "clip": 0.2, "value_coefficient": 0.1}
 
 
@@ -41,15 +43,14 @@ def config_of(toy: Toy, **changes: Any) -> ppo.Config:
 
 
 @pytest.fixture
-def start(toy_chain: Toy) -> tuple[ppo.Setup, Episodes, list[list[list[int]]]]:
+def start(toy_chain: Toy) -> tuple[ppo.Setup, Episodes, list[list[int]]]:
     """The four models and 16 episodes of the first policy, in minibatches of 4."""
     config = config_of(toy_chain)
     setup = ppo.prepare(config)
     prompts = [row.tolist() for row in setup.prompts[:16]]
-    rollouts = generate(setup.models.policy, prompts, 1, Sampling(0.7, 9, setup.stops, seed=0))
-    minibatches = shuffle_into_minibatches(prompts, rollouts.ids, 4, None, 0)
-    parts = [rows for minibatch in minibatches for rows in minibatch]
-    return setup, evaluate(setup.models, prompts, rollouts, parts, 0.7), minibatches
+    rollouts = generate(setup.models.policy, prompts, 1, Sampling(0.7, 9, setup.stops, seed=5))
+    minibatches = shuffle_into_minibatches(16, 4, 0)
+    return setup, evaluate(setup.models, prompts, rollouts, minibatches, 0.7, WHOLE), minibatches
 
 
 def gradient(model: Any) -> torch.Tensor:
@@ -73,7 +74,7 @@ def test_unfinished_responses_rank_below_finished_ones(start: Any) -> None:
 
 
 def test_first_ratio_is_one_and_steps_are_counted(toy_chain: Toy) -> None:
-    made = ppo.train(config_of(toy_chain, temperature=0.7, epochs=2, micro_batch=3))
+    made = ppo.train(config_of(toy_chain, temperature=0.7, epochs=2, tokens_per_pass=30))
     metrics = made.manifest.metrics
     assert made.manifest.stage == "ppo"
     assert metrics["optimizer_steps"] == 2 * 2 * 16 // 4
@@ -97,7 +98,9 @@ def test_figures_name_the_weights_that_they_are_of(toy_chain: Toy) -> None:
     config = config_of(toy_chain, learning_rate=3e-2, iterations=3, ema=0.9, seed=5)
     setup = ppo.prepare(config)
     setup = setup._replace(models=setup.models._replace(policy=loading.load(averaged.id, toy_chain.home).model))
-    assert ppo.measure(setup, config)["kl"] == pytest.approx(metrics["published/kl"], rel=1e-4, abs=1e-6)
+    assert ppo.measure(setup, config, Budget(WHOLE), Budget(WHOLE))["kl"] == pytest.approx(
+        metrics["published/kl"], rel=1e-4, abs=1e-6
+    )
     assert metrics["published/kl"] != pytest.approx(metrics["raw/kl"], rel=1e-3)
 
 
@@ -119,22 +122,22 @@ def test_512_episodes_in_minibatches_of_64_are_8_steps(toy_chain: Toy) -> None:
     assert config_of(toy_chain, batch=512, minibatch=64).steps_per_iteration == 8
 
 
-@pytest.mark.parametrize("micro", [1, 3])
-def test_micro_batches_give_the_gradient_of_the_minibatch(start: Any, micro: int) -> None:
+@pytest.mark.parametrize("tokens_per_pass", [1, 30])
+def test_micro_batches_give_the_gradient_of_the_minibatch(start: Any, tokens_per_pass: int) -> None:
     setup, episodes, minibatches = start
     models = setup.models
     advantages = torch.randn(episodes.mask.shape, generator=torch.Generator().manual_seed(0)) * episodes.mask
     returns = episodes.old_values + advantages
-    (whole,) = minibatches[0]
+    parts = passes(episodes.prompts, episodes.responses, minibatches[0], tokens_per_pass)
+    assert 1 < len(parts) <= 4
 
-    def both(parts: list[list[int]]) -> list[torch.Tensor]:
+    def both(tokens: int) -> list[torch.Tensor]:
         models.policy.zero_grad()
         models.value.zero_grad()
-        ppo_gradients(models, episodes, advantages, returns, parts, **UPDATE)
+        ppo_gradients(models, episodes, advantages, returns, minibatches[0], tokens_per_pass=tokens, **UPDATE)
         return [gradient(models.policy), gradient(models.value)]
 
-    in_parts = both([whole[a : a + micro] for a in range(0, 4, micro)])
-    for found, expected in zip(in_parts, both([whole]), strict=True):
+    for found, expected in zip(both(tokens_per_pass), both(WHOLE), strict=True):
         torch.testing.assert_close(found, expected, atol=1e-7, rtol=1e-4)
 
 
@@ -142,8 +145,8 @@ def test_a_step_raises_what_was_good_and_lowers_what_was_bad(start: Any) -> None
     """A sign error in the objective would turn this round."""
     setup, episodes, minibatches = start
     good = torch.tensor([1.0, -1.0] * 8)[:, None] * episodes.mask
-    (rows,) = minibatches[0]
-    ppo_gradients(setup.models, episodes, good, episodes.old_values, [rows], **UPDATE)
+    rows = minibatches[0]
+    ppo_gradients(setup.models, episodes, good, episodes.old_values, rows, tokens_per_pass=WHOLE, **UPDATE)
     with torch.no_grad():
         for parameter in setup.models.policy.parameters():
             parameter -= 1e-3 * parameter.grad
@@ -154,17 +157,14 @@ def test_a_step_raises_what_was_good_and_lowers_what_was_bad(start: Any) -> None
     assert gain > 0
 
 
-@pytest.mark.parametrize("micro", [None, 2])
-def test_pretraining_gradient_is_gamma_times_that_of_the_mean_cross_entropy(
-    toy_chain: Toy, start: Any, micro: int | None
-) -> None:
+@pytest.mark.parametrize("tokens_per_pass", [WHOLE, 10])
+def test_pretraining_gradient_is_gamma_times_that_of_the_mean_cross_entropy(start: Any, tokens_per_pass: int) -> None:
     """27.8 and 0.3 differ by their ratio, both gradients add up, and the mean is over tokens, not documents."""
     policy = start[0].models.policy
     documents = [[0, 261, 262, 263, 0], [0, 264, 0], [0, 261, 265, 266, 267, 262, 0]]
 
     def ptx(gamma: float) -> torch.Tensor:
-        config = config_of(toy_chain, ptx_coefficient=gamma, micro_batch=micro)
-        ppo.ptx_gradients(policy, documents, config)
+        ppo.ptx_gradients(policy, documents, gamma, tokens_per_pass)
         return gradient(policy)
 
     policy.zero_grad()
@@ -211,17 +211,19 @@ def test_the_offset_moves_scores_and_values_alike(start: Any) -> None:
     moved = setup.models._replace(offset=setup.models.offset + 2.0)
     prompts, responses = episodes.prompts, episodes.responses
     drawn = Rollouts(responses, [[0.0] * len(r) for r in responses], [True] * 16)
-    parts = [list(range(16))]
-    before, after = (evaluate(models, prompts, drawn, parts, 1.0) for models in (setup.models, moved))
+    rows = [list(range(16))]
+    before, after = (evaluate(models, prompts, drawn, rows, 1.0, WHOLE) for models in (setup.models, moved))
     torch.testing.assert_close(after.scores, before.scores - 2.0)
     torch.testing.assert_close(after.old_values, before.old_values - 2.0 * before.mask)
 
 
 def test_minibatches_deal_every_episode_once() -> None:
     prompts, responses = [[0] * (1 + i % 5) for i in range(12)], [[0] * (1 + i % 3) for i in range(12)]
-    dealt = shuffle_into_minibatches(prompts, responses, 4, 3, 0)
-    assert [[len(rows) for rows in minibatch] for minibatch in dealt] == [[3, 1]] * 3
-    assert sorted(i for minibatch in dealt for rows in minibatch for i in rows) == list(range(12))
+    dealt = shuffle_into_minibatches(12, 4, 0)
+    assert [len(minibatch) for minibatch in dealt] == [4] * 3
+    parts = [part for rows in dealt for part in passes(prompts, responses, rows, 12)]
+    assert sorted(i for part in parts for i in part) == list(range(12))
+    assert max(len(part) * max(len(prompts[i]) + len(responses[i]) for i in part) for part in parts) <= 12
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from training.artifacts.rendering import Renderer
 from training.data import reading, rendering
 from training.data.items import Ranking, Rankings, Rows
 from training.models import forward, loading
-from training.stages import pretrain, reward
+from training.stages import pretrain, rankings, reward
 
 pytestmark = pytest.mark.unit
 
@@ -123,7 +123,8 @@ def test_loss_weighs_prompts_alike_and_each_response_goes_forward_once(
     monkeypatch.setattr(forward, "ranking_scores", fake)
     two = Ranking([[1], [2]], [(0, 1, 1)], "a")
     three = Ranking([[3], [4], [5]], [(0, 1, 1), (0, 2, 1), (1, 2, -1)], "a")
-    loss = reward.loss_of(model, [two, three])
+    scores_of_both = reward.scores_of(model, [two, three])
+    loss = rankings.loss_of(scores_of_both([0, 1]), [two, three])
     assert loss.item() == pytest.approx((math.log1p(math.exp(-1)) + math.log(2)) / 2, abs=1e-6)
     assert seen == [1, 2, 3, 4, 5]
 
@@ -138,7 +139,7 @@ def test_accuracy_by_group_beside_length_alone(toy_chain: Toy, monkeypatch: pyte
         Ranking([[9] * 3, [5] * 2, [7]], [(0, 1, 1), (0, 2, 1), (1, 2, 1)], "training"),
         Ranking([[1] * 2, [1] * 2], [(0, 1, 1)], "heldout"),
     ]
-    metrics = reward.measure(None, training, held_out, 1)
+    metrics = rankings.measure(reward.scores_of(None, held_out), training, held_out, 1)
     assert metrics["length_baseline"] == "shorter"
     assert metrics["accuracy/training"] == pytest.approx(2 / 3)
     assert metrics["length_accuracy/training"] == 0.0
@@ -181,10 +182,13 @@ def test_without_demonstrations_the_offset_is_of_good_and_bad_responses(toy_chai
     config = reward_config(toy_chain, tmp_path, epochs=1, batch=8)
     checkpoint = reward.train(config)
     renderer = Renderer(pretrain.load_tokenizer(str(toy_chain.policy.path)))
-    data = reward.prepare(config, renderer, 32)
+    data = rankings.load(config, renderer, 32)
+    offset_rows, offset_from, _ = reward.offset_rows_of(config, renderer, 32, data.training)
     places = [tuple(row) for ranking in data.training for row in ranking.rows]
-    assert sorted(map(tuple, data.offset_rows)) == sorted(places)
-    assert checkpoint.manifest.metrics["offset_from"] == f"a random {len(places)} of all training responses"
+    assert sorted(map(tuple, offset_rows)) == sorted(places)
+    assert (
+        checkpoint.manifest.metrics["offset_from"] == offset_from == f"a random {len(places)} of all training responses"
+    )
     assert reward.responses_of(data.training, 5, 0) == reward.responses_of(data.training, 5, 0)
     some = reward.responses_of(data.training, 12, 0)
     best = {tuple(ranking.rows[0]) for ranking in data.training}
@@ -206,7 +210,7 @@ def test_few_users_are_split_by_prompt(toy_chain: Toy, tmp_path: Path, users: in
     comparisons.freeze(rows, tmp_path / "users.jsonl")
     config = reward_config(toy_chain, tmp_path, data=str(tmp_path / "users.jsonl"))
     renderer = Renderer(pretrain.load_tokenizer(str(toy_chain.policy.path)))
-    data = reward.prepare(config, renderer, 32)
+    data = rankings.load(config, renderer, 32)
     assert data.split_by == by
     assert len(data.training) + len(data.held_out) == 24
     assert 1 <= len(data.held_out) <= 6

@@ -153,7 +153,7 @@ def test_every_step_has_its_share_of_text_and_none_is_text_alone(toy_chain: Toy,
         assert step.demonstrations
         assert used == round(shown / 4)  # 0.2 of all examples so far
     assert sorted(i for step in plan[: len(plan) // 2] for i in step.demonstrations) == list(range(examples))
-    tokens = [int(e.mask[1:].sum()) for step in plan for part in sft.examples_of(data, step, None) for e in part]
+    tokens = [int(e.mask[1:].sum()) for step in plan for e in sft.examples_of(data, step)]
     of_text = sum(len(data.documents[i]) - 1 for step in plan for i in step.documents)
     assert sft.text_token_share(data, plan) == pytest.approx(of_text / sum(tokens))
     made = sft.train(config)

@@ -1,0 +1,232 @@
+"""Direct preference optimization: a policy from rankings alone, without a reward model (Rafailov et al. 2023,
+arXiv 2305.18290).
+
+loss = -log sigmoid(beta log[pi(y_w|x) / pi_ref(y_w|x)] - beta log[pi(y_l|x) / pi_ref(y_l|x)])        (equation 7)
+That is the reward model's loss with the policy's implicit reward, beta log[pi / pi_ref], as score: all pairs of a
+ranking are learned from, each response goes forward once, ties are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from torch import Tensor
+
+from training.artifacts import progress
+from training.artifacts.checkpoints import Checkpoint
+from training.artifacts.errors import UserError
+from training.data.items import Ranking
+from training.models import building, forward, hardware, loading, memory, optimization, probes, publishing, templates
+from training.rl import batches
+from training.runtime import runs
+from training.runtime.configuration import parse
+from training.stages import limits, planning, rankings
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train a policy on rankings, without a reward model."""
+
+    data: tuple[str, ...]
+    """Comparisons: frozen rankings or public preference data, as files, folders or hub ids
+    (ID[:configuration][@split]), each with an optional weight: A B=2 takes every row of A once and of B twice per
+    epoch, B=0.5 a random half of B."""
+    model: str = "sft"
+    """Where to start, and the reference: checkpoint id, stage (its newest), folder or hub id."""
+    validation: tuple[str, ...] = ()
+    """Held-out comparisons; left out, those of one user in ten are held out (of one prompt in ten, where fewer than
+    ten users are known)."""
+    beta: float = 0.1
+    """How strongly the policy is held to the reference; smaller moves further. 0.1 (Rafailov et al. 2023, appendix
+    B)."""
+    epochs: int = 1
+    """Passes over the comparisons. Ours."""
+    learning_rate: float = 1e-6
+    """Learning rate, constant after the warm-up. 1e-6 (Rafailov et al. 2023, appendix B, with RMSprop)."""
+    warmup: float = 0.1
+    """Share of the steps over which the rate rises from 0. Ours: the paper takes 150 steps."""
+    batch: int = 64
+    """Prompts per step; all responses of a prompt are in the same step. 64 (Rafailov et al. 2023, appendix B)."""
+    tokens_per_pass: int | None = None
+    """Tokens that go forward at once, padding included; left out, as many as the memory takes, at most 8,192. Fewer
+    need less memory and change nothing else."""
+    checkpoint_activations: bool = False
+    """Keep of each layer only its input for the backward pass, which computes the layer again: less memory, a third
+    more work."""
+    dtype: hardware.Dtype = "auto"
+    """What forward passes multiply in: `auto` is bfloat16 where the hardware has it, else float32. Trained weights and
+    their moments are float32."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm. Ours."""
+    freeze_embeddings: bool = False
+    """Freeze embeddings and output head, so that words absent from the data keep their pretrained meaning."""
+    context: int | None = None
+    """Greatest number of tokens of a prompt with a response; longer responses are left out of their comparison. Left
+    out, the model's own, at most 2,048 (Ouyang et al. 2022, appendix C)."""
+    hygiene: bool = False
+    """Leave out comparisons with personal information."""
+    limit: int | None = None
+    """Use this many comparisons at most, drawn at random."""
+    seed: int = 0
+    """Seed of the order of the data."""
+    home: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs")
+    """Where everything is written."""
+
+
+def train(config: Config) -> Checkpoint:
+    """Train and publish a policy."""
+    check(config)
+    hardware.set_threads()
+    hardware.set_dtype(config.dtype)
+    source = loading.load(config.model, config.home)
+    model = source.model
+    renderer = templates.renderer_for(source)
+    renderer.require_end()
+    context = limits.context_of(model, config.context)
+    data = rankings.load(config, renderer, context)
+    answers = Answers(renderer.stop_ids)
+    sizes = data.training.sizes().tolist()
+    plan = [b for epoch in range(config.epochs) for b in batches.epoch_batches(sizes, config.batch, config.seed, epoch)]
+
+    summaries = {name: summary for usage in data.usages for name, summary in usage.summaries().items()}
+    hashes = [summary["sha256"] for summary in summaries.values()]
+    with runs.Run(config.home, "dpo", config, [source.key, *hashes]) as run:
+        if config.freeze_embeddings:
+            building.freeze_embeddings(model)
+        optimizer = optimization.adamw([(model, config.learning_rate)])
+        longest = max(*sizes, *data.held_out.sizes().tolist())
+        budget = planning.plan(
+            config, [planning.Trained(model)], longest, max(sum(sizes[i] for i in batch) for batch in plan)
+        )
+        # The model is its own reference until its first step, so no second one is needed.
+        reference = {
+            name: reference_logprobs(model, answers, of, budget, run.folder / f"{name}.pt")
+            for name, of in (("training", data.training), ("held_out", data.held_out))
+        }
+        run.resume(model=model, optimizer=optimizer, budget=budget)
+
+        for step in run.steps(len(plan), "direct preferences"):
+            optimization.set_rate(optimizer, min(1.0, (step + 1) / max(1.0, config.warmup * len(plan))))
+            batch = [data.training[i] for i in plan[step]]
+            score = implicit_rewards(model, answers, batch, [reference["training"][i] for i in plan[step]], config.beta)
+            loss = budget.run([model], partial(rankings.add_gradients, score, batch))
+            norm = optimization.clip_gradients([model], config.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if step % 5 == 0:
+                run.log(step, {"loss": loss, "gradient_norm": norm}, f"loss {loss:.3f}")
+
+        score = implicit_rewards(model, answers, data.held_out, reference["held_out"], config.beta)
+        metrics = budget.run([], partial(rankings.measure, score, data.training, data.held_out))
+        run.log(len(plan), {name: value for name, value in metrics.items() if isinstance(value, float)})
+        rows = [row.tolist() for row in data.held_out.rows[: probes.PROBES]]
+        manifest = source.checkpoint.manifest if source.checkpoint else None
+        return publishing.publish(
+            model,
+            source.tokenizer,
+            config.home,
+            stage="dpo",
+            kind="policy",
+            system=templates.system_of(source),
+            parents=source.parents,
+            base_model=source.base_model,
+            generation=manifest.generation if manifest else None,
+            probe=probes.policy_probe(model, rows),
+            config=run.config,
+            data=summaries,
+            seed=config.seed,
+            metrics=metrics | {"split_by": data.split_by, "steps": len(plan)},
+        )
+
+
+def check(config: Config) -> None:
+    """Raise `UserError` for settings that make no sense, before anything is loaded."""
+    limits.check_rates(config)
+    if min(config.epochs, config.batch) < 1:
+        raise UserError("--epochs and --batch must be at least 1")
+    if config.beta <= 0:
+        raise UserError(f"--beta {config.beta}: use a number above 0")
+    if not 0 <= config.warmup <= 1:
+        raise UserError(f"--warmup {config.warmup}: use a share from 0 to 1")
+
+
+class Answers:
+    """Log-probabilities of a ranking's responses under a policy.
+
+    Args:
+        stop_ids: what ends a response; the template's tokens after it are nobody's choice.
+    """
+
+    def __init__(self, stop_ids: Sequence[int]) -> None:
+        self._stops = frozenset(stop_ids)
+
+    def logprobs(self, model: Any, of: Sequence[Ranking]) -> Tensor:
+        """Of each response of these rankings, one after the other: (sum of K,).
+
+        The tokens that all responses of a prompt begin with count for none of them: they cancel out in every pair.
+        """
+        parts = [self._split(ranking.rows) for ranking in of]
+        prompts = [prompt for prompt, responses in parts for _ in responses]
+        responses = [response for _, responses in parts for response in responses]
+        return forward.response_logprobs(model, prompts, responses).sum(dim=1)
+
+    def _split(self, rows: Sequence[list[int]]) -> tuple[list[int], list[list[int]]]:
+        common = forward.common_prefix(rows)
+        return rows[0][:common], [self._ended(row[common:]) for row in rows]
+
+    def _ended(self, response: list[int]) -> list[int]:
+        last = max((place for place, token in enumerate(response) if token in self._stops), default=len(response) - 1)
+        return response[: last + 1]
+
+
+def implicit_rewards(
+    model: Any, answers: Answers, of: Sequence[Ranking], reference: Sequence[Tensor], beta: float
+) -> rankings.Score:
+    """beta log(pi / pi_ref) of these rankings' responses, by the rankings' numbers.
+
+    Args:
+        reference: log-probabilities of each ranking's responses under the reference, (K,).
+    """
+
+    def score(numbers: Sequence[int]) -> Tensor:
+        logprobs = answers.logprobs(model, [of[number] for number in numbers])
+        return beta * (logprobs - torch.cat([reference[number] for number in numbers]).to(logprobs.device))
+
+    return score
+
+
+def reference_logprobs(
+    model: Any, answers: Answers, of: Sequence[Ranking], budget: memory.Budget, file: Path
+) -> list[Tensor]:
+    """Log-probabilities of each ranking's responses under the model as it is, (K,) each; kept in a file."""
+    if file.is_file():
+        earlier: list[Tensor] = torch.load(file, weights_only=True)
+        return earlier
+
+    def compute(tokens_per_pass: int) -> list[Tensor]:
+        logprobs: dict[int, Tensor] = {}
+        sizes = [sum(ranking.lengths) for ranking in of]
+        with torch.no_grad():
+            for part in progress.track(batches.passes(range(len(of)), sizes, tokens_per_pass), "reference"):
+                values = answers.logprobs(model, [of[i] for i in part]).cpu()
+                logprobs.update(zip(part, values.split([len(of[i].rows) for i in part]), strict=True))
+        return [logprobs[i] for i in range(len(of))]
+
+    result = budget.run([], compute)
+    partial_file = file.with_suffix(".partial")
+    torch.save(result, partial_file)
+    partial_file.replace(file)
+    return result
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`python -m training dpo`."""
+    checkpoint = train(parse(Config, "dpo", arguments))
+    print(checkpoint.id)
+    return 0

@@ -1,0 +1,90 @@
+"""A stage's memory, planned and said before its first step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from training.artifacts.errors import UserError
+from training.models import memory
+from training.rl import rollouts
+from training.runtime.runs import CONSOLE
+
+
+class Trained(NamedTuple):
+    """A model that a run trains; `averaged` with a moving average of its weights beside it."""
+
+    model: Any
+    averaged: bool = False
+
+
+def plan(config: Any, trained: Sequence[Trained], longest: int, most: int) -> memory.Budget:
+    """How many tokens go forward at once; says what the run will take.
+
+    Args:
+        config: has `tokens_per_pass` and `checkpoint_activations`.
+        trained: models whose passes come one after the other, each with its backward pass.
+        longest: tokens of the longest row.
+        most: tokens of a step, at most.
+
+    Raises:
+        UserError: it does not fit, with what would.
+    """
+    if config.tokens_per_pass is not None and config.tokens_per_pass < 1:
+        raise UserError(f"--tokens-per-pass {config.tokens_per_pass}: use at least 1, or leave it out")
+    if config.checkpoint_activations:
+        for one in trained:
+            if not one.model.supports_gradient_checkpointing:
+                raise UserError(f"--checkpoint-activations: {type(one.model).__name__} cannot do it: leave it out")
+            memory.checkpoint_activations(one.model)
+    states = sum(memory.of_training(one.model, one.averaged) for one in trained)
+    tokens = max(longest, min(most, config.tokens_per_pass or memory.TOKENS_PER_PASS))
+    heads = max(memory.of_head(one.model, tokens) for one in trained)
+    activations = max((memory.activations_of(one.model) for one in trained), key=lambda one: one.of(longest))
+    budget, sentence = memory.plan(
+        [
+            memory.Need("gradients and moments", states),
+            memory.Need("logits", heads),
+            memory.Need("held by kernels", memory.of_kernels()),
+        ],
+        activations,
+        longest=longest,
+        most=most,
+        tokens=config.tokens_per_pass,
+    )
+    CONSOLE.print(sentence, highlight=False, soft_wrap=True)
+    return budget
+
+
+def plan_rollouts(config: Any, trained: Sequence[Trained], prompt: int, max_tokens: int, rows: int) -> memory.Budget:
+    """How many tokens of prompts and responses are sampled at once from the first of these models.
+
+    Args:
+        config: has `rollout_tokens`.
+        prompt: tokens of the longest prompt.
+        rows: responses of an iteration.
+
+    Raises:
+        UserError: not one response fits.
+    """
+    if config.rollout_tokens is not None and config.rollout_tokens < 1:
+        raise UserError(f"--rollout-tokens {config.rollout_tokens}: use at least 1, or leave it out")
+    states = sum(memory.of_training(one.model, one.averaged) for one in trained)
+    usable = int(memory.free() * memory.SHARE) - states
+    per_row = memory.of_rollout(trained[0].model, prompt, max_tokens)
+    count = min(rows, rollouts.ROWS)
+    if config.rollout_tokens is not None:
+        count = min(count, max(1, config.rollout_tokens // (prompt + max_tokens)))
+    fitting = min(count, usable // per_row)
+    if fitting < (count if config.rollout_tokens is not None else 1):
+        raise UserError(
+            f"{count} responses of {max_tokens} tokens take {memory.gigabytes(count * per_row)} to sample, and "
+            f"{memory.gigabytes(max(0, usable))} are free beside the training: use --rollout-tokens "
+            f"{max(1, usable // per_row) * (prompt + max_tokens)} or a smaller --max-tokens"
+        )
+    CONSOLE.print(
+        f"memory: {memory.gigabytes(fitting * per_row)} while {fitting} responses are sampled at once",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return memory.Budget(fitting * (prompt + max_tokens))

@@ -1,0 +1,130 @@
+"""Comparisons in the stages that learn from them: loading, gradients of a step, accuracy on held-out pairs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from training.artifacts.rendering import Renderer
+from training.data import reading, rendering, splits
+from training.data.items import Ranking, Rankings
+from training.data.usage import Usage
+from training.rl import batches
+from training.rl.losses import Pair, ranking_loss
+from training.stages import limits
+
+HELD_OUT = 0.1  # share of users whose comparisons are held out where no --validation is given
+Score = Callable[[Sequence[int]], Tensor]  # of some rankings, by their numbers: the scores of all their responses
+
+
+class Data(NamedTuple):
+    """Rankings, as views into the cache.
+
+    Attributes:
+        split_by: what training and held-out rankings differ in: user, prompt or file.
+    """
+
+    training: Rankings
+    held_out: Rankings
+    split_by: str
+    usages: list[Usage]
+
+
+def load(config: Any, renderer: Renderer, context: int) -> Data:
+    """Comparisons and held-out comparisons as token ids; says what is used of each.
+
+    Args:
+        config: has `data`, `validation`, `limit`, `hygiene`, `seed` and `home`.
+    """
+    selection = reading.select(
+        reading.COMPARISONS, config.data, limit=config.limit, seed=config.seed, hygiene=config.hygiene
+    )
+    rows = rendering.comparisons(config.home, selection, renderer, context)
+    limits.report(rows.usage)
+    usages = [rows.usage]
+    if config.validation:
+        others = reading.select(reading.COMPARISONS, config.validation, role="validation")
+        split = splits.against(rows, rendering.comparisons(config.home, others, renderer, context))
+        usages.append(split.held_out.usage)
+        limits.report(split.held_out.usage)
+    else:
+        split = splits.hold_out(rows, HELD_OUT)
+    limits.report_split(split)
+    training = splits.weighted(split.training, selection.weights, config.seed).items
+    return Data(training, split.held_out.items, split.by, usages)
+
+
+def add_gradients(score: Score, rankings: Sequence[Ranking], tokens_per_pass: int) -> float:
+    """Add the gradients of the mean loss over a whole step's prompts; returns that mean.
+
+    Each response goes forward once; a prompt's pairs are averaged, then the prompts.
+    """
+    loss = 0.0
+    for part in _passes(rankings, tokens_per_pass):
+        share = loss_of(score(part), [rankings[i] for i in part]) * len(part) / len(rankings)
+        share.backward()
+        loss += share.item()
+    return loss
+
+
+def loss_of(scores: Tensor, rankings: Sequence[Ranking]) -> Tensor:
+    """Mean over the prompts of the mean loss of their decided pairs."""
+    groups, start = [], 0
+    for ranking in rankings:
+        groups.append((range(start, start + len(ranking.rows)), ranking.pairs))
+        start += len(ranking.rows)
+    return ranking_loss(scores, groups)
+
+
+def measure(
+    score: Score, training: Sequence[Ranking], held_out: Sequence[Ranking], tokens_per_pass: int
+) -> dict[str, Any]:
+    """Accuracy on held-out pairs, by group of labelers, beside what length alone would reach.
+
+    The baseline prefers longer or shorter responses, in tokens, whichever the training pairs prefer. Equal scores
+    count half.
+
+    Args:
+        score: of the held-out rankings.
+    """
+    scored: list[tuple[Ranking, list[float]]] = []
+    with torch.no_grad():
+        for part in _passes(held_out, tokens_per_pass):
+            values = iter(score(part).tolist())
+            scored += [(held_out[i], [next(values) for _ in held_out[i].rows]) for i in part]
+    longer = sum(_right(r.lengths, r.pairs) - len(r.pairs) / 2 for r in training) >= 0
+    sign = 1 if longer else -1
+    metrics: dict[str, Any] = {
+        "training_comparisons": len(training),
+        "length_baseline": "longer" if longer else "shorter",
+    }
+    for group in sorted({ranking.group for ranking in held_out}):
+        of_group = [(ranking, scores) for ranking, scores in scored if ranking.group == group]
+        pairs = sum(len(ranking.pairs) for ranking, _ in of_group)
+        right = sum(_right(scores, ranking.pairs) for ranking, scores in of_group)
+        by_length = sum(_right([sign * n for n in ranking.lengths], ranking.pairs) for ranking, _ in of_group)
+        metrics[f"pairs/{group}"] = pairs
+        metrics[f"accuracy/{group}"] = right / pairs
+        metrics[f"length_accuracy/{group}"] = by_length / pairs
+    metrics["held_out_loss"] = sum(_loss(scores, ranking.pairs) for ranking, scores in scored) / len(scored)
+    return metrics
+
+
+def _right(values: Sequence[float], pairs: Sequence[Pair]) -> float:
+    """How many pairs these values order as the labeler did; equal values count half."""
+    margins = [(values[i] - values[j]) * outcome for i, j, outcome in pairs]
+    return sum(1.0 if m > 0 else 0.5 if m == 0 else 0.0 for m in margins)
+
+
+def _loss(values: Sequence[float], pairs: Sequence[Pair]) -> float:
+    margins = [(values[i] - values[j]) * outcome for i, j, outcome in pairs]
+    return sum(max(0.0, -m) + math.log1p(math.exp(-abs(m))) for m in margins) / len(margins)
+
+
+def _passes(rankings: Sequence[Ranking], tokens_per_pass: int) -> list[list[int]]:
+    """Numbers of the rankings that go forward together."""
+    return batches.passes(range(len(rankings)), [sum(ranking.lengths) for ranking in rankings], tokens_per_pass)
