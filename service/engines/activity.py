@@ -16,12 +16,14 @@ class Activity:
         server: processor seconds of the process that answers requests.
         core: processor seconds of those that compute for it.
         cores: how many compute for it; none is left where they died.
+        runs: whether one of those that compute has work now; on a full machine it may get little of a processor.
         stopped: whether one of them is stopped (SIGSTOP), and does nothing until it is continued.
     """
 
     server: float
     core: float
     cores: int
+    runs: bool
     stopped: bool
 
 
@@ -30,9 +32,14 @@ def read(guard: int) -> Activity:
     servers = _children(guard)
     cores = [core for server in servers for core in _children(server.pid, all_below=True)]
     states = [_state(process) for process in (*servers, *cores)]
-    living = sum(state not in ("", psutil.STATUS_ZOMBIE) for state in states[len(servers) :])
-    stopped = psutil.STATUS_STOPPED in states
-    return Activity(sum(map(_seconds, servers)), sum(map(_seconds, cores)), living, stopped)
+    computing = states[len(servers) :]
+    return Activity(
+        server=sum(map(_seconds, servers)),
+        core=sum(map(_seconds, cores)),
+        cores=sum(state not in ("", psutil.STATUS_ZOMBIE) for state in computing),
+        runs=any(state in (psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP) for state in computing),
+        stopped=psutil.STATUS_STOPPED in states,
+    )
 
 
 def _children(process: int, *, all_below: bool = False) -> list[psutil.Process]:

@@ -49,7 +49,7 @@ def look(engine: Engine) -> Sign:
 
 
 def works(before: Activity, after: Activity, seconds: float, *, server_answers: bool) -> bool:
-    """Whether processor time explains that no token came.
+    """Whether work explains that no token came: of the processes that compute, or of the server.
 
     That of a server which answers other questions explains it only where it is much, as when it reads long texts:
     clients who try again keep the server of an engine that hangs a little busy. Nothing explains it where the processes
@@ -57,5 +57,7 @@ def works(before: Activity, after: Activity, seconds: float, *, server_answers: 
     """
     if after.cores == 0:
         return False
+    if before.runs or after.runs:
+        return True
     least = READING_SHARE if server_answers else LEAST_SHARE
     return after.core - before.core > LEAST_SHARE * seconds or after.server - before.server > least * seconds

@@ -73,7 +73,7 @@ class StubEngine(Engine):
         self.stop()
 
     def activity(self) -> Activity:
-        return Activity(server=0.0, core=0.0, cores=1, stopped=False)
+        return Activity(server=0.0, core=0.0, cores=1, runs=False, stopped=False)
 
     def failure(self) -> str:
         return self.last_words

@@ -80,7 +80,7 @@ def test_an_engine_with_a_full_queue_goes_on(machine_: Machine) -> None:
 
 def computing(_: StubEngine) -> Activity:
     """A reading of an engine whose core computes all the time."""
-    return Activity(server=0.0, core=time.monotonic(), cores=1, stopped=False)
+    return Activity(server=0.0, core=time.monotonic(), cores=1, runs=False, stopped=False)
 
 
 def test_a_long_step_is_waited_for_but_not_for_ever(machine_: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,9 +203,19 @@ def test_a_core_that_died_is_counted_no_more_though_its_server_has_not_noticed(s
     assert activity.read(engine._process.pid).cores == 0
 
 
+def test_a_core_that_waits_for_a_processor_has_work(start: Callable[..., Engine]) -> None:
+    """However little of a full machine it gets."""
+    for core, runs in (("computes", True), ("waits", False)):
+        engine = start(core)
+        assert engine._process is not None
+        process = engine._process.pid
+        wait_until(lambda process=process, runs=runs: activity.read(process).runs is runs)  # type: ignore[misc]
+        assert [activity.read(process).runs for _ in range(5)] == [runs] * 5
+
+
 def test_what_explains_that_no_token_came() -> None:
     """Over 2 seconds a core counts from 0.04 s on; a server from 0.2 s on if it answers, else from 0.04 s on."""
-    before = Activity(server=10.0, core=20.0, cores=1, stopped=False)
+    before = Activity(server=10.0, core=20.0, cores=1, runs=False, stopped=False)
 
     def works(answers: bool, **more: float) -> bool:
         return watching.works(before, replace(before, **more), 2.0, server_answers=answers)  # type: ignore[arg-type]
@@ -215,6 +225,7 @@ def test_what_explains_that_no_token_came() -> None:
         assert works(answers, core=20.05)
         assert not works(answers, core=20.03)
         assert works(answers, server=10.21)
+        assert works(answers, runs=True)
         assert not works(answers, server=12.0, cores=0)
     assert not works(True, server=10.19)
     assert works(False, server=10.05)
