@@ -11,14 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-import psutil
 
-from service.engines import client, environment, failures, logs, options, parsers
+from service.engines import activity, client, environment, failures, logs, options, parsers
+from service.engines.activity import Activity
 from service.engines.failures import Transient
 from service.engines.planning import BLOCK_TOKENS, EnginePlan
 from service.settings import Settings
@@ -132,18 +131,9 @@ class Engine:
             return None
         return sum(float(n) for n in re.findall(rf"^vllm:{name}(?:\{{.*\}})? (\S+)$", text, re.M))
 
-    def cpu_seconds(self) -> float | None:
-        """Processor time of the server and its children; None for a server elsewhere."""
-        if self._process is None:
-            return None
-        used = 0.0
-        with suppress(psutil.Error):
-            server = psutil.Process(self._process.pid)
-            for one in (server, *server.children(recursive=True)):
-                with suppress(psutil.Error):  # it has just ended
-                    times = one.cpu_times()
-                    used += times.user + times.system
-        return used
+    def activity(self) -> Activity | None:
+        """What its processes do; None for a server elsewhere."""
+        return None if self._process is None else activity.read(self._process.pid)
 
     def stop(self) -> None:
         """End the process and its children: SIGTERM, then SIGKILL. A server not owned is left alone."""

@@ -18,6 +18,7 @@ STEADY_SECONDS = 120.0  # an engine that ran this long has earned a fresh count 
 GIVE_UP = 3  # starts that failed alike, of a checkpoint that never answered here
 MISSES = 2  # looks in a row at which an engine gave no sign, after which it hangs
 MISSES_ELSEWHERE = 3  # the network between may be at fault
+WATCHED_SECONDS = 30.0  # counted between two looks, at most: a supervisor that was stopped itself saw nothing
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Slot:
         check: the look at whether it still works, in the background.
         checked: when the last look ended.
         missed: looks in a row at which it gave no sign.
-        heard: when it last gave tokens.
+        unheard: seconds without a token in which it was looked at.
         began: when its state began, on the supervisor's clock in seconds.
         failures: failures in a row, whatever their reason: they lengthen the wait.
         alike: starts in a row that failed for the same reason.
@@ -58,7 +59,7 @@ class Slot:
     check: Future[Sign] | None = None
     checked: float = 0.0
     missed: int = 0
-    heard: float = 0.0
+    unheard: float = 0.0
     began: float = 0.0
     failures: int = 0
     alike: int = 0
@@ -83,17 +84,18 @@ class Slot:
         """Its start went well."""
         self.state, self.detail, self.began = "ready", None, time
         self.alike, self.proven = 0, True
-        self.check, self.missed, self.checked, self.heard = None, 0, time, time
+        self.check, self.missed, self.checked, self.unheard = None, 0, time, 0.0
 
     def take_in(self, sign: Sign, time: float) -> None:
         """What a look has shown."""
+        watched = min(time - self.checked, WATCHED_SECONDS)
         self.check, self.checked = None, time
         self.missed = self.missed + 1 if sign is Sign.SILENT else 0
-        self.heard = time if sign is Sign.ANSWERS else self.heard
+        self.unheard = 0.0 if sign is Sign.ANSWERS else self.unheard + watched
 
-    def hangs(self, time: float, longest: float) -> bool:
+    def hangs(self, longest: float) -> bool:
         """Whether it gave no sign too often, or no token for `longest` seconds."""
-        return self.missed >= (MISSES_ELSEWHERE if self.url else MISSES) or time - self.heard > longest
+        return self.missed >= (MISSES_ELSEWHERE if self.url else MISSES) or self.unheard > longest
 
     def fail(self, error: BaseException, time: float) -> str:
         """Take in a failure; returns what follows, for the console."""

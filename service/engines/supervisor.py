@@ -35,7 +35,7 @@ from training.artifacts.errors import UserError
 
 TICK_SECONDS = 0.5
 BEAT_SECONDS = 1.0
-WATCH_SECONDS = 2.0  # between two looks at an engine
+WATCH_SECONDS = 1.5  # between two looks at an engine
 GRACE_SECONDS = 4 * REFRESH_SECONDS  # a ready engine stays this long when nothing names it: gateways look behind
 WATCHERS = 32  # looks at engines, and starts of servers elsewhere, at once: all may hang
 log = logging.getLogger(__name__)
@@ -211,7 +211,7 @@ class Supervisor:
         if slot.check is not None and slot.check.done():
             sign = Sign.SILENT if slot.check.cancelled() or slot.check.exception() else slot.check.result()
             slot.take_in(sign, self.clock())
-            if slot.hangs(self.clock(), self.settings.upstream_seconds):
+            if slot.hangs(self.settings.upstream_seconds):
                 engine.kill()
                 reason = f"is down: {engine.failure()}" if slot.url else "hangs: it gives no token and does not compute"
                 self._fail(slot, Transient(f"the engine of {slot.id} {reason}"))

@@ -14,14 +14,14 @@ from pydantic import BaseModel
 
 from service import metrics
 from service.auth import open_to_all
-from service.endpoints import Endpoint, Endpoints
+from service.endpoints import Endpoint, Endpoints, View
 from service.engines import gateway, protocol
 from service.errors import ApiError
 from service.state import Gateway, gateway_of
 
 router = APIRouter(dependencies=[Depends(open_to_all)])
 READINESS_SECONDS = 3.0
-PROBE = aiohttp.ClientTimeout(total=5)  # with READINESS_SECONDS, an engine that hangs is told within 10 s
+PROBE = aiohttp.ClientTimeout(total=4)  # with READINESS_SECONDS, a server that is silent is told within 7 s
 
 
 class Alive(BaseModel):
@@ -64,7 +64,8 @@ async def prometheus() -> Response:
 
 
 async def problems_now(state: Gateway) -> dict[str, str]:
-    """Problem by model name, of a few seconds ago at most; empty when all is well.
+    """Problem by model name; empty when all is well. What engines answered is of a few seconds ago at most, what their
+    supervisors say of them is new.
 
     Engines are asked once for all who wait: anybody may call this, and a busy engine must not be asked ever more.
     """
@@ -72,7 +73,8 @@ async def problems_now(state: Gateway) -> dict[str, str]:
     if task is None or (task.done() and _stale(task)):
         task = state.readiness = asyncio.ensure_future(_timed(state))
     # One that goes away must not take the answer from the others.
-    return (await asyncio.shield(task))[1]
+    silent = (await asyncio.shield(task))[1]
+    return silent | _table_problems(state.endpoints)
 
 
 def _stale(task: asyncio.Task[tuple[float, dict[str, str]]]) -> bool:
@@ -81,20 +83,30 @@ def _stale(task: asyncio.Task[tuple[float, dict[str, str]]]) -> bool:
 
 
 async def _timed(state: Gateway) -> tuple[float, dict[str, str]]:
-    problems = await _probe_all(state.http, state.endpoints)
+    problems = await _probe_all(state.http, state.endpoints.view)
     return time.monotonic(), problems
 
 
-async def _probe_all(http: aiohttp.ClientSession, endpoints: Endpoints) -> dict[str, str]:
+def _table_problems(endpoints: Endpoints) -> dict[str, str]:
+    """Problems that the endpoint table tells."""
     view, problems = endpoints.view, endpoints.problems()
-    production = {name: served for name, served in view.aliases.items() if name.endswith("/production")}
-    names = production or {checkpoint: checkpoint for checkpoint in view.ready}
-    if not production:
+    if not _production(view):
         problems |= {checkpoint: view.why_down(checkpoint) for checkpoint in view.given_up}
-    if not names and not problems:
-        return {"engines": "none is ready"}
+        if not view.ready and not problems:
+            return {"engines": "none is ready"}
+    return problems
+
+
+async def _probe_all(http: aiohttp.ClientSession, view: View) -> dict[str, str]:
+    """Problems that asking the engines shows."""
+    names = _production(view) or {checkpoint: checkpoint for checkpoint in view.ready}
     answers = await asyncio.gather(*(_problem(http, view.ready.get(served, ())) for served in names.values()))
-    return problems | {name: problem for name, problem in zip(names, answers, strict=True) if problem is not None}
+    return {name: problem for name, problem in zip(names, answers, strict=True) if problem is not None}
+
+
+def _production(view: View) -> dict[str, str]:
+    """Aliases of production, and what serves them."""
+    return {name: served for name, served in view.aliases.items() if name.endswith("/production")}
 
 
 async def _problem(http: aiohttp.ClientSession, replicas: Sequence[Endpoint]) -> str | None:

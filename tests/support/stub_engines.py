@@ -16,6 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
+from service.engines.activity import Activity
 from service.engines.planning import EnginePlan
 from service.engines.process import Engine
 from service.settings import Settings
@@ -71,8 +72,8 @@ class StubEngine(Engine):
     def kill(self) -> None:
         self.stop()
 
-    def cpu_seconds(self) -> float:
-        return 0.0
+    def activity(self) -> Activity:
+        return Activity(server=0.0, core=0.0, cores=1, runs=False, stopped=False)
 
     def failure(self) -> str:
         return self.last_words

@@ -16,8 +16,11 @@ import pytest
 from aiohttp import web
 from fastapi.testclient import TestClient
 from prometheus_client import REGISTRY
+from sqlalchemy import select
 
 from service.routes import health
+from service.store.database import Store
+from service.store.models import Alias, Engine
 from tests.service.conftest import engine_row
 from tests.support import stub_engine
 from tests.support.stub_engine import StubEngine, chat_answer, send_pieces, stream_of
@@ -277,6 +280,22 @@ def test_an_engine_whose_token_is_late_is_busy_unless_its_server_is_silent_too(
     engine.hung = True
     reply = http.get("/health/ready")
     assert (reply.status_code, set(reply.json()["problems"])) == (503, {"sft-1", "reward-1"})
+
+
+def test_what_the_table_says_of_an_engine_is_in_readiness_at_once(
+    http: httpx.Client, local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only when the engines are asked anew."""
+    monkeypatch.setattr(health, "READINESS_SECONDS", 3600.0)
+    with local_store.session() as session:
+        session.add(Alias(name="policy/production", checkpoint="sft-1", served="sft-1"))
+    wait_until(lambda: http.get("/v1/models/policy/production").status_code == 200)
+    assert http.get("/health/ready").status_code == 200
+    with local_store.session() as session:
+        row = session.scalars(select(Engine).where(Engine.checkpoint == "sft-1")).one()
+        row.state, row.detail = "failed", "it hangs"
+    wait_until(lambda: http.get("/health/ready").status_code == 503)
+    assert "it hangs" in http.get("/health/ready").json()["problems"]["policy/production"]
 
 
 @pytest.mark.parametrize("answer", [html, a_list, nothing, no_choices])
