@@ -22,12 +22,10 @@ def list_pool(settings: Settings, parsed: argparse.Namespace) -> None:
 
 
 def restore(settings: Settings, parsed: argparse.Namespace) -> None:
-    with open_store(settings).session() as session:
-        count = pool.restore(session, actor(), parsed.prompts or None, parsed.checkpoint)
+    count = pool.restore(open_store(settings), actor(), parsed.prompts or None, parsed.checkpoint)
     say(f"{count} prompts are given out again")
 
 
 def retire(settings: Settings, parsed: argparse.Namespace) -> None:
-    with open_store(settings).session() as session:
-        count = pool.retire(session, actor(), parsed.prompts, parsed.reason)
+    count = pool.retire(open_store(settings), actor(), parsed.prompts, parsed.reason)
     say(f"{count} prompts are retired")

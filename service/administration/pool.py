@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, func, select
@@ -12,9 +13,11 @@ from typing_extensions import TypedDict
 from service.administration.records import record
 from service.errors import NotFound
 from service.preferences import pool
+from service.store.database import Store
 from service.store.models import Prompt, SetAside, Task
 from training.artifacts.errors import UserError
 
+BATCH = 200  # prompts of one transaction
 SHORT = 80  # characters of a prompt in a list
 
 
@@ -78,18 +81,27 @@ def out_of_use(session: Session, checkpoint: str | None = None, limit: int = 100
     return sorted(rows, key=lambda row: row.time, reverse=True)[offset:newest]
 
 
-def retire(session: Session, actor: str, prompts: Sequence[str], reason: str) -> int:
-    """Give prompts to nobody any more; their comparisons stay. Returns how many were in use. Raises `NotFound`."""
-    rows = _find(session, prompts)
-    in_use = [row for row in rows if row.retired is None]
-    for row in in_use:
-        pool.retire(session, row.id, reason)
-        record(session, actor, "retire_prompt", row.id, reason=reason)
-    return len(in_use)
+def retire(store: Store, actor: str, prompts: Sequence[str], reason: str) -> int:
+    """Give prompts to nobody any more; their comparisons stay. Returns how many were in use.
+
+    Many are retired in batches, each in a transaction of its own: labelers answer meanwhile.
+
+    Raises:
+        NotFound: a prompt does not exist; then none is retired.
+    """
+    count = 0
+    for session, batch in _in_batches(store, _known(store, prompts)):
+        for row in session.scalars(select(Prompt).where(Prompt.id.in_(batch), Prompt.retired.is_(None))):
+            pool.retire(session, row.id, reason)
+            record(session, actor, "retire_prompt", row.id, reason=reason)
+            count += 1
+    return count
 
 
-def restore(session: Session, actor: str, prompts: Sequence[str] | None = None, checkpoint: str | None = None) -> int:
+def restore(store: Store, actor: str, prompts: Sequence[str] | None = None, checkpoint: str | None = None) -> int:
     """Bring prompts back: retired ones for everybody, those set aside for the checkpoints that refused them.
+
+    Many come back in batches, each in a transaction of its own: labelers answer meanwhile.
 
     Args:
         prompts: their ids; None for all that `checkpoint` refused.
@@ -99,36 +111,56 @@ def restore(session: Session, actor: str, prompts: Sequence[str] | None = None, 
         How many prompts came back, or came back for a checkpoint.
 
     Raises:
-        NotFound: a prompt does not exist.
+        NotFound: a prompt does not exist; then none comes back.
         UserError: neither prompts nor a checkpoint is named.
     """
-    if prompts is None and checkpoint is None:
-        raise UserError("name prompts, or the checkpoint whose refused prompts are to come back")
-    refused = delete(SetAside)
-    if checkpoint is not None:
-        refused = refused.where(SetAside.checkpoint == checkpoint)
-    back: set[str] = set()
     if prompts is not None:
-        rows = _find(session, prompts)
-        refused = refused.where(SetAside.prompt_id.in_(prompts))
-        for row in rows:
-            if row.retired is not None and checkpoint is None:
+        names = _known(store, prompts)
+    elif checkpoint is not None:
+        with store.session() as session:
+            names = session.scalars(select(SetAside.prompt_id).where(SetAside.checkpoint == checkpoint)).all()
+    else:
+        raise UserError("name prompts, or the checkpoint whose refused prompts are to come back")
+    count = 0
+    for session, batch in _in_batches(store, names):
+        refused = delete(SetAside).where(SetAside.prompt_id.in_(batch)).returning(SetAside.prompt_id)
+        if checkpoint is not None:
+            refused = refused.where(SetAside.checkpoint == checkpoint)
+        back = set(session.scalars(refused))
+        if checkpoint is None:
+            for row in session.scalars(select(Prompt).where(Prompt.id.in_(batch), Prompt.retired.is_not(None))):
                 row.retired = None
                 row.meta = {name: value for name, value in row.meta.items() if name != "retired"}
                 back.add(row.id)
-    back.update(session.scalars(refused.returning(SetAside.prompt_id)))
-    if back:
-        names = sorted(back)[:100]
-        record(session, actor, "restore_prompts", checkpoint or "all policies", count=len(back), prompts=names)
-    return len(back)
+        if back:
+            detail = {"count": len(back), "prompts": sorted(back)[:100]}
+            record(session, actor, "restore_prompts", checkpoint or "all policies", **detail)
+        count += len(back)
+    return count
 
 
-def _find(session: Session, prompts: Sequence[str]) -> list[Prompt]:
-    rows = session.scalars(select(Prompt).where(Prompt.id.in_(prompts))).all()
-    missing = sorted(set(prompts) - {row.id for row in rows})
-    if missing:
-        raise NotFound(f"no prompt {missing[0]!r}: see `python -m service pool list`")
-    return list(rows)
+def _known(store: Store, prompts: Sequence[str]) -> Sequence[str]:
+    """The prompts, each once. Raises `NotFound` where one does not exist."""
+    names = list(dict.fromkeys(prompts))
+    with store.session() as session:
+        for batch in _batches(names):
+            missing = sorted({*batch} - {*session.scalars(select(Prompt.id).where(Prompt.id.in_(batch)))})
+            if missing:
+                raise NotFound(f"no prompt {missing[0]!r}: see `python -m service pool list`")
+    return names
+
+
+def _in_batches(store: Store, prompts: Sequence[str]) -> Iterator[tuple[Session, Sequence[str]]]:
+    """A session for each batch of prompts, committed when the next one is asked for."""
+    for batch in _batches(prompts):
+        began = time.monotonic()
+        with store.session() as session:
+            yield session, batch
+        store.give_way(began)
+
+
+def _batches(prompts: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (prompts[first : first + BATCH] for first in range(0, len(prompts), BATCH))
 
 
 def _beginning(prompt: Prompt) -> str:

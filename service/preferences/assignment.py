@@ -68,7 +68,7 @@ def resume(desk: Desk, wish: Wish) -> Assigned | None:
 def repeat(desk: Desk, wish: Wish) -> Assigned | None:
     """Now and then, and if there is one, the responses that another labeler was given."""
     with desk.store.session() as session:
-        tasks.expire_stale(session, wish.labeler_id)
+        tasks.expire_stale(session)
     if random.random() >= desk.settings.collect_overlap:
         return None
     # A transaction of its own: the search goes through all answered tasks, and would keep SQLite's other writers out.

@@ -8,6 +8,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, cast
@@ -17,6 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from service.preferences.pool import forget_refusals, retire
+from service.preferences.repeats import Earlier
 from service.store.database import Store
 from service.store.models import Prompt, Task
 from training.artifacts.conversations import check_messages
@@ -29,7 +31,6 @@ from training.artifacts.readers.values import check_texts
 from training.artifacts.skips import Skip
 
 BATCH = 200  # prompts of one transaction
-LONGEST_PAUSE = 0.5  # seconds between two of them
 TABLE = cast(Table, Prompt.__table__)
 DEEPEST = 100  # levels of nesting in what is kept beside a prompt
 LONGEST = 500  # characters of an id, a user or a use case: an index of PostgreSQL holds 2,700 bytes
@@ -152,24 +153,26 @@ def _store(
     store: Store, prompts: Iterator[Prompt], report: ImportReport, correct: bool, done: Callable[[int], None]
 ) -> None:
     """Add the prompts in batches; each is counted as new, as a correction, or with the reason why it is neither."""
-    earlier: dict[str, int] = {}
-    while batch := list(islice(prompts, BATCH)):
-        unseen = []
-        for prompt in batch:
-            text = int(_digest(prompt.messages)[:15], 16)
-            if prompt.id not in earlier:
-                earlier[prompt.id] = text
-                unseen.append(prompt)
-            else:
-                report.skipped[REPEATED if earlier[prompt.id] == text else OTHER_TEXT_REPEATED] += 1
-        began = time.monotonic()
-        with store.session() as session:
-            # Another import may add the same at the same time: what it was quicker with is looked at once more.
-            while unseen:
-                unseen = _add(session, _compared(session, unseen, report, correct), report)
-        if store.has_one_writer:
-            time.sleep(min(LONGEST_PAUSE, time.monotonic() - began))  # in which others write
-        done(len(batch))
+    with closing(Earlier()) as earlier:
+        while batch := list(islice(prompts, BATCH)):
+            unseen = []
+            for prompt in batch:
+                text = int(_digest(prompt.messages)[:15], 16)
+                before = earlier.text_of(prompt.id, text)
+                if before is None:
+                    unseen.append(prompt)
+                else:
+                    report.skipped[REPEATED if before == text else OTHER_TEXT_REPEATED] += 1
+            began = time.monotonic()
+            with store.session() as session:
+                # Another import may add the same at the same time: what it was quicker with is looked at once more.
+                while unseen:
+                    absent = _compared(session, unseen, report, correct)
+                    if not correct:
+                        began = time.monotonic()  # nobody waited while this one only read
+                    unseen = _add(session, absent, report)
+            store.give_way(began)
+            done(len(batch))
 
 
 def _compared(session: Session, batch: Sequence[Prompt], report: ImportReport, correct: bool) -> list[Prompt]:

@@ -10,11 +10,12 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, literal_column, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session, aliased
 
 from service.errors import ApiError
+from service.preferences import pool
 from service.preferences.pool import open_to
 from service.store.models import Answer, Labeler, Prompt, Task, TaskResponse, new_id, now
 from training.artifacts.comparisons import Response
@@ -22,6 +23,8 @@ from training.artifacts.comparisons import Response
 KINDS = ("compare", "rank")
 MAX_K = 9  # as many as a person can rank, and the digits of the keyboard
 MAX_OPEN = 4  # of one labeler: the one on screen, one put aside for a prompt of one's own, one reopened, the next one
+MOST_STALE = 500  # tasks that are closed in one call
+LOOKED_AT = 1000  # tasks among which a repeat is looked for
 
 
 def check_kind(kind: str, k: int) -> None:
@@ -39,19 +42,25 @@ def choose_repeat(
 ) -> Task | None:
     """A task that another labeler answered, with responses of `checkpoints` only, on a prompt new to this labeler.
 
-    Giving the same responses to two people is the only way to see how far they agree.
+    Giving the same responses to two people is the only way to see how far they agree. In a large store it is looked for
+    among some tasks, not among all.
     """
-    candidates = session.scalars(
-        select(Task)
-        .join(Prompt)
-        .where(Task.kind == kind, Task.state == "answered", Task.labeler_id != labeler_id, open_to(labeler_id))
-        .order_by(func.random())
-        .limit(tries)
-    )
-    for task in candidates:
-        same_policies = all(response.checkpoint in checkpoints for response in task.responses)
-        if len(task.responses) == k and same_policies and _all_differ(task):
-            return task
+    # From a random place along the ids, which are random: sorting all that were answered would take seconds at last.
+    start = new_id()
+    for part in (Task.id >= start, Task.id < start):
+        near = select(Task.id).where(part).order_by(Task.id).limit(LOOKED_AT)
+        candidates = session.scalars(
+            select(Task)
+            .join(Prompt)
+            .where(part, Task.id.in_(near), Task.kind == kind, Task.state == "answered", Task.labeler_id != labeler_id)
+            .where(open_to(labeler_id))
+            .order_by(Task.id)
+            .limit(tries)
+        )
+        for task in candidates:
+            same_policies = all(response.checkpoint in checkpoints for response in task.responses)
+            if len(task.responses) == k and same_policies and _all_differ(task):
+                return task
     return None
 
 
@@ -114,7 +123,7 @@ def open_task(
     )
     session.add(task)
     session.flush()
-    _give_back(session, labeler_id)
+    pool.count_tasks(session, {prompt_id, *_give_back(session, labeler_id)})
     session.refresh(task, ["prompt"])
     return task, token
 
@@ -184,13 +193,19 @@ def has_task(session: Session, labeler_id: str, prompt_id: str) -> bool:
     return session.scalar(query.limit(1)) is not None
 
 
-def expire_stale(session: Session, labeler_id: str) -> None:
-    """Close the labeler's tasks that were left open too long, so that their prompts can be given again."""
-    session.execute(
-        update(Task)
-        .where(Task.labeler_id == labeler_id, Task.state == "open", Task.expires <= now())
-        .values(state="expired", closed=now())
-    )
+def expire_stale(session: Session) -> None:
+    """Close tasks that were left open too long, `MOST_STALE` at most, so that their prompts can be given again."""
+    is_stale = and_(Task.state == literal_column("'open'"), Task.expires <= now())
+    # Looked for first, as nobody waits for readers; and one transaction closes what another has not begun to.
+    stale = session.scalars(select(Task.id).where(is_stale).limit(MOST_STALE).with_for_update(skip_locked=True)).all()
+    if stale:
+        pool.count_tasks(session, _expire(session, stale))
+
+
+def _expire(session: Session, task_ids: Sequence[str]) -> Sequence[str]:
+    """Close those of the tasks that are open. Returns their prompts, whose tasks are to be counted anew."""
+    changed = update(Task).where(Task.id.in_(task_ids), Task.state == "open").values(state="expired", closed=now())
+    return session.scalars(changed.returning(Task.prompt_id)).all()
 
 
 def _swap_state(session: Session, task: Task, before: tuple[str, ...], after: str, **values: Any) -> bool:
@@ -203,16 +218,16 @@ def _swap_state(session: Session, task: Task, before: tuple[str, ...], after: st
     )
     assert isinstance(swapped, CursorResult)
     session.refresh(task, ["state", "closed"])
+    if swapped.rowcount == 1 and after != "answered":  # what is answered was open, and covered its prompt already
+        pool.count_tasks(session, [task.prompt_id])
     return swapped.rowcount == 1
 
 
-def _give_back(session: Session, labeler_id: str) -> None:
-    """Close the labeler's oldest open tasks beyond `MAX_OPEN`: their prompts can be given again."""
+def _give_back(session: Session, labeler_id: str) -> Sequence[str]:
+    """Close the labeler's oldest open tasks beyond `MAX_OPEN`. Returns their prompts."""
     open_ones = select(Task.id).where(Task.labeler_id == labeler_id, Task.state == "open").order_by(Task.created.desc())
     beyond = session.scalars(open_ones.offset(MAX_OPEN)).all()
-    if beyond:
-        changed = update(Task).where(Task.id.in_(beyond), Task.state == "open")
-        session.execute(changed.values(state="expired", closed=now()))
+    return _expire(session, beyond) if beyond else ()
 
 
 def renew(session: Session, task: Task, minutes: float) -> str:

@@ -56,12 +56,10 @@ def show_pool(
 @router.post("/restore", responses=error_answers(404))
 def restore_prompts(request: Request, body: RestorePrompts, caller: Admin) -> Restored:
     """Bring prompts back: those named, or all that a checkpoint refused."""
-    with gateway_of(request).store.session() as session:
-        return {"restored": pool.restore(session, caller.actor, body.prompts, body.checkpoint)}
+    return {"restored": pool.restore(gateway_of(request).store, caller.actor, body.prompts, body.checkpoint)}
 
 
 @router.post("/retire", responses=error_answers(404))
 def retire_prompts(request: Request, body: RetirePrompts, caller: Admin) -> Retired:
     """Give prompts to nobody any more. Their comparisons stay."""
-    with gateway_of(request).store.session() as session:
-        return {"retired": pool.retire(session, caller.actor, body.prompts, body.reason)}
+    return {"retired": pool.retire(gateway_of(request).store, caller.actor, body.prompts, body.reason)}

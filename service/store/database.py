@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -19,6 +20,7 @@ from service.store.queueing import queue_writers
 from training.artifacts.errors import UserError
 
 EXAMPLES = "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+LONGEST_PAUSE = 0.5  # seconds between two of many transactions
 POOL_SECONDS = 5  # longest wait for a free connection
 # A server that is gone, or a network that swallows packets, is noticed in seconds.
 POSTGRESQL = {
@@ -66,6 +68,15 @@ class Store:
     def has_one_writer(self) -> bool:
         """Whether everybody waits while one connection writes."""
         return self.engine.dialect.name == "sqlite"
+
+    def give_way(self, began: float) -> None:
+        """Between many transactions, where everybody waits while one writes: pause for as long as the last one took.
+
+        Args:
+            began: when it did, by `time.monotonic`.
+        """
+        if self.has_one_writer:
+            time.sleep(min(LONGEST_PAUSE, time.monotonic() - began))
 
     def migrate(self) -> None:
         """Bring the tables up to date. Raises what `migrating.migrate` does."""

@@ -11,6 +11,8 @@ from sqlalchemy import JSON, DateTime, Float, ForeignKey, Index, MetaData, Strin
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
+IN_USE = "source = 'imported' and retired is null"  # of prompts; what labelers typed is nobody else's
+
 
 class UtcDateTime(TypeDecorator[datetime]):
     """A time zone aware UTC time on every database; SQLite drops the zone, this puts it back."""
@@ -162,8 +164,10 @@ class Prompt(Base):
     """A stored prompt that tasks are made from."""
 
     __tablename__ = "prompts"
-    # The size of a large pool is counted from it, and prompts are given out along it.
-    __table_args__ = (Index("ix_prompts_pool", "source", "retired", "place"),)
+    # The prompts in use. The size of a large pool is counted from it, and prompts are given out along it.
+    __table_args__ = (
+        Index("ix_prompts_pool", "tier", "place", sqlite_where=text(IN_USE), postgresql_where=text(IN_USE)),
+    )
     id: Mapped[str] = mapped_column(String(), primary_key=True)
     messages: Mapped[list[Any]]
     user: Mapped[str | None] = mapped_column("prompt_user", String())
@@ -172,7 +176,9 @@ class Prompt(Base):
     meta: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created: Mapped[datetime] = mapped_column(default=now)
     retired: Mapped[datetime | None]
-    # A place in a random order: prompts without tasks are given out along it, without sorting the whole pool.
+    # 0 until there is a task on it, then one more than the tasks that cover it; the lowest tier is given out first.
+    tier: Mapped[int] = mapped_column(default=0, server_default="0")
+    # A place in a random order: prompts of one tier are given out along it, without sorting the whole pool.
     place: Mapped[float] = mapped_column(Float(53), default=random.random)
 
 
@@ -201,6 +207,8 @@ class Task(Base):
             sqlite_where=text("state <> 'expired'"),
             postgresql_where=text("state <> 'expired'"),
         ),
+        # Of the few that are open, those whose time is over.
+        Index("ix_tasks_open", "expires", sqlite_where=text("state = 'open'"), postgresql_where=text("state = 'open'")),
     )
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
     kind: Mapped[str] = mapped_column(String(10))  # compare | rank

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from service import aliases
 from service.__main__ import main
@@ -242,6 +242,33 @@ def test_what_is_out_of_use_is_listed_with_policy_and_reason_and_brought_back(
     assert admin.post("/admin/pool/retire", json={"prompts": ["p2", "p3"], "reason": "spam"}).json() == {"retired": 2}
     assert {row["reason"] for row in admin.get("/admin/pool").json()["data"]} == {"spam"}
     assert [action for action, _ in actions(refused)][-2:] == ["retire_prompt", "retire_prompt"]
+
+
+def test_many_prompts_go_and_come_back_in_batches_in_which_others_write(
+    local_store: Store, admin: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"p{number}" for number in range(10)]
+    prompts.import_rows(local_store, [{"id": name, "prompt": f"{name}?"} for name in names])
+    with local_store.session() as session:
+        for name in names:
+            pool.set_aside(session, name, {"a": "too long"})
+    monkeypatch.setattr("service.administration.pool.BATCH", 3)
+    retired: list[int] = []
+
+    def look(store: Store, began: float) -> None:
+        with store.session() as session:
+            retired.append(session.scalar(select(func.count(Prompt.retired))) or 0)
+            session.add(Audit(actor="somebody", action="else", subject="meanwhile"))
+
+    monkeypatch.setattr(Store, "give_way", look)
+    body = {"prompts": [*names, "p0"], "reason": "old"}
+    assert admin.post("/admin/pool/retire", json={**body, "prompts": [*names, "none"]}).status_code == 404
+    assert admin.post("/admin/pool/retire", json=body).json() == {"retired": 10}
+    assert retired == [3, 6, 9, 10]
+    assert [action for action, _ in actions(local_store)].count("retire_prompt") == 10
+    assert admin.post("/admin/pool/restore", json={"checkpoint": "a"}).json() == {"restored": 10}
+    assert admin.post("/admin/pool/restore", json={"prompts": names}).json() == {"restored": 10}
+    assert retired[4:] == [10, 10, 10, 10, 7, 4, 1, 0]
 
 
 def test_the_pool_from_the_command_line(refused: Store, command: Callable[..., str]) -> None:

@@ -18,7 +18,7 @@ from alembic.config import Config
 from sqlalchemy import Engine, event
 
 from service.store.database import Store
-from service.store.migrating import MIGRATIONS
+from service.store.migrating import MIGRATIONS, _single
 
 
 def make_old_store(url: str, revision: str) -> None:
@@ -29,6 +29,19 @@ def make_old_store(url: str, revision: str) -> None:
     with store.engine.begin() as connection:
         configuration.attributes["connection"] = connection
         command.upgrade(configuration, revision)
+    store.close()
+
+
+def downgrade_store(url: str, revision: str) -> None:
+    """Take the tables back to how the migration `revision` left them."""
+    store = Store(url)
+    alone = _single(store.engine)
+    configuration = Config()
+    configuration.set_main_option("script_location", str(MIGRATIONS))
+    with alone.begin() as connection:
+        configuration.attributes["connection"] = connection
+        command.downgrade(configuration, revision)
+    alone.dispose()
     store.close()
 
 

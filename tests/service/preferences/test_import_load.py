@@ -21,15 +21,30 @@ from sqlalchemy.exc import OperationalError
 from service.labelers import add_labeler
 from service.preferences import prompts, tasks
 from service.store.database import Store
-from service.store.models import Answer, Engine, Prompt, Task, now
+from service.store.models import Answer, Engine, Labeler, Prompt, Task, TaskResponse, new_id, now
 from tests.service.conftest import engine_row
 from tests.support.live_service import ROOT, Running, running_service
-from training.artifacts.comparisons import Response
 
 LABELERS = 20
-TIMED = 1_000_000  # rows of the import whose answers are timed: with fewer, other work on the machine decides
+TIMED = 1_000_000  # rows of the import whose answers are timed; the smaller one runs beside other tests
+LIMIT = 0.2  # seconds
 EVERY = 1.0  # seconds between two answers of a labeler
-RESPONSES = [Response("red", "sft-1"), Response("green", "sft-1")]
+BEFORE = 10  # answers of a labeler before the import
+MINUTES = 99.0  # life of a task
+
+
+def open_task(labeler: Labeler, prompt_id: str) -> Task:
+    return Task(
+        kind="compare",
+        prompt_id=prompt_id,
+        labeler_id=labeler.id,
+        token_hash=new_id(),  # until the task is renewed
+        state="open",
+        shown=[0, 1],
+        guideline="1",
+        expires=now(),
+        responses=[TaskResponse(position=place, text=text, checkpoint="sft-1") for place, text in enumerate("ab")],
+    )
 
 
 class Desk:
@@ -39,13 +54,11 @@ class Desk:
         self.client = httpx.Client(base_url=service.url, timeout=None, trust_env=False)
         with store.session() as session:
             labeler, token = add_labeler(session, name)
-            given = {"guideline": "1", "propensity": 1.0, "minutes": 99.0}
-            self.pile = [
-                tasks.open_task(session, labeler.id, "compare", f"first-{number}", RESPONSES, **given)
-                for number in range(piled)
-            ]
             # More than a labeler holds otherwise: in this test no policy writes new ones.
-            session.execute(update(Task).where(Task.labeler_id == labeler.id).values(state="open", closed=None))
+            opened = [open_task(labeler, f"first-{number}") for number in range(piled)]
+            session.add_all(opened)
+            session.flush()
+            self.pile = [(task, tasks.renew(session, task, MINUTES)) for task in opened]
         self.client.headers["X-CSRF-Token"] = self.client.post("/api/session", json={"token": token}).json()["csrf"]
 
     def work(self, ended: threading.Event, most: int = 1_000_000) -> list[float]:
@@ -108,7 +121,7 @@ def watch(service: Running, ended: threading.Event) -> int:
 @pytest.mark.integration
 @pytest.mark.parametrize("rows", [20_000, pytest.param(1_000_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
 def test_labelers_answer_while_prompts_are_imported(service: Running, store: Store, tmp_path: Path, rows: int) -> None:
-    piled = 30 + rows // 2000
+    piled = 100 + rows // 600
     prompts.import_rows(store, [{"id": f"first-{number}", "prompt": f"{number}?"} for number in range(piled)])
     desks = [Desk(service, store, f"labeler {number}", piled) for number in range(LABELERS)]
     file = tmp_path / "prompts.jsonl"
@@ -123,7 +136,7 @@ def test_labelers_answer_while_prompts_are_imported(service: Running, store: Sto
         beating = pool.submit(beat, store, ended)
         with service.client() as client:
             service.wait_for(lambda: client.get("/v1/models").json()["data"])
-        alone = sorted(second for one in pool.map(lambda desk: desk.work(ended, 6), desks) for second in one)
+        alone = sorted(second for one in pool.map(lambda desk: desk.work(ended, BEFORE), desks) for second in one)
         watching = pool.submit(watch, service, ended)
         working = [pool.submit(desk.work, ended) for desk in desks]
         began = time.monotonic()
@@ -149,6 +162,10 @@ def test_labelers_answer_while_prompts_are_imported(service: Running, store: Sto
     assert len(seconds) > LABELERS
     for desk in desks:
         desk.client.close()
+    assert all(desk.pile for desk in desks), "the import took longer than the labelers had tasks"
     if rows >= TIMED:
-        # On a machine that is busy with other work an answer alone takes longer than that.
-        assert p99 <= max(0.2, 2 * p99_alone)
+        # On a machine that is busy with other work an answer alone takes longer than the limit: this is told even then.
+        assert p99 <= max(LIMIT, 2 * p99_alone), figures
+        if p99_alone > LIMIT:
+            pytest.skip(f"the machine is too busy to tell: p99 is over {LIMIT} s before the import already: {figures}")
+        assert p99 <= LIMIT, figures

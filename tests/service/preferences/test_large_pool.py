@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from service.labelers import add_labeler
 from service.preferences import pool, prompts, tasks
 from service.store.database import Store
-from service.store.models import Prompt
+from service.store.models import Prompt, Task, TaskResponse, new_id, now
 from training.artifacts.comparisons import Response
 
 pytestmark = pytest.mark.unit
@@ -36,6 +36,30 @@ def large(local_store: Store) -> tuple[Store, str]:
     return local_store, labeler
 
 
+@pytest.fixture
+def covered(large: tuple[Store, str]) -> tuple[Store, str]:
+    """The same pool, with an answered task of somebody else on each prompt."""
+    store, labeler = large
+    with store.session() as session:
+        bob = add_labeler(session, "Bob")[0].id
+        given = {"kind": "compare", "labeler_id": bob, "state": "answered", "shown": [0, 1], "guideline": "1"}
+        rows = [
+            {**given, "id": new_id(), "prompt_id": f"p{number}", "token_hash": new_id(), "expires": now()}
+            for number in range(PROMPTS)
+        ]
+        session.execute(insert(Task), rows)
+        texts = [
+            {"task_id": row["id"], "position": place, "text": response.text, "checkpoint": response.checkpoint}
+            for row in rows
+            for place, response in enumerate(RESPONSES)
+        ]
+        session.execute(insert(TaskResponse), texts)
+    for block in range(0, PROMPTS, 1000):
+        with store.session() as session:
+            pool.count_tasks(session, [f"p{number}" for number in range(block, block + 1000)])
+    return store, labeler
+
+
 def steps(store: Store, work: Callable[[Session], object]) -> int:
     """Instructions of SQLite's machine, in tens."""
     counted = 0
@@ -54,8 +78,10 @@ def steps(store: Store, work: Callable[[Session], object]) -> int:
     return counted
 
 
-def test_a_prompt_is_chosen_without_reading_the_pool(large: tuple[Store, str]) -> None:
-    store, labeler = large
+@pytest.mark.parametrize("state", ["large", "covered"])
+def test_a_prompt_is_chosen_without_reading_the_pool(state: str, request: pytest.FixtureRequest) -> None:
+    """Whether nobody was given a prompt of it yet, or every prompt was."""
+    store, labeler = request.getfixturevalue(state)
     chosen = set()
 
     def choose(session: Session) -> None:
@@ -66,6 +92,22 @@ def test_a_prompt_is_chosen_without_reading_the_pool(large: tuple[Store, str]) -
     assert max(steps(store, choose) for _ in range(20)) < PROMPTS / 10
     assert len(chosen) > 10, "at random"
     assert chosen.isdisjoint({"p98", "p99", *(f"p{number}" for number in range(HAD + SET_ASIDE))})
+
+
+def test_a_repeat_is_found_without_reading_all_tasks(
+    covered: tuple[Store, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, labeler = covered
+    monkeypatch.setattr(tasks, "LOOKED_AT", 30)
+    chosen = set()
+
+    def choose(session: Session) -> None:
+        task = tasks.choose_repeat(session, labeler, "compare", 2, POLICIES)
+        assert task is not None
+        chosen.add(task.prompt_id)
+
+    assert max(steps(store, choose) for _ in range(20)) < PROMPTS / 10
+    assert len(chosen) > 10, "at random"
 
 
 def test_progress_is_counted_without_reading_the_pool(
@@ -83,7 +125,7 @@ def test_progress_is_counted_without_reading_the_pool(
     assert steps(store, lambda session: counts.append(pool.progress(session, labeler, POLICIES))) < PROMPTS / 10
     left = PROMPTS - tasks.MAX_OPEN - SET_ASIDE
     assert before == pool.Progress(answered=0, left=left, set_aside=SET_ASIDE)
-    pool._sizes.clear()
+    pool._counts.clear()
     with store.session() as session:
         assert pool.progress(session, labeler, POLICIES) == pool.Progress(0, left - 2, SET_ASIDE - 1)
 

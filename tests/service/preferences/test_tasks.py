@@ -10,6 +10,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from service.errors import ApiError
+from service.labelers import add_labeler
 from service.preferences import answers, pool, prompts, tasks
 from service.preferences.answers import Judgement
 from service.preferences.prompts import typed_prompt
@@ -61,6 +62,93 @@ def test_prompts_with_the_fewest_tasks_come_first(
             assert prompt.id == "p3"
 
 
+def tiers(store: Store) -> list[int]:
+    """Of p0 to p4."""
+    with store.session() as session:
+        return list(session.scalars(select(Prompt.tier).where(Prompt.source == "imported").order_by(Prompt.id)))
+
+
+def make_late(store: Store, task: Task) -> None:
+    with store.session() as session:
+        session.execute(update(Task).where(Task.id == task.id).values(expires=now() - timedelta(seconds=1)))
+
+
+def test_a_tier_is_one_more_than_the_tasks_that_cover_the_prompt(
+    stocked: Store, people: list[Labeler], responses: list[Response]
+) -> None:
+    ada, bob, eve = people
+    assert tiers(stocked) == [0, 0, 0, 0, 0]
+    task, token = give(stocked, ada, responses, "p0")
+    skipped, its_token = give(stocked, bob, responses, "p0")
+    late, _ = give(stocked, eve, responses, "p0")
+    give(stocked, ada, responses, "p1")
+    with stocked.session() as session:
+        given = {"guideline": "1", "propensity": None, "minutes": 5}
+        tasks.open_task(session, bob.id, "rank", "p2", responses, state="identical", **given)
+    assert tiers(stocked) == [4, 2, 1, 0, 0]
+    with stocked.session() as session:
+        answers.answer(session, task.id, ada.id, token, Judgement(ranks=[1, 2, 3]))
+        answers.skip(session, skipped.id, bob.id, its_token)
+    assert tiers(stocked) == [3, 2, 1, 0, 0]
+    with stocked.session() as session:
+        answers.undo(session, skipped.id, bob.id, 5)
+        answers.undo(session, task.id, ada.id, 5)
+    assert tiers(stocked) == [4, 2, 1, 0, 0]
+    make_late(stocked, late)
+    with stocked.session() as session:
+        tasks.expire_stale(session)
+    assert tiers(stocked) == [3, 2, 1, 0, 0]
+    # Ada holds four: her oldest two, on p0 and p1, are given back.
+    for prompt_id in ("p4", "p3", "p2"):
+        give(stocked, ada, responses, prompt_id)
+    with stocked.session() as session:
+        typed = typed_prompt(session, [{"role": "user", "content": "private"}], ada.pseudonym).id
+    give(stocked, ada, responses, typed)
+    assert tiers(stocked) == [2, 1, 2, 2, 2]
+
+
+def test_tasks_opened_at_once_are_all_counted(stocked: Store, responses: list[Response]) -> None:
+    with stocked.session() as session:
+        many = [add_labeler(session, f"labeler {number}")[0] for number in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda labeler: give(stocked, labeler, responses, "p0"), many))
+    assert tiers(stocked) == [9, 0, 0, 0, 0]
+
+
+def test_prompts_that_nobody_was_given_come_before_those_that_were_skipped(
+    stocked: Store, people: list[Labeler], responses: list[Response]
+) -> None:
+    ada, bob, eve = people
+    for prompt_id in ("p0", "p1", "p2"):
+        task, token = give(stocked, ada, responses, prompt_id)
+        with stocked.session() as session:
+            answers.skip(session, task.id, ada.id, token)
+    give(stocked, bob, responses, "p2")
+    expected = [{"p3", "p4"}, {"p3", "p4"}, {"p0", "p1"}, {"p0", "p1"}, {"p2"}]
+    for among in expected:
+        with stocked.session() as session:
+            prompt = pool.choose_prompt(session, eve.id)
+            assert prompt is not None
+            assert prompt.id in among
+        give(stocked, eve, responses, prompt.id)
+
+
+def test_a_task_that_was_left_open_too_long_covers_nothing_for_others_either(
+    stocked: Store, people: list[Labeler], responses: list[Response]
+) -> None:
+    late, _ = give(stocked, people[0], responses, "p0")
+    for number in range(1, 5):
+        give(stocked, people[1], responses, f"p{number}")
+    make_late(stocked, late)
+    with stocked.session() as session:
+        tasks.expire_stale(session)
+    for _ in range(5):
+        with stocked.session() as session:
+            prompt = pool.choose_prompt(session, people[2].id)
+            assert prompt is not None
+            assert prompt.id == "p0"
+
+
 def test_the_database_refuses_a_second_live_task_on_one_prompt(
     stocked: Store, people: list[Labeler], responses: list[Response]
 ) -> None:
@@ -68,9 +156,9 @@ def test_the_database_refuses_a_second_live_task_on_one_prompt(
     with pytest.raises(IntegrityError):
         give(stocked, people[0], responses, "p0")
     give(stocked, people[1], responses, "p0")
+    make_late(stocked, task)
     with stocked.session() as session:
-        session.execute(update(Task).where(Task.id == task.id).values(expires=now() - timedelta(seconds=1)))
-        tasks.expire_stale(session, people[0].id)
+        tasks.expire_stale(session)
     give(stocked, people[0], responses, "p0")
 
 
@@ -144,8 +232,7 @@ def test_tokens_are_single_use_and_bound_to_labeler_and_time(
         answers.answer(session, task.id, people[0].id, token, Judgement(ranks=[1, 3, 2]))
     assert status_of(refused) == 409
     late, late_token = give(stocked, people[0], responses, "p1")
-    with stocked.session() as session:
-        session.execute(update(Task).where(Task.id == late.id).values(expires=now() - timedelta(seconds=1)))
+    make_late(stocked, late)
     with stocked.session() as session, pytest.raises(ApiError) as refused:
         answers.answer(session, late.id, people[0].id, late_token, ranks)
     assert status_of(refused) == 410

@@ -11,8 +11,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.labelers import add_labeler
+from service.preferences import tasks
+from service.preferences.prompts import typed_prompt
 from service.store import migrating
 from service.store.database import Store
+from training.artifacts.comparisons import Response
 
 pytestmark = pytest.mark.unit
 
@@ -48,7 +51,11 @@ def test_what_writes_is_503_and_says_when_to_come_back(
     monkeypatch.setattr(migrating, "BUSY_SECONDS", 0.1)
     add_engine("sft-1")
     with local_store.session() as session:
-        token = add_labeler(session, "ada", None)[1]
+        labeler, token = add_labeler(session, "ada", None)
+        prompt = typed_prompt(session, [{"role": "user", "content": "?"}], "ada")
+        # Whoever asks for the next task closes what was left open too long.
+        responses = [Response("red"), Response("green")]
+        tasks.open_task(session, labeler.id, "rank", prompt.id, responses, guideline="1", propensity=None, minutes=-1)
     client = app_client()
     body = {name: token if value == "TOKEN" else value for name, value in body.items()}
     headers = make_key("admin")

@@ -18,12 +18,21 @@ from sqlalchemy.exc import IntegrityError
 from service.__main__ import main
 from service.store.database import Store
 from service.store.models import Base
-from tests.support.migrating import make_old_store
+from tests.support.migrating import downgrade_store, make_old_store
 from training.artifacts.errors import UserError
 
 ROOT = Path(__file__).parents[3]
 INSERT_PROMPT = text(
     "insert into prompts (id, messages, source, meta, created) values ('p', '[]', 'imported', '{}', '2026-01-31')"
+)
+
+INSERT_LABELER = text("insert into labelers (id, name, pseudonym, created) values (:id, :id, :id, '2026-01-31')")
+INSERT_NAMED_PROMPT = text(
+    "insert into prompts (id, messages, source, meta, created) values (:id, '[]', 'imported', '{}', '2026-01-31')"
+)
+INSERT_TASK = text(
+    "insert into tasks (id, kind, prompt_id, labeler_id, token_hash, state, shown, guideline, created, expires) "
+    "values (:id, 'compare', :prompt, :labeler, :id, :state, '[]', '1', '2026-01-31', '2026-01-31')"
 )
 
 
@@ -67,6 +76,38 @@ def test_killed_before_any_statement_the_next_start_finishes(
         with store.engine.connect() as connection:
             assert connection.execute(text("select id from prompts")).all() == [("p",)]
         store.close()
+
+
+@pytest.mark.integration
+def test_prompts_of_an_old_store_keep_how_often_they_were_given(empty_database: str) -> None:
+    """Migration 0007: up, down and up again."""
+    states = {
+        "new": (),
+        "skipped": ("skipped", "expired"),
+        "once": ("answered",),
+        "twice": ("open", "answered", "skipped"),
+    }
+    make_old_store(empty_database, "0006")
+    store = Store(empty_database)
+    with store.engine.begin() as connection:
+        for number in range(3):
+            connection.execute(INSERT_LABELER, {"id": f"l{number}"})
+        for prompt, its_tasks in states.items():
+            connection.execute(INSERT_NAMED_PROMPT, {"id": prompt})
+            for number, state in enumerate(its_tasks):
+                values = {"id": f"{prompt}{number}", "prompt": prompt, "labeler": f"l{number}", "state": state}
+                connection.execute(INSERT_TASK, values)
+    store.migrate()
+    store.close()
+    for _ in range(2):
+        store = Store(empty_database)
+        with store.engine.connect() as connection:
+            tiers = connection.execute(text("select id, tier from prompts")).all()
+        assert dict(map(tuple, tiers)) == {"new": 0, "skipped": 1, "once": 2, "twice": 3}
+        store.close()
+        assert is_complete(empty_database)
+        downgrade_store(empty_database, "0006")
+        Store(empty_database).migrate()
 
 
 def test_a_store_of_a_newer_version_is_refused_and_left_alone(store: Store) -> None:
