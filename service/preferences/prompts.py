@@ -167,10 +167,7 @@ def _store(
             with store.session() as session:
                 # Another import may add the same at the same time: what it was quicker with is looked at once more.
                 while unseen:
-                    absent = _compared(session, unseen, report, correct)
-                    if not correct:
-                        began = time.monotonic()  # nobody waited while this one only read
-                    unseen = _add(session, absent, report)
+                    unseen = _add(session, _compared(session, unseen, report, correct), report)
             store.give_way(began)
             done(len(batch))
 
