@@ -1,6 +1,6 @@
 """A program that trains one step, and says what was planned and what was taken: JSON with bytes.
 
-    python -m tests.support.peak_memory STAGE HOME OPTIONS...
+python -m tests.support.peak_memory STAGE HOME OPTIONS...
 """
 
 from __future__ import annotations
