@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,12 @@ from tests.support.live_service import Running, running_service
 from training.stages.adopt import Config, adopt
 
 pytestmark = pytest.mark.integration
+CITY = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Paris", "Rome"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
 
 
 def test_smollm2_is_adopted_and_answers(smollm2: Path, tmp_path: Path) -> None:
@@ -29,6 +36,10 @@ def test_smollm2_is_adopted_and_answers(smollm2: Path, tmp_path: Path) -> None:
         }
         with service.client() as client:
             reply = client.post("/v1/chat/completions", json=body)
+            with client.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as stream:
+                chunks = [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: {")]
+            form = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY, "strict": True}}
+            structured = client.post("/v1/chat/completions", json={**body, "response_format": form, "max_tokens": 60})
             tool = {"type": "function", "function": {"name": "weather"}}
             no_tools = client.post("/v1/chat/completions", json={**body, "tools": [tool]})
         (model,) = models(service)
@@ -36,6 +47,9 @@ def test_smollm2_is_adopted_and_answers(smollm2: Path, tmp_path: Path) -> None:
     (choice,) = reply.json()["choices"]
     assert "Paris" in choice["message"]["content"]
     assert choice["finish_reason"] == "stop"
+    deltas = [part["delta"].get("content") or "" for chunk in chunks for part in chunk["choices"]]
+    assert "".join(deltas) == choice["message"]["content"]
+    assert json.loads(structured.json()["choices"][0]["message"]["content"]) in [{"city": "Paris"}, {"city": "Rome"}]
     assert model["max_model_len"] == 8192
     error = no_tools.json()["error"]
     assert (no_tools.status_code, error["param"], error["code"]) == (400, "tools", "tools_unsupported")
