@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import Annotated
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.routing import APIRoute
 
 from service import errors, metrics
 from service.auth import Caller, require
@@ -17,7 +18,25 @@ from service.schemas import Score, ScoreAnswer, ScoreRequest, ScoreUsage, Turn
 from service.scoring import Conversation, Outcome, Scored, score_all
 from service.state import gateway_of
 
-router = APIRouter()
+TURN = b'"role"'  # in a text of JSON its quotation marks are escaped
+MOST_TURNS = 20_000  # of a request: taking in 100,000 held up all streams for a third of a second
+
+
+class BoundedRoute(APIRoute):
+    """Counts turns before they are taken in."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def bounded(request: Request) -> Response:
+            if (await request.body()).count(TURN) > MOST_TURNS:
+                raise ApiError(400, f"more than {MOST_TURNS:,} turns in one request: send fewer at a time")
+            return await handle(request)
+
+        return bounded
+
+
+router = APIRouter(route_class=BoundedRoute)
 
 
 @router.post("/score", response_model_exclude_unset=True, responses=of_engines())

@@ -44,7 +44,8 @@ def test_twenty_seeds(smollm2: Path, tmp_path: Path) -> None:
         return [[float(" is " in text) for text in of_row] for of_row in texts]
 
     with running_service(tmp_path, ("--with-engines", model.id)) as service:
-        service.wait_for(lambda: model.id in service.client().get("/v1/models").text)
+        with service.client() as client:
+            service.wait_for(lambda: model.id in client.get("/v1/models").text)
         key = service.add_key("eval")
         estimates = [draws_interval(asyncio.run(shares(service.url, key, seed))) for seed in range(SEEDS)]
     means = np.array([estimate.numbers()[0] for estimate in estimates])

@@ -69,6 +69,12 @@ class Running:
             seconds,
         )
 
+    def wait_live(self) -> None:
+        """Until it answers, whether its engines do or not."""
+        self.wait_for(
+            lambda: httpx.get(f"{self.url}/health/live", timeout=30, trust_env=False, verify=tls()).status_code == 200
+        )
+
     def wait_for(self, condition: Callable[[], object], seconds: float = READY_SECONDS) -> None:
         """Poll until `condition()` is true. Fails with the service's log when the service ends or is too slow."""
         deadline = time.monotonic() + seconds

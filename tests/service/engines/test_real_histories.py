@@ -25,7 +25,7 @@ def test_ten_histories_with_real_engines(tiny_policy: Checkpoint, tiny_reward: C
     copies(tiny_reward, tmp_path / "checkpoints", list(REWARDS))
     fired: Counter[str] = Counter()
     with running_service(tmp_path, arguments=()) as running:
-        running.wait_for(lambda: running.client().get("/health/live").status_code == 200)
+        running.wait_live()
         for seed in range(HISTORIES):
             history = RealHistory(running, seed)
             try:

@@ -78,7 +78,7 @@ class Desk:
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Running]:
     with running_service(tmp_path, arguments=()) as running:
-        running.wait_for(lambda: running.client().get("/health/live").status_code == 200)
+        running.wait_live()
         yield running
 
 

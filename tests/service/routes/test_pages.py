@@ -288,7 +288,7 @@ def test_without_an_engine_the_page_says_what_is_missing(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with running_service(tmp_path_factory.mktemp("bare"), arguments=("--open",)) as bare:
-        bare.wait_for(lambda: bare.client().get("/health/live").status_code == 200)
+        bare.wait_live()
         page = browser.new_page()
         page.goto(f"{bare.url}/compare")
         page.wait_for_selector("#desk[data-phase=failed]", timeout=WAIT)

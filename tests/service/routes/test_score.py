@@ -217,6 +217,24 @@ def test_a_request_of_no_known_form_is_refused(gateway: Gateway, body: dict[str,
     assert gateway.ask({"messages": HELLO, "responses": ["y"]}).status_code == 200
 
 
+def test_turns_are_counted_before_they_are_taken_in(gateway: Gateway) -> None:
+    turns = answered("yes", HELLO * 20_000)
+    bodies: list[dict[str, Any]] = [
+        {"conversations": [turns]},
+        {"messages": HELLO * 20_001, "responses": ["y"]},
+        {"prompts": [{"messages": HELLO * 201, "responses": ["y"]}] * 100},
+    ]
+    for body in bodies:
+        refused = gateway.ask(body)
+        assert refused.status_code == 400
+        assert refused.json()["error"]["message"] == "more than 20,000 turns in one request: send fewer at a time"
+    # Words are no turns, and 20,000 are taken: here as one that is too long for its engine.
+    (row,) = gateway.data(messages=HELLO, responses=['"role" ' * 20_001])
+    assert f"longer than {CONTEXT} tokens" in row["error"]["message"]
+    (row,) = gateway.data(conversations=[turns[1:]])
+    assert f"longer than {CONTEXT} tokens" in row["error"]["message"]
+
+
 def test_a_conversation_without_an_answer_is_its_own_error(gateway: Gateway) -> None:
     first, second = gateway.data(conversations=[HELLO, answered("yes")])
     assert "must end with the assistant" in first["error"]["message"]
