@@ -30,7 +30,7 @@ from training.stages import limits, planning, rankings
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(planning.MemoryOptions):
     """Train a policy on rankings, without a reward model."""
 
     data: tuple[str, ...]
@@ -53,15 +53,6 @@ class Config:
     """Share of the steps over which the rate rises from 0. Ours: the paper takes 150 steps."""
     batch: int = 64
     """Prompts per step; all responses of a prompt are in the same step. 64 (Rafailov et al. 2023, appendix B)."""
-    tokens_per_pass: int | None = None
-    """Tokens that go forward at once, padding included; left out, as many as the memory takes, at most 8,192. Fewer
-    need less memory and change nothing else."""
-    checkpoint_activations: bool = False
-    """Keep of each layer only its input for the backward pass, which computes the layer again: less memory, a third
-    more work."""
-    dtype: hardware.Dtype = "auto"
-    """What forward passes multiply in: `auto` is bfloat16 where the hardware has it, else float32. Trained weights and
-    their moments are float32."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm. Ours."""
     freeze_embeddings: bool = False

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from training.artifacts.errors import UserError
-from training.models import memory
+from training.models import hardware, memory
 from training.rl import rollouts
 from training.runtime.runs import CONSOLE
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryOptions:
+    """Options of every stage that trains a model."""
+
+    tokens_per_pass: int | None = None
+    """Tokens that go forward at once, padding included; left out, as many as the memory takes, at most 8,192. Fewer
+    need less memory and change nothing else."""
+    checkpoint_activations: bool = False
+    """Keep of each layer only its input for the backward pass, which computes the layer again: less memory, a third
+    more work."""
+    dtype: hardware.Dtype = "auto"
+    """What forward passes multiply in: `auto` is bfloat16 where the hardware has it, else float32. Trained weights and
+    their moments are float32; frozen models are kept in this."""
 
 
 class Trained(NamedTuple):
@@ -18,11 +34,10 @@ class Trained(NamedTuple):
     averaged: bool = False
 
 
-def plan(config: Any, trained: Sequence[Trained], longest: int, most: int) -> memory.Budget:
+def plan(config: MemoryOptions, trained: Sequence[Trained], longest: int, most: int) -> memory.Budget:
     """How many tokens go forward at once; says what the run will take.
 
     Args:
-        config: has `tokens_per_pass` and `checkpoint_activations`.
         trained: models whose passes come one after the other, each with its backward pass.
         longest: tokens of the longest row.
         most: tokens of a step, at most.
@@ -37,7 +52,7 @@ def plan(config: Any, trained: Sequence[Trained], longest: int, most: int) -> me
             if not one.model.supports_gradient_checkpointing:
                 raise UserError(f"--checkpoint-activations: {type(one.model).__name__} cannot do it: leave it out")
             memory.checkpoint_activations(one.model)
-    states = sum(memory.of_training(one.model, one.averaged) for one in trained)
+    states = _states(trained)
     tokens = max(longest, min(most, config.tokens_per_pass or memory.TOKENS_PER_PASS))
     heads = max(memory.of_head(one.model, tokens) for one in trained)
     activations = max((memory.activations_of(one.model) for one in trained), key=lambda one: one.of(longest))
@@ -69,7 +84,7 @@ def plan_rollouts(config: Any, trained: Sequence[Trained], prompt: int, max_toke
     """
     if config.rollout_tokens is not None and config.rollout_tokens < 1:
         raise UserError(f"--rollout-tokens {config.rollout_tokens}: use at least 1, or leave it out")
-    states = sum(memory.of_training(one.model, one.averaged) for one in trained)
+    states = _states(trained)
     usable = int(memory.free() * memory.SHARE) - states
     per_row = memory.of_rollout(trained[0].model, prompt, max_tokens)
     count = min(rows, rollouts.ROWS)
@@ -88,3 +103,8 @@ def plan_rollouts(config: Any, trained: Sequence[Trained], prompt: int, max_toke
         soft_wrap=True,
     )
     return memory.Budget(fitting * (prompt + max_tokens))
+
+
+def _states(trained: Sequence[Trained]) -> int:
+    """Bytes of gradients, moments and averages."""
+    return sum(memory.of_training(one.model, one.averaged) for one in trained)

@@ -39,7 +39,7 @@ ADAM_EPS = 1e-5  # of the authors' earlier code (Ziegler et al. 2019); the paper
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(planning.MemoryOptions):
     """Train a policy against a reward model; with a --ptx-coefficient above 0 this is PPO-ptx."""
 
     prompts: tuple[str, ...]
@@ -56,15 +56,6 @@ class Config:
     """Episodes per optimizer step. 64 (Ouyang et al. 2022, appendix C)."""
     epochs: int = 1
     """Passes over the episodes of an iteration. 1 (Ouyang et al. 2022, appendix C)."""
-    tokens_per_pass: int | None = None
-    """Tokens that go forward at once, padding included; left out, as many as the memory takes, at most 8,192. Fewer
-    need less memory and change nothing else."""
-    checkpoint_activations: bool = False
-    """Keep of each layer only its input for the backward pass, which computes the layer again: less memory, a third
-    more work."""
-    dtype: hardware.Dtype = "auto"
-    """What forward passes multiply in: `auto` is bfloat16 where the hardware has it, else float32. Trained weights and
-    their moments are float32; frozen models are kept in this."""
     rollout_tokens: int | None = None
     """Tokens of prompts and responses that are sampled at once; left out, 128 responses, or as many as the memory
     takes. Fewer need less memory and change nothing else."""

@@ -30,7 +30,7 @@ from training.stages import limits, planning
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(planning.MemoryOptions):
     """Train a base model on text."""
 
     data: tuple[str, ...]
@@ -60,15 +60,6 @@ class Config:
     """Number of tokens to train on, padding not counted; passes over the data are repeated as needed."""
     batch_tokens: int = 8192
     """Tokens per step."""
-    tokens_per_pass: int | None = None
-    """Tokens that go forward at once, padding included; left out, as many as the memory takes, at most 8,192. Fewer
-    need less memory and change nothing else."""
-    checkpoint_activations: bool = False
-    """Keep of each layer only its input for the backward pass, which computes the layer again: less memory, a third
-    more work."""
-    dtype: hardware.Dtype = "auto"
-    """What forward passes multiply in: `auto` is bfloat16 where the hardware has it, else float32. Trained weights and
-    their moments are float32; frozen models are kept in this."""
     learning_rate: float = 1e-3
     """Peak learning rate."""
     warmup: float = 0.02

@@ -28,7 +28,7 @@ ADAM_EPS = 1e-5  # ours; PPO's value model, which starts from this one, has the 
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(planning.MemoryOptions):
     """Train a reward model on comparisons."""
 
     data: tuple[str, ...]
@@ -49,15 +49,6 @@ class Config:
     """Peak learning rate; it falls to a tenth along a cosine. 9e-6 (Ouyang et al. 2022, appendix C)."""
     batch: int = 64
     """Prompts per step; all responses of a prompt are in the same step. 64 (Ouyang et al. 2022, appendix C)."""
-    tokens_per_pass: int | None = None
-    """Tokens that go forward at once, padding included; left out, as many as the memory takes, at most 8,192. Fewer
-    need less memory and change nothing else."""
-    checkpoint_activations: bool = False
-    """Keep of each layer only its input for the backward pass, which computes the layer again: less memory, a third
-    more work."""
-    dtype: hardware.Dtype = "auto"
-    """What forward passes multiply in: `auto` is bfloat16 where the hardware has it, else float32. Trained weights and
-    their moments are float32; frozen models are kept in this."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm. Ours."""
     freeze_embeddings: bool = False

@@ -30,7 +30,7 @@ LENGTH_PERCENTILE = 99  # of the demonstrations' single turns; a response gets h
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(planning.MemoryOptions):
     """Fine-tune a model on demonstrations."""
 
     data: tuple[str, ...]
@@ -54,15 +54,6 @@ class Config:
     models (Ouyang et al. 2022, appendix C)."""
     batch: int = 32
     """Examples per step, text included. 32 (Ouyang et al. 2022, appendix C)."""
-    tokens_per_pass: int | None = None
-    """Tokens that go forward at once, padding included; left out, as many as the memory takes, at most 8,192. Fewer
-    need less memory and change nothing else."""
-    checkpoint_activations: bool = False
-    """Keep of each layer only its input for the backward pass, which computes the layer again: less memory, a third
-    more work."""
-    dtype: hardware.Dtype = "auto"
-    """What forward passes multiply in: `auto` is bfloat16 where the hardware has it, else float32. Trained weights and
-    their moments are float32; frozen models are kept in this."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm. Ours."""
     chat_template: Annotated[str | None, tyro.conf.arg(metavar="default|FILE")] = None
