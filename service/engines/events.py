@@ -24,10 +24,17 @@ LONGEST_EVENT = 64 * 2**20  # bytes; the log-probabilities of a long prompt come
 
 @dataclass
 class Outcome:
-    """How a stream ended. `usage` is the last that the engine told, which holds those before; `error` why it failed."""
+    """How a stream ended.
+
+    Attributes:
+        usage: the last that the engine told, which holds those before.
+        error: why it failed.
+        complete: its last event was sent on: a client may hang up from then on, and has the whole answer.
+    """
 
     usage: Usage | None = None
     error: ApiError | None = None
+    complete: bool = False
 
 
 class _Chunk(msgspec.Struct):
@@ -77,7 +84,6 @@ async def events(
         responses: a stream of the Responses API, which ends with an event of its own instead of `[DONE]`.
     """
     splitter = Splitter()
-    finished = False
     try:
         async for data in reply.content.iter_any():
             piece = splitter.feed(data)
@@ -92,10 +98,11 @@ async def events(
                 raise _failure(piece[failed.start() :], model)
             if any(mark in piece for mark in USAGE):
                 piece = _without_usage(piece, outcome, keep=keep_usage or responses)
-            finished = finished or END.search(piece) is not None
+            last = END.search(piece) is not None
             if piece:
                 yield piece
-        if not finished:
+            outcome.complete = outcome.complete or last
+        if not outcome.complete:
             raise protocol.down(model)
     except ApiError as error:
         outcome.error = error

@@ -94,7 +94,7 @@ class Events(Response):
                 watching.cancel()
         metrics.count_tokens(self.model, outcome.usage.counts() if outcome.usage else None)
         # The status went out before: the metric is to tell how the answer ended.
-        if not finished:
+        if not finished and not outcome.complete:
             scope["state"]["status"] = GONE
         elif outcome.error is not None:
             scope["state"]["status"] = outcome.error.status

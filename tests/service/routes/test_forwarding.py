@@ -93,6 +93,19 @@ def test_a_streams_usage_is_counted_and_shown_only_to_who_asked(client: openai.O
         assert engine.seen[-1][1]["stream_options"]["include_usage"] is True
 
 
+def test_a_client_that_hangs_up_after_the_last_event_has_the_whole_answer(url: str, engine: StubEngine) -> None:
+    async def linger(request: web.Request, body: Any) -> web.StreamResponse:
+        return await send_pieces(request, [*stream_of(body, ["two", " words"]), b": bye\n\n"], pause=0.2)
+
+    engine.answer = linger
+    before, answered, gone = tokens(), requests(200), requests(499)
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json={**BODY, "stream": True}, trust_env=False) as reply:
+        next(line for line in reply.iter_lines() if line == "data: [DONE]")
+    wait_until(lambda: requests(200) + requests(499) == answered + gone + 1)
+    assert requests(499) == gone
+    assert tokens() == before + 2
+
+
 @pytest.mark.parametrize("cut", [0, 1, 40, 200])
 def test_an_engine_that_dies_in_the_middle_is_an_error_that_the_client_understands(
     client: openai.OpenAI, engine: StubEngine, cut: int
