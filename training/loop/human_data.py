@@ -40,7 +40,7 @@ SOURCES = {
 }
 ITEMS = {"hellaswag": 200, "piqa": 200, "truthfulqa": 100}  # that are measured
 POOL = 252  # prompts for ranking
-LONGEST_PROMPT = 1_000  # characters of a prompt in the pool: a longer one is no fun to rank
+LONGEST_PROMPT = 1_000  # characters of a prompt in the pool: longer ones are tiring to rank
 
 
 def place(text: str) -> float:
@@ -124,12 +124,19 @@ def write_items(name: str, source: str, out: Path, most: int | None = None) -> i
     Raises:
         UserError: the source cannot be read, or has no row.
     """
-    rows = [json.dumps(row, ensure_ascii=False, default=str) for row in _plain_rows(source)]
+    rows = [json.dumps(_measured(name, row), ensure_ascii=False, default=str) for row in _plain_rows(source)]
     rows = sorted(dict.fromkeys(rows), key=place)[: most or ITEMS.get(name, 200)]
     if not rows:
         raise UserError(f"{source} has no readable row: give another with --eval-data {name}=FILE")
     write_atomically(out, "".join(row + "\n" for row in rows))
     return len(rows)
+
+
+def _measured(name: str, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of TruthfulQA the single-answer task alone: the others cost three times as much."""
+    if name == "truthfulqa" and "mc1_targets" in row:
+        return {"question": row.get("question"), "mc1_targets": row["mc1_targets"]}
+    return row
 
 
 def _plain_rows(source: str) -> list[Mapping[str, Any]]:

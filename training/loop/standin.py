@@ -1,6 +1,6 @@
 """A stand-in labeler for unattended runs: words and length, weighed by what held-back human pairs preferred.
 
-It is no person, and its rankings say so: group `simulated`. A reward model would rank better, and would be judged by
+It is not a person, and its rankings say so: group `simulated`. A reward model would rank better, and would be judged by
 something of its own kind; this one has nothing in common with the models that are trained.
 """
 
@@ -13,6 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,10 @@ class StandIn:
         scores = [self.score(text) + rng.gauss(0, self.noise) for text in texts]
         return [1 + sum(other > one for other in scores) for one in scores]
 
+    def spread(self, texts: Sequence[str]) -> float:
+        """Standard deviation of its scores of these texts."""
+        return float(np.std([self.score(text) for text in texts]))
+
     def agreement(self, rows: Iterable[Comparison]) -> tuple[float, int]:
         """Share of pairs that it orders as people did, equal scores count half; and the number of pairs."""
         margins = [self.score(better) - self.score(worse) for better, worse in _decided(rows)]
@@ -60,9 +65,7 @@ def features(text: str) -> np.ndarray:
     """Hashed words and pairs of neighbouring words, by the square root of their number, to length 1; and the logarithm
     of the number of words: (BUCKETS + 1,)."""
     words = WORD.findall(text.lower())
-    counts = Counter(
-        zlib.crc32(token.encode()) % BUCKETS for token in (*words, *map(" ".join, zip(words, words[1:], strict=False)))
-    )
+    counts = Counter(zlib.crc32(token.encode()) % BUCKETS for token in (*words, *map(" ".join, pairwise(words))))
     values = np.zeros(BUCKETS + 1)
     for bucket, count in counts.items():
         values[bucket] = math.sqrt(count)
@@ -95,7 +98,7 @@ def fit(rows: Sequence[Comparison], penalty: float = PENALTY) -> StandIn:
 
 
 def _decided(rows: Iterable[Comparison]) -> Iterable[tuple[str, str]]:
-    """(better, worse) of every pair that is no tie."""
+    """(better, worse) of every decided pair."""
     for row in rows:
         for i, j, outcome in pairs_of(row):
             if outcome:
