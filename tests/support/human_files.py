@@ -7,8 +7,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-from tests.support.tiny_models import sentences
+from tests.support.tiny_models import sentences, tokenizer
 
+CONTEXT = 2048  # tokens
 PRESET = """
 [reward]
 data = "{home}/human/training.jsonl"
@@ -62,6 +63,23 @@ def write(folder: Path, pairs: int = 240) -> dict[str, Path]:
     files["text"] = folder / "text.txt"
     files["text"].write_text("\n\n".join(sentences(60, seed=5)))
     return files
+
+
+def save_model(folder: Path) -> Path:
+    """A random Llama as transformers saves it, with a context that takes TruthfulQA's prompt."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tok = tokenizer()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tok), hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=CONTEXT, tie_word_embeddings=False, bos_token_id=None,
+        eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id, initializer_range=0.3,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tok.save_pretrained(folder)
+    return folder
 
 
 def arguments(files: dict[str, Path], model: Path, home: Path) -> list[str]:
