@@ -67,9 +67,9 @@ def split(sources: Sequence[str], folder: Path) -> dict[str, Path]:
     rows.sort(key=lambda row: (place(f"draw {_question(row)}"), row.id))
     parts: dict[str, list[Comparison]] = {name: [] for name in PARTS}
     for row in rows:
-        part = _part(place(_question(row)))
-        if len(parts[part]) < MOST[part]:
-            parts[part].append(row)
+        name = _part(place(_question(row)))
+        if len(parts[name]) < MOST[name]:
+            parts[name].append(row)
     small = [f"{name} ({len(part)})" for name, part in parts.items() if len(part) < FEWEST]
     if small:
         raise UserError(
