@@ -32,7 +32,7 @@ MOST = {"heldout": 600, "development": 100, "labeler": 500, "training": 5_000}
 FEWEST = 10  # comparisons of each part
 # name -> (file in $ALIGNLOOP_DATA, id on the hub)
 SOURCES = {
-    "comparisons": ("hh/harmless_base_test.jsonl", "Anthropic/hh-rlhf"),
+    "comparisons": ("hh/harmless_base_test.jsonl", "Anthropic/hh-rlhf@test"),
     "prompts": ("sft/user_oriented_instructions_252.jsonl", "databricks/databricks-dolly-15k"),
     "text": ("ptx/wikitext2_valid.txt", "Salesforce/wikitext:wikitext-2-raw-v1@validation"),
     "hellaswag": ("icl/hellaswag_val_1k.jsonl", "Rowan/hellaswag@validation"),

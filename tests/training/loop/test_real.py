@@ -135,3 +135,26 @@ def test_steps_train_and_measure_and_are_not_done_again(tmp_path: Path, monkeypa
     later = real.train(again, base, files)
     assert later.policies == (*turn.policies, following.id)
     assert real.measure_drift(again, turn, files) == drift
+
+
+@pytest.mark.integration
+def test_ppo_takes_text_in_the_first_turn_and_a_reward_model_of_both_in_the_next(tmp_path: Path) -> None:
+    config = config_of(tmp_path, "--method", "ppo")
+    steps = Steps(config)
+    turn = real.train(steps, real.adopt(steps), real.prepare(config))
+    store = config.home / "checkpoints"
+    policy = checkpoints.resolve(turn.policies[0], store).manifest
+    assert policy.stage == "ppo-ptx"
+    assert policy.config["pretraining_data"] == [str(tmp_path / "text.txt")]
+
+    rows = [
+        Comparison(f"r{n}", ({"role": "user", "content": f"what of {n}"},), (Response("one"), Response("two")), (1, 2))
+        for n in range(20)
+    ]
+    following = checkpoints.resolve(next_turn.train_on(steps, turn, rows), store).manifest
+    assert following.stage == "ppo"
+    reward = checkpoints.resolve(steps.results[next(n for n in steps.results if n.startswith("next-reward"))], store)
+    assert reward.id in following.parents
+    assert policy.id in following.parents
+    human = checkpoints.resolve(turn.reward, store).manifest.metrics["training_comparisons"]
+    assert reward.manifest.metrics["training_comparisons"] == human + 20
