@@ -297,6 +297,7 @@ def _welcome(service: Service, report: Path) -> None:
   ask          {service.url}/playground
   results      {service.url}/results
   report       {report}
+  key          {service.key}   (for /admin and /api/export, valid for a day)
   next turn    make real ARGS=--next      (in another terminal, after at least {next_turn.FEWEST} rankings)
   Ctrl-C ends the service and its engines; the same command resumes.
 """,
