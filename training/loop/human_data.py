@@ -88,7 +88,7 @@ def write_questions(file: Path, out: Path, longest: int = LONGEST_PROMPT) -> int
     """Write the prompts of a file of comparisons, each once; returns how many."""
     rows = {row.prompt_id or row.id: row for row in comparisons.read(file)[0]}
     texts = [
-        json.dumps({"id": f"heldout-{key}", "messages": list(row.messages)}, ensure_ascii=False) + "\n"
+        json.dumps({"id": key, "messages": list(row.messages)}, ensure_ascii=False) + "\n"
         for key, row in sorted(rows.items())
         if sum(len(message["content"]) for message in row.messages) <= longest
     ]
