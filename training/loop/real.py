@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import time
+import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ class Steps(Results):
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.preset = preset_file(config.preset).read_text(encoding="utf-8")
+        self.preset = tomllib.loads(preset_file(config.preset).read_text(encoding="utf-8-sig"))
         inputs = [config.model, config.data, config.prompts, config.eval_data, config.text, config.items, config.seed]
         key = hashlib.sha256(json.dumps(inputs, default=str).encode()).hexdigest()
         common = ["--preset", config.preset, "--seed", str(config.seed), "--home", str(config.home)]
@@ -101,8 +102,8 @@ class Steps(Results):
         return figures
 
     def name(self, name: str, arguments: Sequence[str]) -> str:
-        """Name of a step: changes with its arguments and, for a stage, with the preset."""
-        text = json.dumps([list(arguments), self.preset if "--preset" in arguments else None])
+        """Name of a step: changes with its arguments and, for a stage, with its table of the preset."""
+        text = json.dumps([list(arguments), self.preset.get(arguments[1]) if "--preset" in arguments else None])
         return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 

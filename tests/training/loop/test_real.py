@@ -98,8 +98,12 @@ def test_a_step_is_another_one_with_another_command_or_preset(tmp_path: Path) ->
     assert one == steps.name("dpo", steps.stage("dpo", "--model", "a"))
     assert one != steps.name("dpo", steps.stage("dpo", "--model", "b"))
     preset = steps.config.preset
-    Path(preset).write_text(Path(preset).read_text().replace("1e-3", "2e-3"))
-    assert one != Steps(steps.config).name("dpo", steps.stage("dpo", "--model", "a"))
+    head, _, dpo = Path(preset).read_text().partition("[dpo]")
+    reward = steps.name("reward", steps.stage("reward", "--model", "a"))
+    Path(preset).write_text(f"{head}[dpo]{dpo.replace('1e-3', '2e-3')}")
+    changed = Steps(steps.config)
+    assert changed.name("dpo", steps.stage("dpo", "--model", "a")) != one
+    assert changed.name("reward", steps.stage("reward", "--model", "a")) == reward
 
 
 @pytest.mark.integration
