@@ -3,7 +3,7 @@
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup demo test unit slow lint docs pictures clean
+.PHONY: help setup demo real test unit slow lint docs pictures clean
 
 help:  ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -13,6 +13,9 @@ setup:  ## install the locked packages into .venv
 
 demo: setup  ## run the loop's first turn on the miniature world, then serve (ARGS=--check: second turn, checks, exit)
 	@$(PY) -m training demo $(ARGS)
+
+real: setup  ## run the loop on a real language model, open for ranking in minutes (ARGS=--check: unattended; --next)
+	@$(PY) -m training real $(ARGS)
 
 test: setup  ## run all tests that this machine can run, except the slow ones
 	$(PY) -m pytest -m "not slow" $(ARGS)

@@ -13,6 +13,9 @@ MODULES = {stage: f"training.stages.{stage}" for stage in STAGES} | {
     "world": "training.loop.world",
     "demo": "training.loop.demo",
     "loop": "training.loop.turn",
+    "real": "training.loop.real",
+    "accuracy": "training.stages.accuracy",
+    "drift": "training.stages.drift",
 }
 
 

@@ -21,6 +21,7 @@ from training.artifacts.skips import REASONS, Skip
 from training.artifacts.text import is_broken
 
 FORMAT = 1
+SIMULATED = "simulated"  # the group of stand-in labelers, whose rankings are not a person's
 
 
 class ComparisonError(UserError):
@@ -66,7 +67,7 @@ class Comparison:
         all_bad: the labeler found no response acceptable.
         shown: shown[p] is the index of the response at screen position p.
         labeler: pseudonym.
-        labeler_group: a label such as `training` or `heldout`.
+        labeler_group: a label such as `training` or `heldout`; `simulated` where a stand-in labeler ranked.
         guideline: version of the guidelines on screen.
         user: pseudonym of the prompt's author; training and validation are split by it.
         prompt_id: groups the comparisons of one prompt.

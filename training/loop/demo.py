@@ -9,18 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-import socket
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.artifacts import checkpoints, processes
-from training.artifacts.errors import UserError
-from training.artifacts.files import write_atomically
-from training.loop import checks
-from training.loop.client import Service, wait_until_served
+from training.artifacts import processes
+from training.loop import checks, serving
+from training.loop.client import Service
+from training.loop.steps import Results, show
 from training.runtime import runs
 from training.runtime.configuration import parse, preset_file
 
@@ -28,7 +26,6 @@ print_status = runs.CONSOLE.print
 ALIASES = {"policy/production": "ppo-ptx", "policy/baseline": "sft", "reward/production": "reward"}
 MEASURED = ("ppo", "pretrain")  # beside those of the aliases, and served for that only
 COLLECTED = ("policy/production", "policy/candidate", "policy/baseline")
-SCOPES = ("generate", "score", "eval", "export", "admin")
 TEMPERATURE = "0.8"  # sampled, as for people who use the models; a model this small rambles at 1
 RANKED, LABELERS = 420, 10  # prompts and simulated labelers of the second turn: at least as many labelers
 
@@ -51,61 +48,20 @@ class Config:
     """Also run the second turn, check the service over HTTP, end everything and exit."""
 
 
-class Steps:
-    """The result of each step, kept in a file, so that a second run skips what is done.
-
-    A step counts as done while its result exists: a checkpoint of the store, or a file or folder.
-    """
+class Steps(Results):
+    """The demo's steps: each stage with the demo's preset, seed and home."""
 
     def __init__(self, config: Config) -> None:
-        self.config = config
         preset = preset_file(config.preset)
-        self.file = config.home / f"demo-{preset.stem}-{config.seed}.json"
-        self.key = hashlib.sha256(preset.read_bytes()).hexdigest()
-        saved = json.loads(self.file.read_text()) if self.file.is_file() else {}
-        self.results: dict[str, str] = saved["steps"] if saved.get("preset") == self.key else {}
-
-    def done(self, name: str) -> bool:
-        result = self.results.get(name)
-        if result is None:
-            return False
-        return Path(result).exists() or (self.config.home / "checkpoints" / result / checkpoints.MANIFEST).is_file()
-
-    def stage(self, name: str, *arguments: str) -> list[str]:
-        """Command of a stage of this turn: with its preset, its seed, its home."""
-        config = self.config
         common = ["--preset", config.preset, "--seed", str(config.seed), "--home", str(config.home)]
-        return ["training", name, *common, *arguments]
-
-    def log(self, name: str) -> Path:
-        return self.config.home / "logs" / f"{name}.log"
-
-    def run(self, steps: dict[str, Sequence[str]]) -> list[str]:
-        """Run steps side by side, the first with its progress on the terminal; the result of each.
-
-        A step's result is the last line of its standard output.
-        """
-        todo = {name: arguments for name, arguments in steps.items() if not self.done(name)}
-        threads = processes.shared_cores(len(todo))
-        with ExitStack() as stack:
-            children = {}
-            for place, (name, arguments) in enumerate(todo.items()):
-                # One that runs beside another logs to a file: two progress bars garble each other.
-                log = self.log(name) if place else None
-                print_status(f"[bold]{name}[/]" + (f"  (beside it; progress in {log})" if log else ""))
-                children[name] = processes.start(arguments, capture=True, log=log, environment=threads)
-                stack.callback(processes.stop, children[name])
-            for place, (name, child) in enumerate(children.items()):
-                output = processes.finish(child, name, self.log(name) if place else None)
-                self.results[name] = output.strip().splitlines()[-1]
-                content = json.dumps({"preset": self.key, "steps": self.results}, indent=2) + "\n"
-                write_atomically(self.file, content)
-        return [self.results[name] for name in steps]
+        key = hashlib.sha256(preset.read_bytes()).hexdigest()
+        super().__init__(config.home, f"demo-{preset.stem}-{config.seed}.json", key, common)
+        self.config = config
 
 
 def demo(config: Config) -> int:
     """Train, serve, measure; then serve until Ctrl-C, or run the second turn, check and leave."""
-    _check_port(config.port)
+    serving.check_port(config.port)
     started = time.monotonic()
     steps = Steps(config)
     _train(steps)
@@ -148,32 +104,16 @@ def _train(steps: Steps) -> None:
 def _serve(steps: Steps, stack: ExitStack) -> Service:
     """Start gateway and engines, and wait until the aliases' checkpoints are served, and those still to be measured."""
     config, results = steps.config, steps.results
-    home = ["--home", str(config.home)]
-    for alias, step in ALIASES.items():
-        _command("service", "promote", alias, results[step], "--no-wait", *home)
-    _command("service", "import", "prompts", f"{results['world']}/prompts-collect.jsonl", *home)
-    key = _command("service", "keys", "add", "demo", "--scopes", *SCOPES, "--days", "1", *home)
-    service = Service(f"http://127.0.0.1:{config.port}", key.strip())
-    served = _served(steps)
-    log = config.home / "logs" / "service.log"
-    child = processes.start(
-        ["service", "serve", "--open", "--port", str(config.port), "--with-engines", *served, *home],
-        log=log,
-        environment={"ALIGNLOOP_COLLECT_POLICIES": json.dumps(COLLECTED)},
+    return serving.serve(
+        config.home,
+        config.port,
+        "demo",
+        {alias: results[step] for alias, step in ALIASES.items()},
+        Path(results["world"]) / "prompts-collect.jsonl",
+        _served(steps)[len(ALIASES) :],
+        {"ALIGNLOOP_COLLECT_POLICIES": json.dumps(COLLECTED)},
+        stack,
     )
-    stack.callback(processes.stop, child)
-
-    def check_alive() -> None:
-        if child.poll() is not None:
-            raise UserError(f"the service ended: see {log}")
-
-    names = {checkpoint: checkpoint for checkpoint in served}
-    names |= {alias: results[step] for alias, step in ALIASES.items()}
-    try:
-        wait_until_served(service, names, check_alive)
-    except UserError as error:
-        raise UserError(f"{error} (log: {log})") from None
-    return service
 
 
 def _served(steps: Steps) -> list[str]:
@@ -196,10 +136,10 @@ def _measure(steps: Steps, service: Service) -> Path:
     results, home = steps.results, steps.config.home
     out = _report_folder(steps)
     if _is_measured(steps):
-        _show(["evals.report", str(out)])
+        show(["evals.report", str(out)])
         return out
     base, rankings = results["pretrain"], Path(results["sample"])
-    _show(
+    show(
         [
             "evals.run", "--url", service.url, "--home", str(home), "--world", results["world"], "--out", str(out),
             "--temperature", TEMPERATURE, "--seed", str(steps.config.seed),
@@ -216,7 +156,7 @@ def _measure(steps: Steps, service: Service) -> Path:
 
 def _second_turn(steps: Steps, service: Service) -> None:
     """The loop's next turn on rankings of simulated labelers, with its control."""
-    _show(
+    show(
         steps.stage(
             "loop", "--url", service.url, "--sft", steps.results["sft"], "--labelers", "miniature",
             "--limit", str(RANKED), "--control", "--temperature", TEMPERATURE,
@@ -244,29 +184,6 @@ def _welcome(steps: Steps, service: Service, report: Path) -> None:
         highlight=False,
         soft_wrap=True,  # a command that is broken over lines cannot be copied
     )
-
-
-def _command(*arguments: str) -> str:
-    """Run a short command and return its standard output."""
-    return processes.finish(processes.start(arguments, capture=True), " ".join(arguments[:2]))
-
-
-def _show(
-    arguments: Sequence[str], environment: Mapping[str, str] | None = None, accepted: Collection[int] = (0,)
-) -> None:
-    """Run a command with its output on the terminal."""
-    child = processes.start(arguments, environment=environment)
-    processes.finish(child, " ".join(arguments[:2]), accepted=accepted)
-
-
-def _check_port(port: int) -> None:
-    """Refuse a port in use now, not after ten minutes of training."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            raise UserError(f"port {port} is in use: end what listens there, or give --port") from None
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -24,10 +25,39 @@ from training.loop.client import TIMEOUT, Service, request
 from training.miniature import Labeler, Prompt
 
 
+class PoolPrompt(Protocol):
+    """A prompt as the service takes it."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def messages(self) -> Sequence[Any]: ...
+
+    @property
+    def user(self) -> str | None: ...
+
+    @property
+    def use_case(self) -> str | None: ...
+
+
+class Ranker(Protocol):
+    """A labeler that is not a person: one of the miniature world, or a stand-in for people on real prompts."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def group(self) -> str: ...
+
+    def rank(self, prompt: Any, texts: Sequence[str], rng: random.Random, /) -> Sequence[int]:
+        """A rank of each response, 1 = best; equal ranks are ties."""
+
+
 def rank_prompts(
     service: Service,
-    prompts: Sequence[Prompt],
-    labelers: Sequence[Labeler],
+    prompts: Sequence[PoolPrompt],
+    labelers: Sequence[Ranker],
     count: int,
     k: int,
     seed: int,
@@ -52,8 +82,8 @@ def rank_prompts(
 
 async def _rank_prompts(
     service: Service,
-    prompts: Sequence[Prompt],
-    labelers: Sequence[Labeler],
+    prompts: Sequence[PoolPrompt],
+    labelers: Sequence[Ranker],
     count: int,
     k: int,
     seed: int,
@@ -76,7 +106,7 @@ async def _rank_prompts(
     return sum(counts, Counter())
 
 
-async def _sign_up(service: Service, session: aiohttp.ClientSession, labeler: Labeler) -> str:
+async def _sign_up(service: Service, session: aiohttp.ClientSession, labeler: Ranker) -> str:
     """Add a labeler to the service; returns the sign-in token."""
     body = {"name": f"simulated {labeler.id} {secrets.token_hex(4)}", "group": labeler.group}
     return str((await service.call(session, "POST", "/admin/labelers", json=body))["token"])
@@ -85,8 +115,8 @@ async def _sign_up(service: Service, session: aiohttp.ClientSession, labeler: La
 async def _labeling_session(
     url: str,
     token: str,
-    labeler: Labeler,
-    prompts: dict[str, Prompt],
+    labeler: Ranker,
+    prompts: dict[str, PoolPrompt],
     ranked: set[str],
     count: int,
     k: int,
@@ -115,7 +145,7 @@ async def _labeling_session(
             texts = [r["text"] for r in sorted(task["responses"], key=lambda r: int(r["position"]))]
             ranks = labeler.rank(prompts[task["prompt_id"]], texts, rng)
             await request(
-                session, "POST", f"{mine}/answer", json={"token": task["token"], "ranks": ranks}, headers=headers
+                session, "POST", f"{mine}/answer", json={"token": task["token"], "ranks": list(ranks)}, headers=headers
             )
             counts["answered"] += 1
             if task["prompt_id"] not in ranked:

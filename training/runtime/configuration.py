@@ -36,6 +36,9 @@ COMMANDS = {
     "world": "make the miniature world's files",
     "demo": "the first turn of the loop on the miniature world, then serve",
     "loop": "one turn of the loop from the rankings of the running service",
+    "real": "the loop on a real language model with human comparisons, then serve",
+    "accuracy": "held-out accuracy of a reward model, beside length alone",
+    "drift": "reward and KL of policies on held-out prompts",
 }
 TABLES = STAGES | COMMANDS  # tables of a preset
 COMMON = ("seed", "home")  # keys outside every table hold for all stages that have them

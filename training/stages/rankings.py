@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from training.artifacts.comparisons import SIMULATED
 from training.artifacts.rendering import Renderer
 from training.data import reading, rendering, splits
 from training.data.items import Ranking, Rankings
@@ -96,17 +97,18 @@ def measure(
         for part in _passes(held_out, tokens_per_pass):
             values = iter(score(part).tolist())
             scored += [(held_out[i], [next(values) for _ in held_out[i].rows]) for i in part]
-    longer = sum(_right(r.lengths, r.pairs) - len(r.pairs) / 2 for r in training) >= 0
-    sign = 1 if longer else -1
+    sign = length_sign(training)
     metrics: dict[str, Any] = {
         "training_comparisons": len(training),
-        "length_baseline": "longer" if longer else "shorter",
+        "length_baseline": "longer" if sign > 0 else "shorter",
     }
+    if simulated := sum(ranking.group == SIMULATED for ranking in training):
+        metrics["simulated_comparisons"] = simulated
     for group in sorted({ranking.group for ranking in held_out}):
         of_group = [(ranking, scores) for ranking, scores in scored if ranking.group == group]
         pairs = sum(len(ranking.pairs) for ranking, _ in of_group)
-        right = sum(_right(scores, ranking.pairs) for ranking, scores in of_group)
-        by_length = sum(_right([sign * n for n in ranking.lengths], ranking.pairs) for ranking, _ in of_group)
+        right = sum(right_pairs(scores, ranking.pairs) for ranking, scores in of_group)
+        by_length = sum(right_pairs([sign * n for n in ranking.lengths], ranking.pairs) for ranking, _ in of_group)
         metrics[f"pairs/{group}"] = pairs
         metrics[f"accuracy/{group}"] = right / pairs
         metrics[f"length_accuracy/{group}"] = by_length / pairs
@@ -114,7 +116,12 @@ def measure(
     return metrics
 
 
-def _right(values: Sequence[float], pairs: Sequence[Pair]) -> float:
+def length_sign(training: Sequence[Ranking]) -> int:
+    """1 where the pairs prefer the longer response, in tokens, at least as often as the shorter one; else -1."""
+    return 1 if sum(right_pairs(r.lengths, r.pairs) - len(r.pairs) / 2 for r in training) >= 0 else -1
+
+
+def right_pairs(values: Sequence[float], pairs: Sequence[Pair]) -> float:
     """How many pairs these values order as the labeler did; equal values count half."""
     margins = [(values[i] - values[j]) * outcome for i, j, outcome in pairs]
     return sum(1.0 if m > 0 else 0.5 if m == 0 else 0.0 for m in margins)

@@ -47,7 +47,7 @@ def test_every_stage_gets_the_seed_and_its_models_by_id(tmp_path: Path) -> None:
 
 def test_the_second_turn_has_the_first_ones_seed_and_sft_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[Sequence[str]] = []
-    monkeypatch.setattr(demo, "_show", lambda arguments, environment=None: commands.append(arguments))
+    monkeypatch.setattr(demo, "show", lambda arguments, environment=None: commands.append(arguments))
     steps = Recorded(Config(seed=7, home=tmp_path))
     demo._train(steps)
     demo._second_turn(steps, demo.Service("http://127.0.0.1:8000", "key"))
