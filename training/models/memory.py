@@ -37,15 +37,22 @@ class Need(NamedTuple):
 @dataclass
 class Budget:
     """How many tokens, padding included, go forward at once. Memory that runs out halves it; numbers stay the same,
-    but for the order of sums. A run saves it with its state, so that a resumed one takes the same passes."""
+    but for the order of sums. A run saves it with its state, so that a resumed one takes the same passes: never more
+    tokens than fit now, and those of the option where that was changed.
+
+    Attributes:
+        option: what --tokens-per-pass or --rollout-tokens said, None where it was left out.
+    """
 
     tokens: int
+    option: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"tokens": self.tokens}
+        return {"tokens": self.tokens, "option": self.option}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.tokens = state_dict["tokens"]
+        if state_dict["option"] == self.option:
+            self.tokens = min(self.tokens, state_dict["tokens"])
 
     def run(self, models: Iterable[Any], work: Callable[[int], T]) -> T:
         """`work(tokens)`, and again with half as many tokens per pass for as long as memory runs out.
@@ -228,7 +235,7 @@ def plan(
     sentence = f"memory: {gigabytes(total)} of {gigabytes(available)} free ({parts})"
     if passes.bytes > usable:
         raise UserError(f"this run does not fit into {sentence}: {_fix(activations, usable, longest, budget)}")
-    return Budget(budget), sentence
+    return Budget(budget, tokens), sentence
 
 
 def _fix(activations: Activations, usable: int, longest: int, budget: int) -> str:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from training.artifacts.errors import UserError
 from training.models import hardware, memory
 from training.rl import rollouts
-from training.runtime.runs import CONSOLE
+from training.runtime.runs import CONSOLE, NO_NUMBERS
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryOptions:
     """Options of every stage that trains a model."""
 
-    tokens_per_pass: int | None = None
+    tokens_per_pass: int | None = field(default=None, metadata=NO_NUMBERS)
     """Tokens that go forward at once, padding included; left out, as many as the memory takes, at most 8,192. Fewer
     need less memory and change nothing else."""
-    checkpoint_activations: bool = False
+    checkpoint_activations: bool = field(default=False, metadata=NO_NUMBERS)
     """Keep of each layer only its input for the backward pass, which computes the layer again: less memory, a third
     more work."""
     dtype: hardware.Dtype = "auto"
@@ -102,7 +102,7 @@ def plan_rollouts(config: Any, trained: Sequence[Trained], prompt: int, max_toke
         highlight=False,
         soft_wrap=True,
     )
-    return memory.Budget(fitting * (prompt + max_tokens))
+    return memory.Budget(fitting * (prompt + max_tokens), config.rollout_tokens)
 
 
 def _states(trained: Sequence[Trained]) -> int:

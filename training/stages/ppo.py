@@ -7,7 +7,7 @@ A bandit: one prompt, one response, one reward at its end. No discount.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -56,7 +56,7 @@ class Config(planning.MemoryOptions):
     """Episodes per optimizer step. 64 (Ouyang et al. 2022, appendix C)."""
     epochs: int = 1
     """Passes over the episodes of an iteration. 1 (Ouyang et al. 2022, appendix C)."""
-    rollout_tokens: int | None = None
+    rollout_tokens: int | None = field(default=None, metadata=runs.NO_NUMBERS)
     """Tokens of prompts and responses that are sampled at once; left out, 128 responses, or as many as the memory
     takes. Fewer need less memory and change nothing else."""
     learning_rate: float = 9e-6
@@ -107,7 +107,7 @@ class Config(planning.MemoryOptions):
     """Use this many prompts at most, drawn at random."""
     seed: int = 0
     """Seed of prompts, sampling and order."""
-    home: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs")
+    home: Annotated[Path, tyro.conf.arg(metavar="DIR")] = field(default=Path("runs"), metadata=runs.NO_NUMBERS)
     """Where everything is written."""
 
     @property
@@ -224,6 +224,8 @@ def train(config: Config) -> Checkpoint:
                 update["gradient_norm"] = optimization.clip_gradients(
                     [models.policy, models.value], config.max_grad_norm
                 )
+                rows = rows_of(episodes, minibatch, documents)
+                run.check_finite(state.optimizer_steps, update, {"episodes": minibatch}, rows)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 ema.update(models.policy)
@@ -288,6 +290,12 @@ def add_gradients(
     if documents:
         update["ptx_loss"] = ptx_gradients(models.policy, documents, config.ptx_coefficient, tokens_per_pass)
     return update
+
+
+def rows_of(episodes: Episodes, minibatch: Sequence[int], documents: Sequence[Any]) -> Iterator[Any]:
+    """Token ids of an optimizer step: prompts with their responses, then text."""
+    yield from ([*episodes.prompts[i], *episodes.responses[i]] for i in minibatch)
+    yield from documents
 
 
 def roll_out(setup: Setup, config: Config, iteration: int, tokens: int) -> tuple[list[list[int]], Rollouts]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -74,7 +74,7 @@ class Config(planning.MemoryOptions):
     """Use this many demonstrations at most, drawn at random."""
     seed: int = 0
     """Seed of the order of the data."""
-    home: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs")
+    home: Annotated[Path, tyro.conf.arg(metavar="DIR")] = field(default=Path("runs"), metadata=runs.NO_NUMBERS)
     """Where everything is written."""
 
 
@@ -122,6 +122,8 @@ def train(config: Config) -> Checkpoint:
             optimization.set_rate(optimizer, optimization.cosine(step, len(plan)))
             loss = budget.run([model], partial(add_gradients, model, examples_of(data, plan[step])))
             norm = optimization.clip_gradients([model], config.max_grad_norm)
+            rows = (example.ids for example in examples_of(data, plan[step]))
+            run.check_finite(step, {"loss": loss, "gradient_norm": norm}, plan[step]._asdict(), rows)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if step % 5 == 0:
