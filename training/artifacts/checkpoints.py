@@ -170,7 +170,7 @@ def publish(
         git_dirty=dirty,
         packages=package_versions(),
         metrics=dict(metrics or {}),
-        weights={p.name: sha256_file(p) for p in files if p.suffix == ".safetensors"},
+        weights={p.relative_to(staged).as_posix(): sha256_file(p) for p in files if p.suffix == ".safetensors"},
     )
     write_atomically(staged / MANIFEST, json.dumps(asdict(manifest), indent=2, default=str) + "\n")
     target = store / manifest.id

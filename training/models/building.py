@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, LlamaCo
 
 from training.models.checks import LANGUAGE_HEADS, check_head, check_report
 from training.models.hardware import device, multiplies_in_bf16
+from training.models.head import head_of
 from training.models.weights import stored_dtype
 
 
@@ -98,18 +99,27 @@ def new_scalar_head(policy_path: str, pad_id: int | None, seed: int) -> Any:
 
 
 def freeze(model: Any) -> Any:
-    """The model without gradients, and half as large where forward passes multiply in bfloat16.
-
-    There its matrices are rounded once instead of in every pass, with the same results. What is not multiplied so
-    (embeddings, norms, the scalar head) stays in float32.
-    """
+    """The model without gradients, and half as large where forward passes multiply in bfloat16 (`round_frozen`)."""
     model.requires_grad_(False)
-    if multiplies_in_bf16():
-        embeddings = model.get_input_embeddings().weight
-        for name, module in model.named_modules():
-            if isinstance(module, nn.Linear) and module.weight is not embeddings and name != "score":
-                module.to(torch.bfloat16)
+    round_frozen(model)
     return model
+
+
+def round_frozen(model: Any) -> None:
+    """Keep frozen matrices in bfloat16 where forward passes multiply in it.
+
+    There they are rounded once instead of in every pass, with the same results. What is not multiplied so (embeddings,
+    norms, the scalar head) stays in float32.
+    """
+    if not multiplies_in_bf16():
+        return
+    embeddings = model.get_input_embeddings().weight
+    if model.get_output_embeddings() is not None:
+        head_of(model)  # it is tried out in full precision, and kept
+    for name, module in model.named_modules():
+        frozen = isinstance(module, nn.Linear) and not module.weight.requires_grad
+        if frozen and module.weight is not embeddings and name != "score":
+            module.to(torch.bfloat16)
 
 
 def freeze_embeddings(model: Any) -> None:

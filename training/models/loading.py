@@ -14,7 +14,7 @@ from training.artifacts import checkpoints
 from training.artifacts.checkpoints import Checkpoint, Kind
 from training.artifacts.errors import UserError
 from training.artifacts.files import exists
-from training.models import weights
+from training.models import lora, weights
 from training.models.building import without_dropout
 from training.models.checks import (
     check_head,
@@ -54,10 +54,13 @@ class Source:
         return (self.checkpoint.id,) if self.checkpoint else ()
 
 
-def load(name: str, home: Path, kind: Kind = "policy") -> Source:
+def load(name: str, home: Path, kind: Kind = "policy", over: Source | None = None) -> Source:
     """Load a model by checkpoint id, stage, folder or hub id, in float32 on `device()`, without dropout.
 
     Its `config.dtype` stays the dtype of its files, in which `publishing.publish` saves it again.
+
+    Args:
+        over: a policy. A reward model that was trained as an adapter of it shares its weights and has the adapter.
 
     Raises:
         UserError: there is no such model, it has no tokenizer, it is not whole, or it is of another kind.
@@ -73,7 +76,11 @@ def load(name: str, home: Path, kind: Kind = "policy") -> Source:
     quantised = quantisation(config)
     if quantised:
         raise UserError(f"{name} has quantised weights ({quantised}): train the unquantised model instead")
-    model = load_whole(path, kind, name, dtype=torch.float32)
+    model = None
+    if over is not None and lora.base_of(path) == over.key:
+        model = lora.load_over(over.model, Path(path), config)
+    if model is None:
+        model = load_whole(path, kind, name, dtype=torch.float32)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # each family of tokenizers fails in its own way on missing files

@@ -32,7 +32,7 @@ def add_gradients(model: Any, rows: Sequence[Row], loss: Callable[[Sequence[Row]
     parameters = [p for p in model.parameters() if p.requires_grad]
     threads = torch.get_num_threads()
     count = min(threads, len(rows))
-    if device().type != "cpu" or count < 2 or sum(p.numel() for p in parameters) > SMALL:
+    if device().type != "cpu" or count < 2 or sum(p.numel() for p in model.parameters()) > SMALL:
         total = loss(rows)
         total.backward()
         return total.item()

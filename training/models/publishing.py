@@ -15,15 +15,26 @@ from safetensors import SafetensorError
 from training.artifacts import checkpoints
 from training.artifacts.checkpoints import Checkpoint
 from training.artifacts.errors import UserError
+from training.models import lora
 from training.models.forward import context_of
 
 
 def publish(
-    model: Any, tokenizer: Any, home: Path, *, generation: Mapping[str, Any] | None = None, **facts: Any
+    model: Any,
+    tokenizer: Any,
+    home: Path,
+    *,
+    generation: Mapping[str, Any] | None = None,
+    adapter: lora.Adapter | None = None,
+    **facts: Any,
 ) -> Checkpoint:
     """Save model and tokenizer and publish them under `home`; `facts` go to `checkpoints.publish`.
 
     The weights are saved in `model.config.dtype`, the dtype in which they came (`loading.load`).
+
+    Args:
+        adapter: what was trained, where the weights hold it already; it belongs to the first of the parents, or to
+            the base model.
 
     Raises:
         UserError: a metric among the facts is not finite, or the model cannot be written.
@@ -37,6 +48,8 @@ def publish(
         with in_stored_dtype(model):
             model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        if adapter is not None:
+            adapter.save(folder / lora.FOLDER, (*facts.get("parents", ()), facts.get("base_model"))[0] or "")
         pad_id = model.config.get_text_config().pad_token_id if facts.get("kind") == "reward" else None
         return checkpoints.publish(
             folder,

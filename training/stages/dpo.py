@@ -26,11 +26,11 @@ from training.models import building, forward, hardware, loading, memory, optimi
 from training.rl import batches
 from training.runtime import runs
 from training.runtime.configuration import parse
-from training.stages import limits, planning, rankings
+from training.stages import adapters, limits, planning, rankings
 
 
 @dataclass(frozen=True)
-class Config(planning.MemoryOptions):
+class Config(adapters.LoraOptions, planning.MemoryOptions):
     """Train a policy on rankings, without a reward model."""
 
     data: tuple[str, ...]
@@ -90,6 +90,7 @@ def train(config: Config) -> Checkpoint:
     with runs.Run(config.home, "dpo", config, [source.key, *hashes]) as run:
         if config.freeze_embeddings:
             building.freeze_embeddings(model)
+        adapters.add(config, model, "policy")
         optimizer = optimization.adamw([(model, config.learning_rate)])
         longest = max(*sizes, *data.held_out.sizes().tolist())
         budget = planning.plan(
@@ -100,7 +101,7 @@ def train(config: Config) -> Checkpoint:
             name: reference_logprobs(model, answers, of, budget, run.folder / f"{name}.pt")
             for name, of in (("training", data.training), ("held_out", data.held_out))
         }
-        run.resume(model=model, optimizer=optimizer, budget=budget)
+        run.resume(model=adapters.Trained(model), optimizer=optimizer, budget=budget)
 
         for step in run.steps(len(plan), "direct preferences"):
             optimization.set_rate(optimizer, min(1.0, (step + 1) / max(1.0, config.warmup * len(plan))))
@@ -115,6 +116,7 @@ def train(config: Config) -> Checkpoint:
             if step % 5 == 0:
                 run.log(step, {"loss": loss, "gradient_norm": norm}, f"loss {loss:.3f}")
 
+        model, adapter = adapters.merge(model, lambda: loading.load(config.model, config.home).model)
         score = implicit_rewards(model, answers, data.held_out, reference["held_out"], config.beta)
         metrics = budget.run([], partial(rankings.measure, score, data.training, data.held_out))
         run.log(len(plan), {name: value for name, value in metrics.items() if isinstance(value, float)})
@@ -129,6 +131,7 @@ def train(config: Config) -> Checkpoint:
             system=templates.system_of(source),
             parents=source.parents,
             base_model=source.base_model,
+            adapter=adapter,
             generation=manifest.generation if manifest else None,
             probe=probes.policy_probe(model, rows),
             config=run.config,
@@ -141,6 +144,7 @@ def train(config: Config) -> Checkpoint:
 def check(config: Config) -> None:
     """Raise `UserError` for settings that make no sense, before anything is loaded."""
     limits.check_rates(config)
+    adapters.check(config)
     if min(config.epochs, config.batch) < 1:
         raise UserError("--epochs and --batch must be at least 1")
     if config.beta <= 0:

@@ -6,7 +6,6 @@ A bandit: one prompt, one response, one reward at its end. No discount.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -22,7 +21,7 @@ from training.artifacts.rendering import Renderer
 from training.data import lengths, reading, rendering, splits
 from training.data.items import Rows
 from training.data.ragged import Ragged
-from training.models import building, hardware, loading, memory, optimization, probes, publishing, templates
+from training.models import building, hardware, loading, lora, memory, optimization, probes, publishing, templates
 from training.rl import batches, losses
 from training.rl.ema import Ema, decay_for
 from training.rl.episodes import Episodes, PolicyModels, evaluate, shuffle_into_minibatches
@@ -31,7 +30,7 @@ from training.rl.scalars import scalars_of, update_scalars
 from training.rl.updates import ppo_gradients
 from training.runtime import runs
 from training.runtime.configuration import parse
-from training.stages import limits, planning, text
+from training.stages import adapters, four_models, limits, planning, text
 from training.stages.pretrain import next_token_loss
 
 RATIO_TOLERANCE = 1e-5
@@ -39,7 +38,7 @@ ADAM_EPS = 1e-5  # of the authors' earlier code (Ziegler et al. 2019); the paper
 
 
 @dataclass(frozen=True)
-class Config(planning.MemoryOptions):
+class Config(adapters.LoraOptions, planning.MemoryOptions):
     """Train a policy against a reward model; with a --ptx-coefficient above 0 this is PPO-ptx."""
 
     prompts: tuple[str, ...]
@@ -181,8 +180,8 @@ def train(config: Config) -> Checkpoint:
         state = State(config.kl_coefficient)
         budget, rollout_budget = plan_memory(setup, config)
         run.resume(
-            policy=models.policy, value=models.value, optimizer=optimizer, ema=ema, state=state,
-            budget=budget, rollout_budget=rollout_budget,
+            policy=adapters.Trained(models.policy), value=adapters.Trained(models.value), optimizer=optimizer,
+            ema=ema, state=state, budget=budget, rollout_budget=rollout_budget,
         )  # fmt: skip
 
         for iteration in run.steps(config.iterations, config.stage):
@@ -245,7 +244,9 @@ def train(config: Config) -> Checkpoint:
 
         if config.ema > 0:
             ema.copy_to(models.policy)
-        return publish(setup, config, run, ema, state, budget, rollout_budget)
+        policy, adapter = adapters.merge(models.policy, lambda: loading.load(config.model, config.home).model)
+        setup = setup._replace(models=models._replace(policy=policy))
+        return publish(setup, config, run, adapter, ema, state, budget, rollout_budget)
 
 
 def plan_memory(setup: Setup, config: Config) -> tuple[memory.Budget, memory.Budget]:
@@ -320,14 +321,8 @@ def ptx_gradients(policy: Any, documents: Sequence[Any], coefficient: float, tok
 
 def prepare(config: Config) -> Setup:
     """Load policy and reward model, the prompts and the pretraining documents; says what is used of each."""
-    source = loading.load(config.model, config.home)
-    reward = loading.load(config.reward, config.home, "reward")
-    tokenizer = source.tokenizer
-    if (
-        tokenizer.get_vocab() != reward.tokenizer.get_vocab()
-        or tokenizer.chat_template != reward.tokenizer.chat_template
-    ):
-        raise UserError("policy and reward model have different tokenizers: train the reward model from this policy")
+    loaded = four_models.load(config)
+    source, reward = loaded.source, loaded.reward_source
     renderer = templates.renderer_for(source)
     renderer.require_end()
     context = limits.context_of(source.model, config.context)
@@ -339,13 +334,11 @@ def prepare(config: Config) -> Setup:
     usages = [prompts.usage, *usages]
     summaries = {name: summary for usage in usages for name, summary in usage.summaries().items()}
     manifest = reward.checkpoint.manifest if reward.checkpoint else None
-    reference = building.freeze(copy.deepcopy(source.model))
-    value = copy.deepcopy(reward.model)
     offset = (manifest.reward_offset if manifest else None) or 0.0
-    models = PolicyModels(source.model, reference, building.freeze(reward.model), value, offset, renderer.extend)
+    models = PolicyModels(source.model, loaded.reference, reward.model, loaded.value, offset, renderer.extend)
     return Setup(
         models,
-        tokenizer,
+        source.tokenizer,
         templates.system_of(source),
         (*source.parents, *reward.parents),
         source.base_model,
@@ -380,6 +373,7 @@ def total_steps(config: Config) -> int:
 def check(config: Config) -> None:
     """Raise `UserError` for settings that contradict each other, before anything is loaded."""
     limits.check_rates(config)
+    adapters.check(config)
     if config.ptx_coefficient > 0 and not config.pretraining_data:
         raise UserError("--ptx-coefficient needs --pretraining-data FILE")
     if min(config.iterations, config.epochs, config.batch, config.minibatch, config.ptx_documents) < 1:
@@ -394,6 +388,7 @@ def publish(
     setup: Setup,
     config: Config,
     run: runs.Run,
+    adapter: lora.Adapter | None,
     ema: Ema,
     state: State,
     budget: memory.Budget,
@@ -422,6 +417,7 @@ def publish(
         system=setup.system,
         parents=setup.parents,
         base_model=setup.base_model,
+        adapter=adapter,
         generation={"temperature": config.temperature, "top_p": 1.0, "max_tokens": setup.max_tokens},
         probe=probes.policy_probe(policy, [[*p, *r] for p, r in zip(prompts, likeliest.ids, strict=True)]),
         config=run.config,

@@ -21,14 +21,14 @@ from training.models import building, forward, hardware, loading, optimization, 
 from training.rl import batches
 from training.runtime import runs
 from training.runtime.configuration import parse
-from training.stages import limits, planning, rankings
+from training.stages import adapters, limits, planning, rankings
 
 OFFSET_ROWS = 1000  # rows whose mean score is the offset
 ADAM_EPS = 1e-5  # ours; PPO's value model, which starts from this one, has the same
 
 
 @dataclass(frozen=True)
-class Config(planning.MemoryOptions):
+class Config(adapters.LoraOptions, planning.MemoryOptions):
     """Train a reward model on comparisons."""
 
     data: tuple[str, ...]
@@ -77,7 +77,8 @@ def train(config: Config) -> Checkpoint:
     context = limits.context_of(source.model, config.context)
     data = rankings.load(config, renderer, context)
     offset_rows, offset_from, usages = offset_rows_of(config, renderer, context, data.training)
-    model = building.new_scalar_head(source.path, source.tokenizer.pad_token_id, config.seed)
+    new_model = partial(building.new_scalar_head, source.path, source.tokenizer.pad_token_id, config.seed)
+    model = new_model()
     sizes = data.training.sizes().tolist()
     plan = [b for epoch in range(config.epochs) for b in batches.epoch_batches(sizes, config.batch, config.seed, epoch)]
 
@@ -86,11 +87,12 @@ def train(config: Config) -> Checkpoint:
     with runs.Run(config.home, "reward", config, [source.key, *hashes]) as run:
         if config.freeze_embeddings:
             building.freeze_embeddings(model)
+        adapters.add(config, model, "reward")
         optimizer = optimization.adamw([(model, config.learning_rate)], eps=ADAM_EPS)
         longest = max(*sizes, *data.held_out.sizes().tolist(), *map(len, offset_rows))
         most = max(sum(sizes[i] for i in batch) for batch in plan)
         budget = planning.plan(config, [planning.Trained(model)], longest, most)
-        run.resume(model=model, optimizer=optimizer, budget=budget)
+        run.resume(model=adapters.Trained(model), optimizer=optimizer, budget=budget)
 
         for step in run.steps(len(plan), "reward model"):
             optimization.set_rate(optimizer, optimization.cosine(step, len(plan)))
@@ -104,6 +106,7 @@ def train(config: Config) -> Checkpoint:
             if step % 5 == 0:
                 run.log(step, {"loss": loss, "gradient_norm": norm}, f"loss {loss:.3f}")
 
+        model, adapter = adapters.merge(model, new_model)
         score = scores_of(model, data.held_out)
         metrics = budget.run([], partial(rankings.measure, score, data.training, data.held_out))
         run.log(len(plan), {name: value for name, value in metrics.items() if isinstance(value, float)})
@@ -118,6 +121,7 @@ def train(config: Config) -> Checkpoint:
             stop_ids=renderer.stop_ids,
             parents=source.parents,
             base_model=source.base_model,
+            adapter=adapter,
             reward_offset=sum(scores) / len(scores),
             probe=probes.reward_probe(model, offset_rows[: probes.PROBES]),
             config=run.config,
@@ -130,6 +134,7 @@ def train(config: Config) -> Checkpoint:
 def check(config: Config) -> None:
     """Raise `UserError` for settings that make no sense, before anything is loaded."""
     limits.check_rates(config)
+    adapters.check(config)
     if min(config.epochs, config.batch) < 1:
         raise UserError("--epochs and --batch must be at least 1")
 

@@ -23,14 +23,14 @@ from training.models import building, forward, hardware, loading, optimization, 
 from training.rl import batches
 from training.runtime import runs
 from training.runtime.configuration import parse
-from training.stages import limits, planning, text
+from training.stages import adapters, limits, planning, text
 
 HELD_OUT = 0.05  # share of users whose demonstrations are held out where no --validation is given
 LENGTH_PERCENTILE = 99  # of the demonstrations' single turns; a response gets half as much again
 
 
 @dataclass(frozen=True)
-class Config(planning.MemoryOptions):
+class Config(adapters.LoraOptions, planning.MemoryOptions):
     """Fine-tune a model on demonstrations."""
 
     data: tuple[str, ...]
@@ -114,9 +114,10 @@ def train(config: Config) -> Checkpoint:
     with runs.Run(config.home, "sft", config, [source.key, *hashes]) as run:
         if config.freeze_embeddings:
             building.freeze_embeddings(model)
+        adapters.add(config, model, "policy")
         optimizer = optimization.adamw([(model, config.learning_rate)])
         budget = planning.plan(config, [planning.Trained(model)], longest_of(data), most_of(data, plan))
-        run.resume(model=model, optimizer=optimizer, budget=budget)
+        run.resume(model=adapters.Trained(model), optimizer=optimizer, budget=budget)
 
         for step in run.steps(len(plan), "fine-tuning"):
             optimization.set_rate(optimizer, optimization.cosine(step, len(plan)))
@@ -129,6 +130,7 @@ def train(config: Config) -> Checkpoint:
             if step % 5 == 0:
                 run.log(step, {"loss": loss, "gradient_norm": norm}, f"loss {loss:.3f}")
 
+        model, adapter = adapters.merge(model, lambda: loading.load(config.model, config.home).model)
         validation_loss = budget.run([], partial(mean_loss, model, data.validation))
         run.log(len(plan), {"validation_loss": validation_loss})
         return publishing.publish(
@@ -140,6 +142,7 @@ def train(config: Config) -> Checkpoint:
             system=config.system or templates.system_of(source),
             parents=source.parents,
             base_model=source.base_model,
+            adapter=adapter,
             generation=generation_defaults(data.training.turn_lengths(), context),
             probe=probes.policy_probe(model, [row.tolist() for row, _ in data.validation[: probes.PROBES]]),
             config=run.config,
@@ -158,6 +161,7 @@ def train(config: Config) -> Checkpoint:
 def check(config: Config) -> None:
     """Raise `UserError` for settings that contradict each other, before anything is loaded."""
     limits.check_rates(config)
+    adapters.check(config)
     if not 0 <= config.pretraining_share < 1:
         raise UserError(f"--pretraining-share {config.pretraining_share}: use a number from 0 up to, not including, 1")
     if config.pretraining_share > 0 and not config.pretraining_data:
@@ -170,8 +174,9 @@ def _renderer(source: loading.Source, config: Config) -> Renderer:
     """The renderer of the model, which gets the requested chat template."""
     if config.chat_template is not None:
         added = templates.give_template(source.model, source.tokenizer, config.chat_template)
-        if added and config.freeze_embeddings:
-            raise UserError(f"--freeze-embeddings leaves {added} added tokens untrained: leave it out")
+        if added and (config.freeze_embeddings or config.lora_rank):
+            option = "--lora-rank" if config.lora_rank else "--freeze-embeddings"
+            raise UserError(f"{option} leaves {added} added tokens untrained: leave it out")
     renderer = templates.renderer_for(source, config.system)
     renderer.require_end()
     return renderer

@@ -1,0 +1,75 @@
+"""Options of LoRA, and what they change in a stage: what is trained, saved with a run's state, and published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from training.artifacts.errors import UserError
+from training.models import lora
+from training.runtime import runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraOptions:
+    """Options of every stage that trains an existing model."""
+
+    lora_rank: int = 0
+    """With a number above 0 the weights stay as they are, and low-rank adapters of this rank are trained beside them
+    (Hu et al. 2021): no moments or gradients of whole matrices. They want a rate about ten times as high. What is
+    published has them added to its weights, and holds them by themselves in the folder `adapter`."""
+    lora_alpha: float | None = None
+    """The adapters' product is multiplied by this / rank; left out, twice the rank. Ours."""
+
+
+class Config(Protocol):
+    @property
+    def lora_rank(self) -> int: ...
+
+    @property
+    def lora_alpha(self) -> float | None: ...
+
+    @property
+    def seed(self) -> int: ...
+
+
+def check(config: LoraOptions) -> None:
+    """Raise `UserError` for settings that make no sense, before anything is loaded."""
+    if config.lora_rank < 0:
+        raise UserError(f"--lora-rank {config.lora_rank}: use a rank such as 16, or 0 to train all weights")
+    if config.lora_alpha is not None and (config.lora_rank == 0 or config.lora_alpha <= 0):
+        raise UserError("--lora-alpha needs a --lora-rank, and is a number above 0: change one")
+
+
+def add(config: Config, model: Any, purpose: str) -> None:
+    """Give the model adapters where the options say so. `purpose` makes its random numbers its own."""
+    if config.lora_rank > 0:
+        alpha = 2.0 * config.lora_rank if config.lora_alpha is None else config.lora_alpha
+        lora.add(model, config.lora_rank, alpha, runs.derive_seed(config.seed, "lora", purpose))
+
+
+def merge(model: Any, load: Callable[[], Any]) -> tuple[Any, lora.Adapter | None]:
+    """The model as it is published, and its adapters by themselves; without adapters the model itself.
+
+    Args:
+        load: gives the model as it was before it got adapters.
+    """
+    return lora.merge(model, load()) if lora.is_adapted(model) else (model, None)
+
+
+class Trained:
+    """The parameters of a model that a run trains, as a part of its state. The others come from their files again."""
+
+    def __init__(self, model: Any) -> None:
+        self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self._parameters)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                parameter.copy_(state_dict[name])
