@@ -13,6 +13,7 @@ MODULES = {stage: f"training.stages.{stage}" for stage in STAGES} | {
     "world": "training.loop.world",
     "demo": "training.loop.demo",
     "loop": "training.loop.turn",
+    "clean": "training.runtime.cleaning",
 }
 
 

@@ -36,6 +36,7 @@ COMMANDS = {
     "world": "make the miniature world's files",
     "demo": "the first turn of the loop on the miniature world, then serve",
     "loop": "one turn of the loop from the rankings of the running service",
+    "clean": "list what stopped runs left, and delete it on request",
 }
 TABLES = STAGES | COMMANDS  # tables of a preset
 COMMON = ("seed", "home")  # keys outside every table hold for all stages that have them

@@ -66,7 +66,7 @@ class Run:
 
     def __init__(self, home: Path, stage: str, config: Any, inputs: Sequence[str]) -> None:
         self.config = resolved(config)
-        self._settings = {name: _from_home(self.config[name], home) for name in key_fields(config)}
+        self._settings = settings_of(config, home)
         self._stage, self._inputs = stage, list(inputs)
         text = json.dumps([stage, self._settings, self._inputs], sort_keys=True, default=str)
         self.name = f"{stage}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
@@ -239,6 +239,12 @@ def about(folder: Path) -> dict[str, Any]:
 def machine_name() -> str:
     """This machine, or this container of it: process ids and locks hold within it."""
     return f"{boot_id()}-{pid_namespace()}"
+
+
+def settings_of(config: Any, home: Path) -> dict[str, Any]:
+    """The settings that change numbers, as JSON values; files of the home folder are named from it."""
+    values = resolved(config)
+    return {name: _from_home(values[name], home) for name in key_fields(config)}
 
 
 def key_fields(config: Any) -> list[str]:
