@@ -96,10 +96,10 @@ def free() -> int:
     return machine.memory()
 
 
-def of_training(model: Any, averaged: bool = False) -> int:
-    """Bytes of gradients, Adam's moments and, if there is one, the moving average of the trained weights."""
+def of_training(model: Any, copies: int = 0) -> int:
+    """Bytes of gradients, Adam's moments and copies of the trained weights, such as their moving average."""
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    return int(trained) * (1 + ADAM + averaged)
+    return int(trained) * (1 + ADAM + copies)
 
 
 class Activations(NamedTuple):

@@ -28,10 +28,10 @@ class MemoryOptions:
 
 
 class Trained(NamedTuple):
-    """A model that a run trains; `averaged` with a moving average of its weights beside it."""
+    """A model that a run trains, with so many copies of its trained weights beside it: an average, the best so far."""
 
     model: Any
-    averaged: bool = False
+    copies: int = 0
 
 
 def plan(config: MemoryOptions, trained: Sequence[Trained], longest: int, most: int) -> memory.Budget:
@@ -107,4 +107,4 @@ def plan_rollouts(config: Any, trained: Sequence[Trained], prompt: int, max_toke
 
 def _states(trained: Sequence[Trained]) -> int:
     """Bytes of gradients, moments and averages."""
-    return sum(memory.of_training(one.model, one.averaged) for one in trained)
+    return sum(memory.of_training(one.model, one.copies) for one in trained)
