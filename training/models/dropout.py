@@ -72,8 +72,8 @@ class ResidualDropout:
         generator = torch.Generator(output.device)
         for place, (row, length) in enumerate(zip(self._pass.numbers, self._pass.lengths, strict=True)):
             generator.manual_seed(derive_seed(self._seed, "dropout", self._pass.step, row, number))
-            drawn = torch.rand((length, output.shape[-1]), generator=generator, device=output.device)
-            mask[place, :length] = (drawn >= self._share).to(mask.dtype) / max(1e-9, 1 - self._share)
+            uniform = torch.rand((length, output.shape[-1]), generator=generator, device=output.device)
+            mask[place, :length] = (uniform >= self._share).to(mask.dtype) / max(1e-9, 1 - self._share)
         return mask
 
     def _removes_all(self, model: Any, layers: nn.ModuleList) -> bool:
