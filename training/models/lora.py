@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from peft import LoraConfig, LoraModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
@@ -147,6 +148,9 @@ def _inject(config: LoraConfig, model: Any) -> LoraModel:
     for name, parameter in model.named_parameters():
         if _is_own(name):
             parameter.data = parameter.data.float()  # peft gives them the dtype of the weights beside them
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = False  # autocast casts what is multiplied: once instead of twice
     return tuner
 
 

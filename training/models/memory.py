@@ -15,7 +15,8 @@ from training.artifacts import machine
 from training.artifacts.errors import UserError
 from training.models import forward, hardware, head
 
-TOKENS_PER_PASS = 8192  # at most, unless --tokens-per-pass says otherwise
+# At most, unless --tokens-per-pass says otherwise: enough to keep the device busy.
+TOKENS_PER_PASS = {"cpu": 2048, "cuda": 8192}
 SHARE = 0.9  # of the free memory that a plan may use: allocators keep holes, and others live on the machine
 ADAM = 2  # moments per trained parameter, each as large as it
 LOGITS_COPIES = 4  # in float32: as the head gives them, their log-softmax, its gradient, that of the logits
@@ -94,6 +95,11 @@ def free() -> int:
     if hardware.device().type == "cuda":
         return int(torch.cuda.mem_get_info()[0]) + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
     return machine.memory()
+
+
+def usual_tokens() -> int:
+    """Tokens per pass where nothing else is said and the memory takes them."""
+    return TOKENS_PER_PASS[hardware.device().type]
 
 
 def of_training(model: Any, copies: int = 0) -> int:
@@ -218,14 +224,14 @@ def plan(
         needs: what the run takes beside its passes.
         longest: tokens of the longest row, which goes forward in one piece.
         most: tokens of a step, at most.
-        tokens: those of --tokens-per-pass; left out, TOKENS_PER_PASS or as many as fit.
+        tokens: those of --tokens-per-pass; left out, those of `usual_tokens` or as many as fit.
 
     Raises:
         UserError: it does not fit.
     """
     available = free() if available is None else available
     usable = int(available * SHARE) - sum(need.bytes for need in needs)
-    budget = tokens or TOKENS_PER_PASS
+    budget = tokens or usual_tokens()
     while tokens is None and budget > longest and activations.of(min(budget, most)) > usable:
         budget //= 2
     largest = max(longest, min(budget, most))

@@ -17,7 +17,8 @@ class MemoryOptions:
     """Options of every stage that trains a model."""
 
     tokens_per_pass: int | None = field(default=None, metadata=NO_NUMBERS)
-    """Tokens that go forward at once, padding included; left out, as many as the memory takes, at most 8,192. Fewer
+    """Tokens that go forward at once, padding included; left out, as many as the memory takes, at most 2,048
+    on a CPU and 8,192 on a GPU. Fewer
     need less memory and change nothing else."""
     checkpoint_activations: bool = field(default=False, metadata=NO_NUMBERS)
     """Keep of each layer only its input for the backward pass, which computes the layer again: less memory, a third
@@ -53,7 +54,7 @@ def plan(config: MemoryOptions, trained: Sequence[Trained], longest: int, most: 
                 raise UserError(f"--checkpoint-activations: {type(one.model).__name__} cannot do it: leave it out")
             memory.checkpoint_activations(one.model)
     states = _states(trained)
-    tokens = max(longest, min(most, config.tokens_per_pass or memory.TOKENS_PER_PASS))
+    tokens = max(longest, min(most, config.tokens_per_pass or memory.usual_tokens()))
     heads = max(memory.of_head(one.model, tokens) for one in trained)
     activations = max((memory.activations_of(one.model) for one in trained), key=lambda one: one.of(longest))
     budget, sentence = memory.plan(
