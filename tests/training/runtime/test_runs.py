@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -351,6 +352,30 @@ def test_signals_leave_no_half_checkpoint_and_the_same_command_works(
     assert "resumes from step" in again.stderr
     assert [c.id for c in checkpoints(tmp_path / "checkpoints")] == [again.stdout.split()[-1]]
     assert not list(tmp_path.glob("work/*"))
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("cost", [0.01, 1.0, 7.0, 60.0])
+def test_saving_takes_a_twentieth_of_the_time_at_most(
+    cost: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock of the test: steps of a second, saves of `cost` seconds. The last save, after all steps, is extra."""
+    now, saves = 0.0, []
+    monkeypatch.setattr(runs.time, "monotonic", lambda: now)
+    with runs.Run(tmp_path, "x", Settings(), []) as run:
+
+        def save(step: int) -> None:
+            nonlocal now
+            saves.append(step)
+            now += cost
+
+        monkeypatch.setattr(run, "save", save)
+        for _ in run.steps(5000, "x"):
+            now += 1.0
+    assert saves[-1] == 5000
+    assert cost * (len(saves) - 1) <= 0.05 * now
+    intervals = [later - earlier for earlier, later in pairwise([0, *saves])]
+    assert max(intervals) <= max(30.0, 20 * cost) + 2
 
 
 @pytest.mark.unit
