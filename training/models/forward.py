@@ -156,7 +156,7 @@ def ranking_scores(model: Any, rankings: Sequence[Sequence[Sequence[int]]]) -> T
 
 
 def shortest_window(model: Any) -> int | None:
-    """How many tokens a layer with a sliding or chunked window sees at most; None where every layer sees them all."""
+    """The width in tokens of the shortest sliding or chunked window of a layer; None where every layer sees all."""
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ())
     sliding, chunk = getattr(config, "sliding_window", None), getattr(config, "attention_chunk_size", None)

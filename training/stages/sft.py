@@ -128,12 +128,13 @@ def train(config: Config) -> Checkpoint:
         best = Best()
         copies = int(config.select_by != "last")
         budget = planning.plan(config, [planning.Trained(model, copies)], longest_of(data), most_of(data, plan))
-        dropped = ResidualDropout(model, config.dropout, config.seed) if config.dropout else None
+        dropout = ResidualDropout(model, config.dropout, config.seed) if config.dropout else None
         run.resume(model=adapters.Trained(model), optimizer=optimizer, budget=budget, best=best)
 
         for step in run.steps(len(plan), "fine-tuning"):
             optimization.set_rate(optimizer, optimization.cosine(step, len(plan)))
-            loss = budget.run([model], partial(add_gradients, model, examples_of(data, plan[step]), dropped, step))
+            learn = partial(add_gradients, model, examples_of(data, plan[step]), dropout=dropout, step=step)
+            loss = budget.run([model], learn)
             norm = optimization.clip_gradients([model], config.max_grad_norm)
             rows = (example.ids for example in examples_of(data, plan[step]))
             run.check_finite(step, {"loss": loss, "gradient_norm": norm}, plan[step]._asdict(), rows)
@@ -288,7 +289,12 @@ def examples_of(data: Data, step: Step) -> list[Example]:
 
 
 def add_gradients(
-    model: Any, examples: Sequence[Example], dropped: ResidualDropout | None, step: int, tokens_per_pass: int
+    model: Any,
+    examples: Sequence[Example],
+    tokens_per_pass: int,
+    *,
+    dropout: ResidualDropout | None = None,
+    step: int = 0,
 ) -> float:
     """Add the gradients of the mean loss over the learned tokens of a whole step; returns that mean.
 
@@ -298,7 +304,7 @@ def add_gradients(
     lengths = [len(example.ids) for example in examples]
     loss = 0.0
     for part in batches.passes(range(len(examples)), lengths, tokens_per_pass):
-        with dropped.rows(step, part, [lengths[i] for i in part]) if dropped else nullcontext():
+        with dropout.rows(step, part, [lengths[i] for i in part]) if dropout else nullcontext():
             share = loss_of(model, [examples[i] for i in part]) / tokens
             share.backward()
         loss += share.item()

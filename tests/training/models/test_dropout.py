@@ -32,7 +32,7 @@ def examples(count: int = 6) -> list[Example]:
 
 def gradients(model: Any, dropped: ResidualDropout | None, tokens: int, step: int = 0) -> tuple[float, torch.Tensor]:
     model.zero_grad()
-    loss = sft.add_gradients(model, examples(), dropped, step, tokens)
+    loss = sft.add_gradients(model, examples(), tokens, dropout=dropped, step=step)
     return loss, torch.cat([p.grad.flatten().clone() for p in model.parameters() if p.grad is not None])
 
 
