@@ -14,6 +14,8 @@ from tests.training.conftest import Toy
 from tests.training.runtime.test_runs import Killed, kill_in_step, weights
 from tests.training.stages.test_ppo import config_of
 from training.artifacts.errors import UserError
+from training.models import loading
+from training.models.memory import Budget
 from training.rl.best import Best
 from training.rl.ema import Ema
 from training.runtime import metrics, runs
@@ -154,3 +156,17 @@ def test_prompts_that_are_all_learned_from_are_refused(toy_chain: Toy, tmp_path:
     same = str(toy_chain.home / "prompts.jsonl")
     with pytest.raises(UserError, match=r"every prompt of .* is among the --prompts too"):
         ppo.train(settings(toy_chain, tmp_path, held_out_prompts=(same,)))
+
+
+def test_the_best_adapters_are_published_as_the_best_weights_are(toy_chain: Toy, tmp_path: Path) -> None:
+    """With LoRA what is copied and put back are the adapters; the published weights have the best ones' figures."""
+    config = settings(toy_chain, tmp_path, publish="best", lora_rank=2, learning_rate=5e-2)
+    made = ppo.train(config)
+    scores = held_out(tmp_path)
+    assert made.manifest.metrics["published_iteration"] == max(scores, key=lambda step: scores[step])
+    setup = ppo.prepare(replace(config, lora_rank=0))
+    policy = loading.load(str(made.path), tmp_path).model
+    setup = setup._replace(models=setup.models._replace(policy=policy))
+    again = ppo.measure(setup, config, Budget(10_000), Budget(10_000), held_out=True)
+    assert again["score"] == pytest.approx(made.manifest.metrics["held_out/score"], abs=1e-5)
+    assert again["kl"] == pytest.approx(made.manifest.metrics["held_out/kl"], rel=1e-3, abs=1e-5)
