@@ -37,6 +37,9 @@ LABELERS = 12
 class Config:
     """One turn of the loop, from the rankings of the running service to a measured candidate."""
 
+    # Fields declared NO_NUMBERS change nothing of what is trained: a turn that failed while it was measured continues
+    # with other ones.
+
     url: str = field(default="http://127.0.0.1:8000", metadata=runs.NO_NUMBERS)
     """Address of the service."""
     key: str | None = field(default=None, metadata=runs.NO_NUMBERS)
@@ -66,13 +69,13 @@ class Config:
     """How many of those prompts are ranked."""
     k: int = 4
     """Responses that a simulated labeler ranks at once."""
-    suites: tuple[str, ...] = ()
+    suites: tuple[str, ...] = field(default=(), metadata=runs.NO_NUMBERS)
     """What to measure; left out, all that there is data for (see `python -m evals.run --help`)."""
-    eval_data: tuple[str, ...] = ()
+    eval_data: tuple[str, ...] = field(default=(), metadata=runs.NO_NUMBERS)
     """Your own evaluation files, NAME=FILE, as `evals.run --data` takes them."""
-    policy: Path | None = None
+    policy: Path | None = field(default=None, metadata=runs.NO_NUMBERS)
     """TOML file with the metrics that the gate requires, as `evals.run --policy` takes it."""
-    temperature: float = 0.8
+    temperature: float = field(default=0.8, metadata=runs.NO_NUMBERS)
     """Sampling temperature when policies are measured; 0 is greedy."""
     fresh: bool = field(default=False, metadata=runs.NO_NUMBERS)
     """Begin anew where the same command was stopped before, with all rankings that there are now."""

@@ -181,6 +181,16 @@ def test_what_a_turn_has_done_survives_and_is_forgotten_at_its_end(tmp_path: Pat
 
 
 @pytest.mark.unit
+def test_options_of_measuring_do_not_begin_another_turn(tmp_path: Path) -> None:
+    """A mistake in them shows after hours of training."""
+    config = Config(eval_data=("truth=mistyped.jsonl",), home=tmp_path)
+    mended = Config(eval_data=("truth=right.jsonl",), suites=("truth",), temperature=0.0, key="k", home=tmp_path)
+    other = Config(sft="sft-2", home=tmp_path)
+    first, second, third = (runs.settings_of(one, tmp_path) for one in (config, mended, other))
+    assert first == second != third
+
+
+@pytest.mark.unit
 def test_frozen_rankings_that_were_changed_are_not_trained_on(tmp_path: Path) -> None:
     file = tmp_path / "rankings.jsonl"
     file.write_text("one\n")
