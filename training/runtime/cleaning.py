@@ -85,8 +85,10 @@ def delete(leftover: Leftover) -> bool:
     if lock is None:
         return False
     with lock:
-        shutil.rmtree(leftover.path, ignore_errors=True)
-    return not leftover.path.exists()
+        # Renamed first: a run that begins meanwhile makes a folder of its own, from which nothing is deleted.
+        aside = leftover.path.rename(leftover.path.with_name(f".{leftover.path.name}.deleted"))
+        shutil.rmtree(aside, ignore_errors=True)
+    return not aside.exists()
 
 
 def _runs(home: Path) -> Iterator[Leftover]:

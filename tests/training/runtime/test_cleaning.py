@@ -74,6 +74,25 @@ def test_a_run_that_is_resumed_between_listing_and_deleting_is_left_alone(tmp_pa
         assert (left / "state.pt").is_file()
 
 
+def test_a_run_that_begins_while_its_old_state_is_deleted_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_run(tmp_path, 0.1)
+    (one,) = cleaning.find(tmp_path)
+    original = cleaning.shutil.rmtree
+
+    def slow(path: Path, **options: bool) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(cleaning.shutil, "rmtree", original)
+            stop_run(tmp_path, 0.1)  # begins, saves and is stopped in between
+        original(path, **options)
+
+    monkeypatch.setattr(cleaning.shutil, "rmtree", slow)
+    assert cleaning.delete(one)
+    (again,) = cleaning.find(tmp_path)
+    assert (again.path / "state.pt").is_file()
+
+
 def test_runs_of_another_machine_are_left_alone_for_a_week(tmp_path: Path) -> None:
     left = stop_run(tmp_path, 0.1)
     facts = json.loads((left / "run.json").read_text())
