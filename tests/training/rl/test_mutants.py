@@ -146,7 +146,7 @@ def notices(folder: Path) -> bool:
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mutants")
-    for name in ("training", "tests", "pyproject.toml"):
+    for name in ("training", "service", "evals", "tests", "pyproject.toml"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, folder / name)
     return folder
 
