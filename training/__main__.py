@@ -16,6 +16,7 @@ MODULES = {stage: f"training.stages.{stage}" for stage in STAGES} | {
     "real": "training.loop.real",
     "accuracy": "training.stages.accuracy",
     "drift": "training.stages.drift",
+    "clean": "training.runtime.cleaning",
 }
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGKILL in every stage of training: no half checkpoint, and the same command then finishes.
+"""Signals in every stage of training: no half checkpoint, and the same command then finishes in the same bits.
 
 Engines that die with their supervisor are tested in tests/service.
 """
@@ -8,19 +8,25 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from tests.support import toy_world as toy
 from tests.support.stored import assert_weights_match
 from training.artifacts import checkpoints
 from training.artifacts.checkpoints import MANIFEST
+from training.runtime import metrics
 
 e2e, slow = pytest.mark.e2e, pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -35,6 +41,7 @@ COMMANDS = {
         "--data", "{home}/rankings.jsonl", "--validation", "{home}/rankings-validation.jsonl",
         "--demonstrations", "{home}/demonstrations.jsonl", "--batch", "4", "--epochs", "200",
     ],
+    "dpo": ["--data", "{home}/rankings.jsonl", "--batch", "4", "--epochs", "200"],
     "ppo": [
         "--prompts", "{home}/prompts.jsonl", "--iterations", "120", "--batch", "16", "--minibatch", "8",
         "--ptx-coefficient", "0.3", "--pretraining-data", "{home}/text.jsonl", "--max-tokens", "8",
@@ -139,21 +146,127 @@ def test_a_killed_publisher_leaves_no_checkpoint_and_its_rest_is_swept(home: Pat
     assert not list((home / "checkpoints").glob(".staging-*"))
 
 
+# Save more often than a run of some seconds would; the interval between two saves is SECONDS.
+OFTEN = """
+import sys
+from training.artifacts.errors import run_command
+from training.runtime import runs
+runs.SAVE_SECONDS = float(sys.argv.pop(1))
+from training import __main__
+sys.exit(run_command(__main__.main))
+"""
+SECONDS = 0.5
+# Long enough to be stopped four times.
+LONG = {
+    "pretrain": ["--tokens", "1200000"],
+    "sft": ["--epochs", "400"],
+    "reward": ["--epochs", "600"],
+    "dpo": ["--epochs", "600"],
+    "ppo": ["--iterations", "250"],
+}
+STOPS = (signal.SIGKILL, signal.SIGTERM)
+
+
+def start_saving_often(home: Path, stage: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", OFTEN, str(SECONDS), stage, *COMMANDS[stage], *LONG[stage], "--home", str(home)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def saved_steps(home: Path) -> int:
+    """Steps that the state of the only unfinished run holds; 0 without one."""
+    files = states(home)
+    return int(torch.load(files[0], weights_only=True)["step"]) if files else 0
+
+
+def logged_steps(home: Path, stage: str) -> list[dict[str, Any]]:
+    name = "ppo-ptx" if stage == "ppo" else stage
+    (file,) = (home / "tensorboard").glob(f"{name}-*/{metrics.NAME}")
+    return metrics.read(file)
+
+
+def stop_at_random(home: Path, stage: str, number: signal.Signals, chance: random.Random) -> bool:
+    """Stop a stage at a random moment of its work, and check what it leaves; False where it was finished before."""
+    before = saved_steps(home)
+    process = start_saving_often(home, stage)
+    wait_for(lambda: saved_steps(home) > before, process, 300)
+    time.sleep(chance.uniform(0, 3 * SECONDS))
+    process.send_signal(number)
+    _, messages = process.communicate(timeout=60)
+    if process.returncode == 0:
+        return False
+    assert process.returncode == (143 if number == signal.SIGTERM else -signal.SIGKILL), messages
+    # What is logged beyond the state is done again: it must be younger than an interval, with room for a slow disk.
+    saved = saved_steps(home)
+    redone = [line for line in logged_steps(home, stage) if line["step"] >= saved]
+    times = [datetime.fromisoformat(line["time"]).timestamp() for line in redone]
+    assert not times or times[-1] - times[0] < 2 * SECONDS + 1, (stage, number)
+    assert number != signal.SIGTERM or not redone
+    return True
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy home with a model of every stage to start from."""
+    folder = toy.make_home(tmp_path_factory.mktemp("trained"))
+    toy.make_models(folder)
+    shutil.rmtree(folder / "tensorboard")  # of the runs that made them
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], checkpoints.Checkpoint]:
+    """The checkpoint of each stage that was left alone, trained from the checkpoints of `trained`."""
+
+    @cache
+    def of(stage: str) -> checkpoints.Checkpoint:
+        folder = shutil.copytree(trained, tmp_path_factory.mktemp("undisturbed") / stage)
+        output, messages = start_saving_often(folder, stage).communicate(timeout=600)
+        assert output, messages
+        return checkpoints.resolve(output.strip().splitlines()[-1], folder / "checkpoints")
+
+    return of
+
+
+def assert_same_bits_after_stops(
+    stage: str,
+    trained: Path,
+    folder: Path,
+    expected: checkpoints.Checkpoint,
+    numbers: Sequence[signal.Signals],
+    chance: random.Random,
+) -> None:
+    killed = shutil.copytree(trained, folder / stage)
+    stopped = [stop_at_random(killed, stage, number, chance) for number in numbers]
+    assert all(stopped), f"{stage} is too short for {len(numbers)} stops: see LONG"
+    output, messages = start_saving_often(killed, stage).communicate(timeout=600)
+    assert output, messages
+    new = checkpoints.resolve(output.strip().splitlines()[-1], killed / "checkpoints")
+    assert new.manifest.weights == expected.manifest.weights, messages
+    steps = [line["step"] for line in logged_steps(killed, stage)]
+    assert steps == sorted(set(steps))
+    assert not states(killed)
+
+
+@e2e
+def test_a_stop_of_either_kind_ends_in_the_same_bits(
+    trained: Path, tmp_path: Path, undisturbed: Callable[[str], checkpoints.Checkpoint]
+) -> None:
+    """A small draw: one stage, stopped once by each signal."""
+    stage = random.Random(1).choice(sorted(COMMANDS))
+    assert_same_bits_after_stops(stage, trained, tmp_path, undisturbed(stage), STOPS, random.Random(1))
+
+
 @slow
-def test_many_kills_end_in_the_same_bits(home: Path, tmp_path: Path) -> None:
-    """A run stopped and killed at six random moments publishes the weights of one that was left alone."""
+@pytest.mark.timeout(3600)
+def test_twenty_stops_at_random_over_all_stages_end_in_the_same_bits(
+    trained: Path, tmp_path: Path, undisturbed: Callable[[str], checkpoints.Checkpoint]
+) -> None:
     chance = random.Random(0)
-    killed = toy.make_home(tmp_path)
-    for number in range(6):
-        written = logged(killed, "pretrain")
-        process = start(killed, "pretrain")
-        wait_for(lambda written=written: logged(killed, "pretrain") > written, process)
-        time.sleep(chance.uniform(0, 0.2))
-        process.send_signal(signal.SIGINT if number % 2 == 0 else signal.SIGKILL)
-        process.communicate(timeout=60)
-    weights = []
-    for folder in (killed, home):
-        output, messages = start(folder, "pretrain").communicate(timeout=300)
-        new = output.strip().splitlines()[-1]
-        weights.append(checkpoints.resolve(new, folder / "checkpoints").manifest.weights)
-    assert weights[0] == weights[1], messages
+    for stage in COMMANDS:
+        assert_same_bits_after_stops(stage, trained, tmp_path, undisturbed(stage), STOPS * 2, chance)

@@ -191,17 +191,24 @@ def _staging_prefix() -> str:
 
 
 def sweep(store: Path) -> int:
-    """Delete staging folders that a killed process left: of this machine by its process id, of any other machine when
-    nothing in them has changed for a week. Returns how many."""
-    swept = 0
-    for folder in store.glob(".staging-*"):
-        pid = folder.name.removeprefix(_staging_prefix()).split("-")[0]
-        here = folder.name.startswith(_staging_prefix()) and pid.isdecimal()
-        left = not Path(f"/proc/{pid}").exists() if here else time.time() - _last_change(folder) > STAGING_SECONDS
-        if left:
-            shutil.rmtree(folder, ignore_errors=True)
-            swept += 1
-    return swept
+    """Delete staging folders that a killed process left (`left_over`). Returns how many."""
+    folders = left_over(store)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(folders)
+
+
+def left_over(store: Path) -> list[Path]:
+    """Staging folders that a killed process left: of this machine by its process id, of any other machine when nothing
+    in them has changed for a week."""
+    return [folder for folder in sorted(store.glob(".staging-*")) if _is_left(folder)]
+
+
+def _is_left(folder: Path) -> bool:
+    pid = folder.name.removeprefix(_staging_prefix()).split("-")[0]
+    if folder.name.startswith(_staging_prefix()) and pid.isdecimal():
+        return not Path(f"/proc/{pid}").exists()
+    return time.time() - _last_change(folder) > STAGING_SECONDS
 
 
 def _last_change(folder: Path) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 
 from training.artifacts.conversations import text_of
 from training.artifacts.errors import UserError
-from training.artifacts.files import write_atomically
+from training.artifacts.files import check_hash, hash_file, write_atomically, write_hash
 from training.artifacts.loading import load
 from training.artifacts.skips import REASONS, Skip
 from training.artifacts.text import is_broken
@@ -114,7 +114,7 @@ def pairs_of(comparison: Comparison) -> list[tuple[int, int, int]]:
 
 
 def freeze(comparisons: Iterable[Comparison], path: Path) -> tuple[str, int]:
-    """Write comparisons as JSONL, one per line, without superseded ones.
+    """Write comparisons as JSONL, one per line, without superseded ones, and their hash to PATH.sha256 beside it.
 
     Returns:
         sha256 of the file, and its number of rows. The same comparisons give the same bytes.
@@ -123,8 +123,11 @@ def freeze(comparisons: Iterable[Comparison], path: Path) -> tuple[str, int]:
     superseded = {row.supersedes for row in rows if row.supersedes}
     current = sorted((row for row in rows if row.id not in superseded), key=lambda row: row.id)
     text = "".join(to_json(row) + "\n" for row in current)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    hash_file(path).unlink(missing_ok=True)  # never beside other bytes, whenever this process is killed
     write_atomically(path, text)
-    return hashlib.sha256(text.encode()).hexdigest(), len(current)
+    write_hash(path, digest)
+    return digest, len(current)
 
 
 def read(path: Path, sha256: str | None = None) -> tuple[list[Comparison], Counter[str]]:
@@ -137,11 +140,13 @@ def read(path: Path, sha256: str | None = None) -> tuple[list[Comparison], Count
         The comparisons, and the number of skipped rows by reason.
 
     Raises:
-        UserError: the file is missing or damaged, has another hash, or holds no usable row.
+        UserError: the file is missing or damaged, has another hash than this or the one beside it, or holds no usable
+            row.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist: give a JSONL file of comparisons")
     loaded = load(str(path), _parse, needs="`id`, `messages`, `responses`, and `ranks` or `pairs`")
+    check_hash(path)
     if sha256 is not None and loaded.sha256 != sha256:
         raise UserError(f"{path} does not have the recorded sha256: restore the frozen file")
     return loaded.records, loaded.skipped

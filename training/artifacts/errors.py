@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import signal
 import sys
 from collections.abc import Callable
 
@@ -20,12 +21,25 @@ class UserError(Exception):
     """A mistake that the operator can correct. The message is one sentence that names the fix."""
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal asked the process to stop, as Ctrl-C does.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
 def run_command(main: Callable[[], int | None]) -> int:
     """Run a command's `main` and turn its result or exception into an exit status.
 
     Returns:
         main's own status (None counts as 0); 2 after a `UserError`, or where a disk is full or a place cannot be used,
-        printed as one line; 130 after Ctrl-C. Any other exception is a bug and keeps its traceback.
+        printed as one line; 130 after Ctrl-C, 128 + number after another signal that stopped it in order, as shells
+        count. Any other exception is a bug and keeps its traceback.
     """
     try:
         return main() or 0
@@ -39,6 +53,6 @@ def run_command(main: Callable[[], int | None]) -> int:
         place = "" if error.filename is None else f"{error.filename}: "
         print(f"error: {place}{error.strerror}: make room, or name another place", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("stopped, no partial files left: run the same command to resume", file=sys.stderr)
-        return 130
+        return 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)

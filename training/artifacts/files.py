@@ -111,3 +111,20 @@ def sha256_file(path: Path) -> str:
     """sha256 of a file's bytes, as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_hash(path: Path, sha256: str) -> None:
+    """Write a file's hash beside it, to PATH.sha256, as the command `sha256sum` does."""
+    write_atomically(hash_file(path), f"{sha256}  {path.name}\n")
+
+
+def check_hash(path: Path) -> None:
+    """Raise `UserError` for a file with other bytes than those whose hash is beside it; one without a hash passes."""
+    beside = hash_file(path)
+    if beside.is_file() and (beside.read_text(errors="replace").split() or [""])[0] != sha256_file(path):
+        raise UserError(f"{path} was changed after it was frozen: restore it, or delete {beside} to use it as it is")
+
+
+def hash_file(path: Path) -> Path:
+    """Where a file's hash is kept."""
+    return path.with_name(f"{path.name}.sha256")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from training.artifacts.errors import UserError
+from training.artifacts.files import check_hash
 from training.artifacts.layouts import comparisons, demonstrations, pretraining, prompts
 from training.artifacts.layouts.grouping import demonstrated, judged
 from training.artifacts.loading import Reading, Regroup, parse_mixture
@@ -118,8 +119,14 @@ def entries(selection: Selection, kind: DataKind, usages: Sequence[SourceUsage])
 
 
 def fingerprint(source: str, kind: DataKind) -> tuple[str, list[Any]]:
-    """What a source holds now: its sha256, and how its bytes are read."""
+    """What a source holds now: its sha256, and how its bytes are read.
+
+    Raises:
+        UserError: a file has other bytes than those whose hash is beside it.
+    """
     opened = open_source(source, documents=kind is DOCUMENTS)
+    for file in opened.files:
+        check_hash(file)
     return opened.sha256(), [[kind_of(file) for file in opened.files], opened.split]
 
 

@@ -1,6 +1,7 @@
 """One turn of the loop: rankings from the running service -> freeze -> reward model -> policy -> measure -> candidate.
 
-The policy starts from the same SFT checkpoint every turn; what grows is the set of rankings.
+The policy starts from the same SFT checkpoint every turn; what grows is the set of rankings. A turn that was stopped is
+continued by the same command, with the rankings that it began with.
 """
 
 from __future__ import annotations
@@ -11,17 +12,20 @@ import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import Popen
 from typing import Any, Literal
 
-from training.artifacts import comparisons, processes
+from training.artifacts import checkpoints, comparisons, processes
+from training.artifacts.checkpoints import Checkpoint
 from training.artifacts.comparisons import Comparison
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
 from training.loop import client, simulate
 from training.loop.client import Service
+from training.loop.unfinished import Unfinished
 from training.runtime import runs
 from training.runtime.configuration import parse
 
@@ -33,18 +37,30 @@ LABELERS = 12
 class Config:
     """One turn of the loop, from the rankings of the running service to a measured candidate."""
 
-    url: str = "http://127.0.0.1:8000"
+    # Fields declared NO_NUMBERS change nothing of what is trained: a turn that failed while it was measured continues
+    # with other ones.
+
+    url: str = field(default="http://127.0.0.1:8000", metadata=runs.NO_NUMBERS)
     """Address of the service."""
-    key: str | None = None
+    key: str | None = field(default=None, metadata=runs.NO_NUMBERS)
     """Key with scopes admin and export; $ALIGNLOOP_KEY by default."""
-    preset: str = "demo"
-    """Preset of the reward and ppo stages."""
+    preset: str | None = None
+    """Preset of the reward and ppo stages; left out, demo for a model of the miniature world, else none: the stages'
+    own defaults."""
     sft: str = "sft"
     """Checkpoint that reward model and policy start from."""
     baseline: str = "policy/production"
     """Alias or checkpoint that the candidate is compared with."""
     earlier: str = "{home}/comparisons"
     """Folder of frozen comparisons to train on beside the service's; files NAME-validation.jsonl are kept out."""
+    validation: tuple[str, ...] = ()
+    """Held-out comparisons for the reward model; left out, the preset's, or some users' of the frozen ones."""
+    demonstrations: tuple[str, ...] = ()
+    """Demonstrations whose mean score becomes 0; left out, the preset's, or responses of the frozen comparisons."""
+    ppo_prompts: tuple[str, ...] = ()
+    """Prompts that the policy learns from; left out, the preset's, or those of the frozen comparisons."""
+    pretraining_data: tuple[str, ...] = ()
+    """Text for pretraining gradients, where the preset has a --ptx-coefficient; left out, the preset's."""
     labelers: Literal["people", "miniature"] = "people"
     """people: take the rankings that the service holds. miniature: simulated labelers rank prompts over HTTP first."""
     prompts: str = "{world}/prompts-collect.jsonl"
@@ -53,45 +69,62 @@ class Config:
     """How many of those prompts are ranked."""
     k: int = 4
     """Responses that a simulated labeler ranks at once."""
-    suites: tuple[str, ...] = ()
+    suites: tuple[str, ...] = field(default=(), metadata=runs.NO_NUMBERS)
     """What to measure; left out, all that there is data for (see `python -m evals.run --help`)."""
-    eval_data: tuple[str, ...] = ()
+    eval_data: tuple[str, ...] = field(default=(), metadata=runs.NO_NUMBERS)
     """Your own evaluation files, NAME=FILE, as `evals.run --data` takes them."""
-    policy: Path | None = None
+    policy: Path | None = field(default=None, metadata=runs.NO_NUMBERS)
     """TOML file with the metrics that the gate requires, as `evals.run --policy` takes it."""
-    temperature: float = 0.8
+    temperature: float = field(default=0.8, metadata=runs.NO_NUMBERS)
     """Sampling temperature when policies are measured; 0 is greedy."""
+    fresh: bool = field(default=False, metadata=runs.NO_NUMBERS)
+    """Begin anew where the same command was stopped before, with all rankings that there are now."""
     control: bool = False
     """Also train reward model and policy on shuffled rankings: they must do worse."""
     seed: int = 0
     """Seed of the stages, of the simulated labelers and of the shuffle; names the world where the preset does not."""
-    home: Path = Path("runs")
+    home: Path = field(default=Path("runs"), metadata=runs.NO_NUMBERS)
     """Where everything is written."""
 
 
 def turn(config: Config) -> dict[str, Any]:
     """Run the turn. Returns its summary, which is also written to HOME/reports/turn-ID/turn.json."""
+    with Unfinished(config.home, runs.settings_of(config, config.home)) as unfinished:
+        if config.fresh:
+            unfinished.forget()
+        return _turn(config, unfinished)
+
+
+def _turn(config: Config, unfinished: Unfinished) -> dict[str, Any]:
     service = Service(config.url.rstrip("/"), config.key or os.environ.get("ALIGNLOOP_KEY", ""))
     started = time.monotonic()
-    baseline = _resolve_alias(service, config.baseline)
     measured = bool(config.eval_data) or _world(config) is not None
     if not measured:
         print_status(
             "nothing to measure with (no world, no --eval-data): the candidate will only be served, for people to rank"
         )
 
-    # 1. Rankings.
-    if config.labelers == "miniature":
-        _simulate(config, service)
-    collected = _of_this_world(config, client.export(service))
+    # 1. Rankings, frozen together with all earlier ones; the control is the same with shuffled ranks.
+    if "data" in unfinished:
+        print_status(
+            f"continues the turn of {unfinished['began']} with its {unfinished['comparisons']} comparisons; newer ones "
+            "are for the next turn (--fresh begins anew with them)"
+        )
+    else:
+        _collect(config, service, unfinished)
+    data, baseline = unfinished.data(), str(unfinished["baseline"])
 
-    # 2. Freeze them together with all earlier ones; the control is the same with shuffled ranks.
-    frozen, control = _freeze(config, collected)
-    data = {"turn": frozen} | ({"control": control} if config.control else {})
+    # 2. A reward model, from the same SFT checkpoint every turn.
+    start = unfinished["start"]
+    rewards = _stage(config, unfinished, "reward", {
+        name: ["--data", str(file), "--model", start, *_reward_options(config)] for name, file in data.items()
+    })  # fmt: skip
 
-    # 3. A reward model and a policy, from the same SFT checkpoint every turn.
-    rewards = _stage(config, "reward", {n: ["--data", str(f), "--model", config.sft] for n, f in data.items()})
-    policies = _stage(config, "ppo", {n: ["--reward", r, "--model", config.sft] for n, r in rewards.items()})
+    # 3. A policy, from the same SFT checkpoint too.
+    policies = _stage(config, unfinished, "ppo", {
+        name: ["--reward", reward, "--model", start, *_ppo_options(config, data["turn"])]
+        for name, reward in rewards.items()
+    })  # fmt: skip
 
     # 4. Serve and measure, on the questions that the baseline is asked.
     out = config.home / "reports" / f"turn-{policies['turn']}"
@@ -111,7 +144,7 @@ def turn(config: Config) -> dict[str, Any]:
         "baseline": baseline,
         "rewards": rewards,
         "policies": policies,
-        "comparisons": {"file": str(frozen), "collected": len(collected)},
+        "comparisons": {"file": str(data["turn"]), "collected": unfinished["collected"]},
         "preferred_to_baseline": rates,
         "gate": verdict,
         "report": str(out / "index.html") if measured else None,
@@ -138,9 +171,10 @@ def _gate_sentence(verdict: str | None, candidate: str) -> str:
 
 
 def _world(config: Config) -> Path | None:
-    """The miniature world's folder, which holds the simulated labelers' prompts; None with other data."""
+    """The miniature world's folder, which holds the simulated labelers' prompts; None for a model of other data."""
     folder = Path(config.prompts).parent
-    return folder if (folder / "world.json").is_file() else None
+    ours = config.labelers == "miniature" or _is_of_world(config)
+    return folder if ours and (folder / "world.json").is_file() else None
 
 
 def _resolve_alias(service: Service, name: str) -> str:
@@ -174,38 +208,107 @@ def _of_this_world(config: Config, collected: Sequence[Comparison]) -> list[Comp
     return rows
 
 
-def _freeze(config: Config, collected: Sequence[Comparison]) -> tuple[Path, Path]:
-    """Write all rankings as one frozen file, and the same with shuffled ranks. Returns both."""
+def _collect(config: Config, service: Service, unfinished: Unfinished) -> None:
+    """Begin a turn: get the rankings and freeze them, and remember what the turn starts from."""
+    baseline = _resolve_alias(service, config.baseline)
+    start = _start(config)
+    if config.labelers == "miniature":
+        _simulate(config, service)
+    collected = _of_this_world(config, client.export(service))
+    data, count = _freeze(config, collected)
+    unfinished.remember_data(data)
+    began = datetime.now(UTC).isoformat(timespec="minutes")
+    unfinished.remember(baseline=baseline, start=start, began=began, comparisons=count, collected=len(collected))
+
+
+def _freeze(config: Config, collected: Sequence[Comparison]) -> tuple[dict[str, Path], int]:
+    """Write all rankings as one frozen file and, for the control, the same with shuffled ranks; and their number."""
     if not collected:
         raise UserError("the service holds no comparison yet: rank some answers on /compare or /rank first")
     files = sorted(file for file in Path(config.earlier).glob("*.jsonl") if not file.stem.endswith("-validation"))
     rows = {c.id: c for file in files for c in comparisons.read(file)[0]}
     before = len(rows)
     rows |= {c.id: c for c in collected}
-    key = hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()[:12]
-    frozen, control = (config.home / "work" / "turns" / f"{key}{name}.jsonl" for name in ("", "-shuffled"))
+    key = hashlib.sha256("\n".join(map(comparisons.to_json, sorted(rows.values(), key=lambda c: c.id))).encode())
+    folder = config.home / "turns" / key.hexdigest()[:12]
+    frozen = folder / "comparisons.jsonl"
     digest, count = comparisons.freeze(rows.values(), frozen)
+    print_status(f"frozen: {count} comparisons, {len(rows) - before} of them new, sha256 {digest[:12]}: {frozen}")
+    if not config.control:
+        return {"turn": frozen}, count
+    control = folder / f"shuffled-{config.seed}.jsonl"
     comparisons.freeze(simulate.shuffled(list(rows.values()), config.seed), control)
-    print_status(f"frozen: {count} comparisons, {len(rows) - before} of them new, sha256 {digest[:12]}")
-    return frozen, control
+    return {"turn": frozen, "control": control}, count
 
 
-def _stage(config: Config, stage: str, runs_of_stage: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Run a stage once per name, side by side; the ids of the checkpoints. Only the first shows its progress."""
+def _reward_options(config: Config) -> list[str]:
+    """Options of the reward stage that are not the preset's."""
+    return [*_option("validation", config.validation), *_option("demonstrations", config.demonstrations)]
+
+
+def _ppo_options(config: Config, frozen: Path) -> list[str]:
+    """Options of the ppo stage that are not the preset's; without a preset the prompts are those of the rankings."""
+    prompts = config.ppo_prompts or (() if _preset(config) else (str(frozen),))
+    return [*_option("prompts", prompts), *_option("pretraining-data", config.pretraining_data)]
+
+
+def _option(name: str, values: Sequence[str]) -> list[str]:
+    return [f"--{name}", *values] if values else []
+
+
+def _preset(config: Config) -> str | None:
+    """The preset of the stages: the one that was named, or demo for a model that was trained on a miniature world."""
+    if config.preset is not None:
+        return config.preset
+    return "demo" if _is_of_world(config) else None
+
+
+def _is_of_world(config: Config) -> bool:
+    """Whether the model that the turn starts from was trained on a miniature world of this home."""
+    start = _published(config)
+    worlds = (config.home / "world").resolve()
+    data = start.manifest.data.values() if start else ()
+    return any(worlds in Path(str(part.get("path"))).resolve().parents for part in data)
+
+
+def _start(config: Config) -> str:
+    """The id of the checkpoint that the turn starts from, so that a newer one of its stage changes nothing later; the
+    name as it is of a model that was not published here."""
+    start = _published(config)
+    return start.id if start else config.sft
+
+
+def _published(config: Config) -> Checkpoint | None:
+    with suppress(UserError):
+        return checkpoints.resolve(config.sft, config.home / "checkpoints")
+    return None
+
+
+def _stage(
+    config: Config, unfinished: Unfinished, stage: str, runs_of_stage: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
+    """Run a stage once per name, side by side, where that was not done before the turn was stopped; the ids of the
+    checkpoints. Only the first run shows its progress."""
+    done = unfinished.checkpoints_of(stage)
+    for name, checkpoint in done.items():
+        print_status(f"{stage} ({name}): {checkpoint}, from before the turn was stopped")
+    todo = {name: arguments for name, arguments in runs_of_stage.items() if name not in done}
     children: dict[str, Popen[str]] = {}
     logs: dict[str, Path | None] = {}
-    common = [stage, "--preset", config.preset, "--seed", str(config.seed), "--home", str(config.home)]
-    threads = processes.shared_cores(len(runs_of_stage))
+    preset = _preset(config)
+    common = [stage, *(["--preset", preset] if preset else []), "--seed", str(config.seed), "--home", str(config.home)]
+    threads = processes.shared_cores(len(todo))
     try:
-        for name, arguments in runs_of_stage.items():
+        for name, arguments in todo.items():
             logs[name] = config.home / "logs" / f"turn-{stage}-{name}.log" if children else None
             children[name] = processes.start(
                 ["training", *common, *arguments], capture=True, log=logs[name], environment=threads
             )
-        return {
-            name: processes.finish(child, f"{stage} ({name})", logs[name]).strip().splitlines()[-1]
-            for name, child in children.items()
-        }
+        for name, child in children.items():
+            output = processes.finish(child, f"{stage} ({name})", logs[name])
+            unfinished.add_checkpoint(stage, name, output.strip().splitlines()[-1])
+        results = unfinished.checkpoints_of(stage)
+        return {name: results[name] for name in runs_of_stage}
     finally:
         for child in children.values():
             processes.stop(child)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from training.artifacts.errors import UserError
 from training.models import forward, hardware, head
 
 # At most, unless --tokens-per-pass says otherwise: enough to keep the device busy.
-TOKENS_PER_PASS = {"cpu": 2048, "cuda": 8192}
+TOKENS_PER_PASS = {"cpu": 1024, "cuda": 8192}
 SHARE = 0.9  # of the free memory that a plan may use: allocators keep holes, and others live on the machine
 ADAM = 2  # moments per trained parameter, each as large as it
 LOGITS_COPIES = 4  # in float32: as the head gives them, their log-softmax, its gradient, that of the logits
@@ -38,15 +39,22 @@ class Need(NamedTuple):
 @dataclass
 class Budget:
     """How many tokens, padding included, go forward at once. Memory that runs out halves it; numbers stay the same,
-    but for the order of sums. A run saves it with its state, so that a resumed one takes the same passes."""
+    but for the order of sums. A run saves it with its state, so that a resumed one takes the same passes: never more
+    tokens than fit now, and those of the option where that was changed.
+
+    Attributes:
+        option: what --tokens-per-pass or --rollout-tokens said, None where it was left out.
+    """
 
     tokens: int
+    option: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"tokens": self.tokens}
+        return {"tokens": self.tokens, "option": self.option}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.tokens = state_dict["tokens"]
+        if state_dict["option"] == self.option:
+            self.tokens = min(self.tokens, state_dict["tokens"])
 
     def run(self, models: Iterable[Any], work: Callable[[int], T]) -> T:
         """`work(tokens)`, and again with half as many tokens per pass for as long as memory runs out.
@@ -65,9 +73,7 @@ class Budget:
             self._halve()
             for model in models:
                 model.zero_grad(set_to_none=True)
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            release()
 
     def _halve(self) -> None:
         if self.tokens <= 1:
@@ -76,6 +82,16 @@ class Budget:
                 "or a smaller model"
             )
         self.tokens //= 2
+
+
+def release() -> None:
+    """Give back what allocators hold on to of memory that is no longer used."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+    if trim is not None:
+        trim(0)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -95,10 +111,10 @@ def usual_tokens() -> int:
     return TOKENS_PER_PASS[hardware.device().type]
 
 
-def of_training(model: Any, averaged: bool = False) -> int:
-    """Bytes of gradients, Adam's moments and, if there is one, the moving average of the trained weights."""
+def of_training(model: Any, copies: int = 0) -> int:
+    """Bytes of gradients, Adam's moments and copies of the trained weights, such as their moving average."""
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    return int(trained) * (1 + ADAM + averaged)
+    return int(trained) * (1 + ADAM + copies)
 
 
 class Activations(NamedTuple):
@@ -234,7 +250,7 @@ def plan(
     sentence = f"memory: {gigabytes(total)} of {gigabytes(available)} free ({parts})"
     if passes.bytes > usable:
         raise UserError(f"this run does not fit into {sentence}: {_fix(activations, usable, longest, budget)}")
-    return Budget(budget), sentence
+    return Budget(budget, tokens), sentence
 
 
 def _fix(activations: Activations, usable: int, longest: int, budget: int) -> str:

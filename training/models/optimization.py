@@ -32,9 +32,10 @@ def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def clip_gradients(parts: Iterable[Any], limit: float) -> float:
-    """Scale the gradient of each model to a norm of at most `limit`. Returns the norm of the first."""
-    norms = [nn.utils.clip_grad_norm_(part.parameters(), limit) for part in parts]
-    return float(norms[0])
+    """Scale the gradient of each model to a norm of at most `limit`. Returns the norm of the first, or NaN where one
+    of them is not finite: then no optimizer step may follow."""
+    norms = [float(nn.utils.clip_grad_norm_(part.parameters(), limit)) for part in parts]
+    return norms[0] if all(map(math.isfinite, norms)) else math.nan
 
 
 def cosine(step: int, total: int, floor: float = 0.1) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,7 +35,11 @@ def publish(
     Args:
         adapter: what was trained, where the weights hold it already; it belongs to the first of the parents, or to
             the base model.
+
+    Raises:
+        UserError: a metric among the facts is not finite, or the model cannot be written.
     """
+    check_metrics({**(facts.get("metrics") or {}), "reward_offset": facts.get("reward_offset")})
     store = home / "checkpoints"
     checkpoints.sweep(store)
     folder = checkpoints.staging(store)
@@ -59,6 +64,16 @@ def publish(
         raise UserError(f"the model cannot be written to {store}: {error}: make room there") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # gone already where it was published
+
+
+def check_metrics(metrics: Mapping[str, Any]) -> None:
+    """Raise `UserError` for a metric that is infinite or not a number: such a model is not published."""
+    for name, value in metrics.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(
+                f"{name} of the trained model is {value}, so it is not published: use a smaller --learning-rate, or "
+                "--dtype float32"
+            )
 
 
 @contextmanager

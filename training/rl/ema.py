@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -38,6 +40,18 @@ class Ema:
         with torch.no_grad():
             for name, parameter in _trained(model):
                 parameter.copy_(self.sums[name] / correction)
+
+    @contextmanager
+    def applied(self, model: Module) -> Iterator[None]:
+        """The model with the corrected average for the time of a block; afterwards with its own weights, to the bit."""
+        own = {name: p.detach().clone() for name, p in _trained(model)}
+        self.copy_to(model)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, parameter in _trained(model):
+                    parameter.copy_(own[name])
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps": self.steps, "sums": self.sums}

@@ -26,14 +26,15 @@ def scalars_of(episodes: Episodes, kl: losses.KL) -> dict[str, float]:
 
 
 def update_scalars(episodes: Episodes, returns: Tensor, updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Scalars of an iteration's updates: means over them, the value model's fit, the first ratio."""
+    """Scalars of an iteration's updates: means over them, the value model's fit, the first ratio.
+
+    `value_explains` is absent where all returns are equal: there is nothing to explain.
+    """
     mask = episodes.mask
     unexplained = losses.masked_mean((returns - episodes.old_values) ** 2, mask)
     spread = losses.masked_mean((returns - losses.masked_mean(returns, mask)) ** 2, mask)
     means = {
         name: sum(update[name] for update in updates) / len(updates) for name in updates[0] if name != "ratio_error"
     }
-    return means | {
-        "value_explains": 1 - float(unexplained / spread),
-        "first_ratio_error": updates[0]["ratio_error"],
-    }
+    explains = {"value_explains": 1 - float(unexplained / spread)} if spread > 0 else {}
+    return means | explains | {"first_ratio_error": updates[0]["ratio_error"]}

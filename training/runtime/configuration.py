@@ -39,6 +39,7 @@ COMMANDS = {
     "real": "the loop on a real language model with human comparisons, then serve",
     "accuracy": "held-out accuracy of a reward model, beside length alone",
     "drift": "reward and KL of policies on held-out prompts",
+    "clean": "list what stopped runs left, and delete it on request",
 }
 TABLES = STAGES | COMMANDS  # tables of a preset
 COMMON = ("seed", "home")  # keys outside every table hold for all stages that have them

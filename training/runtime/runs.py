@@ -1,4 +1,4 @@
-"""What every run shares: its key, its lock, saved state, progress bar and TensorBoard scalars.
+"""What every run shares: its key, its lock, saved state, progress bar and scalars.
 
 Every random number of a stage comes from a generator seeded by (seed, purpose, step), see `rng_for`, never from a
 stateful stream. So models, optimizer, a stage's own numbers and the step are the whole state: a resumed run gives the
@@ -7,27 +7,34 @@ same bits as an uninterrupted one.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
-import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import MappingProxyType, TracebackType
 from typing import IO, Any, Protocol
 
 import torch
 
 from training.artifacts import progress
 from training.artifacts.errors import UserError
-from training.artifacts.files import make_folder
+from training.artifacts.files import write_atomically
+from training.artifacts.machine import boot_id, pid_namespace
+from training.runtime import locks
+from training.runtime.metrics import Metrics
+from training.runtime.signals import StopRequest
 
 CONSOLE = progress.CONSOLE
+STATE, ABOUT, NOT_FINITE = "state.pt", "run.json", "not-finite.json"  # files of a run's folder
+# Metadata of a configuration's field whose value changes no number of the result, but for the order of sums: memory
+# and places. A run with another value of it is the same run, and resumes.
+NO_NUMBERS = MappingProxyType({"changes_numbers": False})
 SAVE_SECONDS = 30.0
 SAVE_SHARE = 0.05  # of the time at most goes into saving
 
@@ -43,7 +50,9 @@ class Stateful(Protocol):
 class Run:
     """One run of a stage, used as `with Run(...) as run:`.
 
-    The same command finds the same state: the key is a hash over the configuration, the parents' ids and the data.
+    The same command finds the same state: the key is a hash over the settings that change numbers (all but those
+    declared `NO_NUMBERS`), the parents' ids and the data. Settings that change the schedule, such as the number of
+    steps, are among them: learning rates and averages depend on the whole length from the first step on.
 
     Args:
         home: folder that everything is written to.
@@ -57,41 +66,37 @@ class Run:
 
     def __init__(self, home: Path, stage: str, config: Any, inputs: Sequence[str]) -> None:
         self.config = resolved(config)
-        settings = {name: _from_home(value, home) for name, value in self.config.items() if name != "home"}
-        text = json.dumps([stage, settings, list(inputs)], sort_keys=True, default=str)
+        self._settings = settings_of(config, home)
+        self._stage, self._inputs = stage, list(inputs)
+        text = json.dumps([stage, self._settings, self._inputs], sort_keys=True, default=str)
         self.name = f"{stage}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         self.folder = home / "work" / self.name
         self.start = 0
         self._logs = home / "tensorboard" / self.name
         self._parts: dict[str, Stateful] = {}
         self._bar: progress.Bar
-        self._interrupted = False
+        self._ended = False
+        self._stop = StopRequest()
         self._lock: IO[str] | None = None
-        self._writer: Any = None
+        self._metrics: Metrics | None = None
 
     def __enter__(self) -> Run:
-        make_folder(self.folder)
-        self._lock = (self.folder / "lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
+        self._lock = locks.try_lock(self.folder)
+        if self._lock is None:
             raise UserError(
                 f"this run is already in progress in another process: wait for it, or stop it ({self.folder})"
-            ) from None
-        try:
-            self._handler = signal.signal(signal.SIGINT, self._on_signal)
-        except ValueError:  # signals can be caught in the main thread only
-            self._handler = None
+            )
+        facts = {"stage": self._stage, "settings": self._settings, "inputs": self._inputs, "machine": machine_name()}
+        write_atomically(self.folder / ABOUT, json.dumps(facts, indent=2) + "\n")
+        self._stop.catch()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._handler is not None:
-            signal.signal(signal.SIGINT, self._handler)
-        if self._writer is not None:
-            self._writer.close()
+        self._stop.release()
+        if self._metrics is not None:
+            self._metrics.close()
         if kind is None:
             shutil.rmtree(self.folder, ignore_errors=True)
         if self._lock is not None:
@@ -100,29 +105,39 @@ class Run:
     def resume(self, **parts: Stateful) -> None:
         """Name what is to be saved, and load it where an earlier process left a state."""
         self._parts = parts
-        file = self.folder / "state.pt"
+        file = self.folder / STATE
         if not file.is_file():
+            self._name_others()
             return
         state = torch.load(file, map_location="cpu", weights_only=True)
         for name, part in parts.items():
             part.load_state_dict(state["parts"][name])
-        self.start = state["step"]
+        self.start, self._ended = state["step"], state["ended"]
         CONSOLE.print(f"{self.name}: resumes from step {self.start}")
 
     def steps(self, total: int, title: str) -> Iterator[int]:
-        """Numbers of the steps that remain. State is saved between them: when it is due, and before Ctrl-C works."""
+        """Numbers of the steps that remain. State is saved between them when it is due, before a signal ends the
+        process, and after the last one: whatever fails afterwards, such as a full disk, no step is taken again."""
+        if self._ended:
+            return
         saved, cost = time.monotonic(), 0.0
-        with progress.bar(title, total, self.start, keep=True) as self._bar:
+        with progress.bar(title, total, self.start, keep=True) as self._bar, self._stop.postponed():
             for step in range(self.start, total):
                 yield step
                 self._bar.advance()
+                last = self._ended or step + 1 == total
                 due = time.monotonic() - saved > max(SAVE_SECONDS, cost / SAVE_SHARE)
-                if due or self._interrupted:
+                if due or last or self._stop.number is not None:
                     started = time.monotonic()
                     self.save(step + 1)
                     saved, cost = time.monotonic(), time.monotonic() - started
-                if self._interrupted:
-                    raise KeyboardInterrupt
+                self._stop.obey()
+                if self._ended:
+                    return
+
+    def end(self) -> None:
+        """Let the step in progress be the last one, also for a process that resumes this run."""
+        self._ended = True
 
     def save(self, step: int) -> None:
         """Write the state to a temporary file, then rename it.
@@ -130,14 +145,15 @@ class Run:
         Raises:
             UserError: it cannot be written; the state that was saved before is still there.
         """
-        state = {"step": step, "parts": {name: part.state_dict() for name, part in self._parts.items()}}
-        temporary = self.folder / "state.pt.partial"
+        parts = {name: part.state_dict() for name, part in self._parts.items()}
+        state = {"step": step, "ended": self._ended, "parts": parts}
+        temporary = self.folder / f"{STATE}.partial"
         try:
             with temporary.open("wb") as file:
                 torch.save(state, file)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(self.folder / "state.pt")
+            temporary.replace(self.folder / STATE)
         except (OSError, RuntimeError) as error:
             temporary.unlink(missing_ok=True)
             fault = error if isinstance(error, OSError) else error.__context__  # torch raises one of its own
@@ -148,22 +164,92 @@ class Run:
                 "the same command, which resumes from the state before"
             ) from None
 
-    def log(self, step: int, scalars: Mapping[str, float], note: str | None = None) -> None:
-        """TensorBoard scalars of a step, and optionally a few words beside the progress bar."""
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
+    def check_finite(
+        self,
+        step: int,
+        figures: Mapping[str, float],
+        numbers: Mapping[str, Sequence[int]],
+        rows: Iterable[Iterable[int]],
+    ) -> None:
+        """Stop the run before a step whose loss or gradient is not finite changes the weights.
 
-            # purge_step hides what a killed process logged beyond the state that this one starts from.
-            self._writer = SummaryWriter(str(self._logs), purge_step=self.start or None)
-        for name, value in scalars.items():
-            self._writer.add_scalar(name, value, step)
+        Args:
+            figures: of the step, by name.
+            numbers: of the step's rows, by what they are rows of.
+            rows: their token ids.
+
+        Raises:
+            UserError: a figure is infinite or not a number. Step, figures and rows are written to a file of the run's
+                folder; the state that was saved before stays as it is.
+        """
+        faults = [name for name, value in figures.items() if not math.isfinite(value)]
+        if not faults:
+            return
+        report = {
+            "step": step,
+            "figures": {name: value if math.isfinite(value) else str(value) for name, value in figures.items()},
+            "rows": {name: list(map(int, of)) for name, of in numbers.items()},
+            "token_ids": [list(map(int, row)) for row in rows],
+        }
+        file = self.folder / NOT_FINITE
+        write_atomically(file, json.dumps(report) + "\n")
+        raise UserError(
+            f"step {step}: {faults[0]} is {figures[faults[0]]}, so nothing is published and the last state stays; the "
+            f"step and its rows are in {file}: use a smaller --learning-rate, or --dtype float32, or mend the data"
+        )
+
+    def log(self, step: int, scalars: Mapping[str, float], note: str | None = None) -> None:
+        """Scalars of a step, and optionally a few words beside the progress bar."""
+        if self._metrics is None:
+            self._metrics = Metrics(self._logs, self.start)
+        self._metrics.write(step, scalars)
         if note is not None:
             self._bar.note(note)
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._interrupted:
-            raise KeyboardInterrupt  # the second Ctrl-C does not wait for the step
-        self._interrupted = True
+    def _name_others(self) -> None:
+        """Say which run with the same inputs and other settings left a state, so that nobody waits for it here."""
+        for file in self.folder.parent.glob(f"{self._stage}-*/{ABOUT}"):
+            other = about(file.parent)
+            same_inputs = other.get("stage") == self._stage and other.get("inputs") == self._inputs
+            if file.parent == self.folder or not same_inputs or not (file.parent / STATE).is_file():
+                continue
+            settings = other.get("settings", {})
+            changes = [
+                f"--{name.replace('_', '-')} {settings.get(name)} there, {value} here"
+                for name, value in self._settings.items()
+                if settings.get(name) != value
+            ]
+            CONSOLE.print(
+                f"{self.name} begins at step 0: {file.parent.name}, which left a state, is another run "
+                f"({'; '.join(changes)})",
+                highlight=False,
+                markup=False,
+            )
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """What a run's folder says of the run: stage, settings, inputs, machine; nothing where it does not."""
+    try:
+        read = json.loads((folder / ABOUT).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def machine_name() -> str:
+    """This machine, or this container of it: process ids and locks hold within it."""
+    return f"{boot_id()}-{pid_namespace()}"
+
+
+def settings_of(config: Any, home: Path) -> dict[str, Any]:
+    """The settings that change numbers, as JSON values; files of the home folder are named from it."""
+    values = resolved(config)
+    return {name: _from_home(values[name], home) for name in key_fields(config)}
+
+
+def key_fields(config: Any) -> list[str]:
+    """Names of a configuration's fields that are part of a run's key: all but those declared `NO_NUMBERS`."""
+    return [f.name for f in fields(config) if f.metadata.get("changes_numbers", True)]
 
 
 def resolved(config: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from training.artifacts.errors import UserError
-from training.models import lora
+from training.models import lora, memory
 from training.runtime import runs
 
 
@@ -57,7 +57,10 @@ def merge(model: Any, load: Callable[[], Any]) -> tuple[Any, lora.Adapter | None
     Args:
         load: gives the model as it was before it got adapters.
     """
-    return lora.merge(model, load()) if lora.is_adapted(model) else (model, None)
+    if not lora.is_adapted(model):
+        return model, None
+    memory.release()  # of passes; the whole weights come beside what is loaded
+    return lora.merge(model, load())
 
 
 class Trained:

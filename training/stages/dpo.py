@@ -9,7 +9,7 @@ ranking are learned from, each response goes forward once, ties are left out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -66,7 +66,7 @@ class Config(adapters.LoraOptions, planning.MemoryOptions):
     """Use this many comparisons at most, drawn at random."""
     seed: int = 0
     """Seed of the order of the data."""
-    home: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs")
+    home: Annotated[Path, tyro.conf.arg(metavar="DIR")] = field(default=Path("runs"), metadata=runs.NO_NUMBERS)
     """Where everything is written."""
 
 
@@ -109,6 +109,8 @@ def train(config: Config) -> Checkpoint:
             score = implicit_rewards(model, answers, batch, [reference["training"][i] for i in plan[step]], config.beta)
             loss = budget.run([model], partial(rankings.add_gradients, score, batch))
             norm = optimization.clip_gradients([model], config.max_grad_norm)
+            responses = (row for ranking in batch for row in ranking.rows)
+            run.check_finite(step, {"loss": loss, "gradient_norm": norm}, {"training": plan[step]}, responses)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if step % 5 == 0:

@@ -47,14 +47,14 @@ def load(config: Config) -> Loaded:
     source = loading.load(config.model, config.home)
     if config.lora_rank == 0:
         reward_source = loading.load(config.reward, config.home, "reward")
-        _check_tokenizers(source, reward_source)
+        check_tokenizers(source.tokenizer, reward_source.tokenizer)
         reference, value = copy.deepcopy(source.model), copy.deepcopy(reward_source.model)
     else:
         reference = lora.share(source.model)
         adapters.add(config, source.model, "policy")
         over = dataclasses.replace(source, model=reference)
         reward_source = loading.load(config.reward, config.home, "reward", over=over)
-        _check_tokenizers(source, reward_source)
+        check_tokenizers(source.tokenizer, reward_source.tokenizer)
         value = lora.share(reward_source.model)
         if lora.is_adapted(value):
             lora.train(value)
@@ -65,7 +65,7 @@ def load(config: Config) -> Loaded:
     return Loaded(source, reward_source, reference, value)
 
 
-def _check_tokenizers(source: Source, reward: Source) -> None:
-    one, other = source.tokenizer, reward.tokenizer
-    if one.get_vocab() != other.get_vocab() or one.chat_template != other.chat_template:
+def check_tokenizers(policy: Any, reward: Any) -> None:
+    """Raise `UserError` where policy and reward model would not read the same ids from a conversation."""
+    if policy.get_vocab() != reward.get_vocab() or policy.chat_template != reward.chat_template:
         raise UserError("policy and reward model have different tokenizers: train the reward model from this policy")

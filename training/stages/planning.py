@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from training.artifacts.errors import UserError
 from training.models import hardware, memory
 from training.rl import rollouts
-from training.runtime.runs import CONSOLE
+from training.runtime.runs import CONSOLE, NO_NUMBERS
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryOptions:
     """Options of every stage that trains a model."""
 
-    tokens_per_pass: int | None = None
-    """Tokens that go forward at once, padding included; left out, as many as the memory takes, at most 2,048
+    tokens_per_pass: int | None = field(default=None, metadata=NO_NUMBERS)
+    """Tokens that go forward at once, padding included; left out, as many as the memory takes, at most 1,024
     on a CPU and 8,192 on a GPU. Fewer
     need less memory and change nothing else."""
-    checkpoint_activations: bool = False
+    checkpoint_activations: bool = field(default=False, metadata=NO_NUMBERS)
     """Keep of each layer only its input for the backward pass, which computes the layer again: less memory, a third
     more work."""
     dtype: hardware.Dtype = "auto"
@@ -29,10 +29,10 @@ class MemoryOptions:
 
 
 class Trained(NamedTuple):
-    """A model that a run trains; `averaged` with a moving average of its weights beside it."""
+    """A model that a run trains, with so many copies of its trained weights beside it: an average, the best so far."""
 
     model: Any
-    averaged: bool = False
+    copies: int = 0
 
 
 def plan(config: MemoryOptions, trained: Sequence[Trained], longest: int, most: int) -> memory.Budget:
@@ -103,9 +103,9 @@ def plan_rollouts(config: Any, trained: Sequence[Trained], prompt: int, max_toke
         highlight=False,
         soft_wrap=True,
     )
-    return memory.Budget(fitting * (prompt + max_tokens))
+    return memory.Budget(fitting * (prompt + max_tokens), config.rollout_tokens)
 
 
 def _states(trained: Sequence[Trained]) -> int:
     """Bytes of gradients, moments and averages."""
-    return sum(memory.of_training(one.model, one.averaged) for one in trained)
+    return sum(memory.of_training(one.model, one.copies) for one in trained)

@@ -6,7 +6,8 @@ A bandit: one prompt, one response, one reward at its end. No discount.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,12 +26,13 @@ from training.models import building, hardware, loading, lora, memory, optimizat
 from training.rl import batches, losses
 from training.rl.ema import Ema, decay_for
 from training.rl.episodes import Episodes, PolicyModels, evaluate, shuffle_into_minibatches
+from training.rl.notices import Notices
 from training.rl.rollouts import Rollouts, Sampling, generate
 from training.rl.scalars import scalars_of, update_scalars
 from training.rl.updates import ppo_gradients
 from training.runtime import runs
 from training.runtime.configuration import parse
-from training.stages import adapters, four_models, limits, planning, text
+from training.stages import adapters, four_models, limits, planning, text, watching
 from training.stages.pretrain import next_token_loss
 
 RATIO_TOLERANCE = 1e-5
@@ -38,7 +40,7 @@ ADAM_EPS = 1e-5  # of the authors' earlier code (Ziegler et al. 2019); the paper
 
 
 @dataclass(frozen=True)
-class Config(adapters.LoraOptions, planning.MemoryOptions):
+class Config(adapters.LoraOptions, planning.MemoryOptions, watching.WatchOptions):
     """Train a policy against a reward model; with a --ptx-coefficient above 0 this is PPO-ptx."""
 
     prompts: tuple[str, ...]
@@ -55,7 +57,7 @@ class Config(adapters.LoraOptions, planning.MemoryOptions):
     """Episodes per optimizer step. 64 (Ouyang et al. 2022, appendix C)."""
     epochs: int = 1
     """Passes over the episodes of an iteration. 1 (Ouyang et al. 2022, appendix C)."""
-    rollout_tokens: int | None = None
+    rollout_tokens: int | None = field(default=None, metadata=runs.NO_NUMBERS)
     """Tokens of prompts and responses that are sampled at once; left out, 128 responses, or as many as the memory
     takes. Fewer need less memory and change nothing else."""
     learning_rate: float = 9e-6
@@ -106,7 +108,7 @@ class Config(adapters.LoraOptions, planning.MemoryOptions):
     """Use this many prompts at most, drawn at random."""
     seed: int = 0
     """Seed of prompts, sampling and order."""
-    home: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs")
+    home: Annotated[Path, tyro.conf.arg(metavar="DIR")] = field(default=Path("runs"), metadata=runs.NO_NUMBERS)
     """Where everything is written."""
 
     @property
@@ -143,6 +145,7 @@ class Setup(NamedTuple):
 
     Attributes:
         prompts: token ids, each with the header of the answer to come.
+        held_out: those that the policy is measured on along the way; none where it is not.
         documents: rows of text, none without pretraining gradients.
         stops: ids that end a response.
         summaries: what the manifest keeps of the data.
@@ -155,6 +158,7 @@ class Setup(NamedTuple):
     parents: tuple[str, ...]
     base_model: str | None
     prompts: Ragged
+    held_out: list[list[int]]
     documents: Ragged
     max_tokens: int
     stops: tuple[int, ...]
@@ -178,10 +182,11 @@ def train(config: Config) -> Checkpoint:
         )
         ema = Ema(models.policy, decay_for(config.ema, total_steps(config)))
         state = State(config.kl_coefficient)
+        notices, watch = Notices(), watching.Watch(config)
         budget, rollout_budget = plan_memory(setup, config)
         run.resume(
             policy=adapters.Trained(models.policy), value=adapters.Trained(models.value), optimizer=optimizer,
-            ema=ema, state=state, budget=budget, rollout_budget=rollout_budget,
+            ema=ema, state=state, notices=notices, watch=watch, budget=budget, rollout_budget=rollout_budget,
         )  # fmt: skip
 
         for iteration in run.steps(config.iterations, config.stage):
@@ -223,6 +228,8 @@ def train(config: Config) -> Checkpoint:
                 update["gradient_norm"] = optimization.clip_gradients(
                     [models.policy, models.value], config.max_grad_norm
                 )
+                rows = rows_of(episodes, minibatch, documents)
+                run.check_finite(state.optimizer_steps, update, {"episodes": minibatch}, rows)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 ema.update(models.policy)
@@ -234,23 +241,39 @@ def train(config: Config) -> Checkpoint:
             # 6. Log; adapt beta where it has a target.
             state.last = scalars_of(episodes, kl) | update_scalars(episodes, returns, updates)
             state.last["kl_coefficient"] = beta
-            run.log(iteration, state.last, f"score {state.last['score']:.3f}  KL {state.last['kl']:.2f}")
+            for sentence in notices.look(state.last):
+                runs.CONSOLE.print(f"iteration {iteration}: {sentence}", highlight=False, markup=False)
+            scalars = state.last | notices.scalars()
+            run.log(iteration, scalars, f"score {state.last['score']:.3f}  KL {state.last['kl']:.2f}")
             if config.kl_target is not None:
                 state.kl_coefficient = losses.adapt_kl_coefficient(
                     beta, state.last["kl"], config.kl_target, config.batch, config.kl_horizon
                 )
 
-        if config.ema > 0:
+            # 7. Measure what would be published, where that is due; a KL beyond its limit ends the run.
+            if watch.is_due(iteration, state.last["kl"]):
+                with ema.applied(models.policy) if config.ema > 0 else nullcontext():
+                    figures = measure(setup, config, budget, rollout_budget, held_out=True)
+                    run.log(iteration, {f"held_out/{name}": value for name, value in figures.items()})
+                    if watch.judge(models.policy, iteration, state.last["kl"], figures):
+                        runs.CONSOLE.print(f"iteration {iteration}: the KL is beyond --kl-limit {config.kl_limit}: end")
+                        run.end()
+
+        if watch.takes_best():
+            watch.best.copy_to(models.policy)
+        elif config.ema > 0:
             ema.copy_to(models.policy)
         policy, adapter = adapters.merge(models.policy, lambda: loading.load(config.model, config.home).model)
         setup = setup._replace(models=models._replace(policy=policy))
-        return publish(setup, config, run, adapter, ema, state, budget, rollout_budget)
+        facts = watch.facts() if watch.takes_best() else {}
+        return publish(setup, config, run, adapter, ema, state, facts, budget, rollout_budget)
 
 
 def plan_memory(setup: Setup, config: Config) -> tuple[memory.Budget, memory.Budget]:
     """Tokens per pass and tokens sampled at once; says what the run will take."""
-    policy, value = planning.Trained(setup.models.policy, config.ema > 0), planning.Trained(setup.models.value)
-    prompt = int(setup.prompts.lengths.max())
+    copies = (config.ema > 0) + (config.ema > 0 and config.is_watched) + config.is_watched
+    policy, value = planning.Trained(setup.models.policy, copies), planning.Trained(setup.models.value)
+    prompt = max(int(setup.prompts.lengths.max()), *map(len, setup.held_out), 0)
     longest = max(prompt + setup.max_tokens, *map(int, setup.documents.lengths), 0)
     budget = planning.plan(config, [policy, value], longest, config.minibatch * (prompt + setup.max_tokens))
     return budget, planning.plan_rollouts(config, [policy, value], prompt, setup.max_tokens, config.batch)
@@ -291,13 +314,30 @@ def add_gradients(
     return update
 
 
+def rows_of(episodes: Episodes, minibatch: Sequence[int], documents: Sequence[Any]) -> Iterator[Any]:
+    """Token ids of an optimizer step: prompts with their responses, then text."""
+    yield from ([*episodes.prompts[i], *episodes.responses[i]] for i in minibatch)
+    yield from documents
+
+
 def roll_out(setup: Setup, config: Config, iteration: int, tokens: int) -> tuple[list[list[int]], Rollouts]:
     """The prompts of an iteration and one response to each from the policy as it is."""
     rows = batches.cycle_batch(len(setup.prompts), config.batch, iteration, config.seed, "prompts")
     prompts = [setup.prompts[i].tolist() for i in rows]
     seed = runs.derive_seed(config.seed, "rollouts", iteration)
+    return prompts, respond(setup, config, prompts, seed, tokens)
+
+
+def roll_out_held_out(setup: Setup, config: Config, iteration: int, tokens: int) -> tuple[list[list[int]], Rollouts]:
+    """The held-out prompts and one response to each from the policy as it is."""
+    seed = runs.derive_seed(config.seed, "held out", iteration)
+    return setup.held_out, respond(setup, config, setup.held_out, seed, tokens)
+
+
+def respond(setup: Setup, config: Config, prompts: list[list[int]], seed: int, tokens: int) -> Rollouts:
+    """One response to each prompt from the policy as it is, at most `tokens` tokens of them at once."""
     sampling = Sampling(config.temperature, setup.max_tokens, setup.stops, seed, tokens)
-    return prompts, generate(setup.models.policy, prompts, 1, sampling)
+    return generate(setup.models.policy, prompts, 1, sampling)
 
 
 def ptx_gradients(policy: Any, documents: Sequence[Any], coefficient: float, tokens_per_pass: int) -> float:
@@ -323,7 +363,8 @@ def prepare(config: Config) -> Setup:
     prompts = load_prompts(config, renderer, longest)
     needed = total_steps(config) * config.ptx_documents if config.ptx_coefficient > 0 else 0
     documents, usages = text.load(config.home, config.pretraining_data, renderer, context, needed, config.seed)
-    usages = [prompts.usage, *usages]
+    held_out = load_held_out(config, renderer, longest, prompts) if config.held_out_prompts else prompts
+    usages = [prompts.usage, *([held_out.usage] if config.held_out_prompts else []), *usages]
     summaries = {name: summary for usage in usages for name, summary in usage.summaries().items()}
     manifest = reward.checkpoint.manifest if reward.checkpoint else None
     offset = (manifest.reward_offset if manifest else None) or 0.0
@@ -335,6 +376,7 @@ def prepare(config: Config) -> Setup:
         (*source.parents, *reward.parents),
         source.base_model,
         prompts.items,
+        watching.sample(held_out.items, config) if config.is_watched else [],
         documents,
         max_tokens,
         renderer.stop_ids,
@@ -357,6 +399,16 @@ def load_prompts(config: Config, renderer: Renderer, longest: int) -> Rows[Ragge
     return splits.weighted(rows, selection.weights, config.seed)
 
 
+def load_held_out(config: Config, renderer: Renderer, longest: int, training: Rows[Ragged]) -> Rows[Ragged]:
+    """Held-out prompts of at most `longest` tokens, none of which the policy learns from."""
+    rows = rendering.prompts(config.home, watching.select(config), renderer, longest)
+    limits.report(rows.usage)
+    rest = watching.apart(training, rows)
+    if len(rest) < len(rows):
+        limits.report(rest.usage)
+    return rest
+
+
 def total_steps(config: Config) -> int:
     """Optimizer steps of the whole run."""
     return config.iterations * config.steps_per_iteration
@@ -366,6 +418,7 @@ def check(config: Config) -> None:
     """Raise `UserError` for settings that contradict each other, before anything is loaded."""
     limits.check_rates(config)
     adapters.check(config)
+    watching.check(config)
     if config.ptx_coefficient > 0 and not config.pretraining_data:
         raise UserError("--ptx-coefficient needs --pretraining-data FILE")
     if min(config.iterations, config.epochs, config.batch, config.minibatch, config.ptx_documents) < 1:
@@ -383,21 +436,23 @@ def publish(
     adapter: lora.Adapter | None,
     ema: Ema,
     state: State,
+    facts: Mapping[str, Any],
     budget: memory.Budget,
     rollout_budget: memory.Budget,
 ) -> Checkpoint:
     """Publish the policy as it is now: with its average weights, where they are averaged.
 
-    Figures under `raw/` are those of the last iteration's rollouts and updates, of the policy as it was trained;
-    those under `published/` are of the published weights, on one more batch of prompts. `score` is the mean reward,
-    the offset subtracted and unfinished responses penalised.
+    `facts` go to the manifest's metrics: which weights these are, where they are the best ones. Figures under `raw/`
+    are those of the last iteration's rollouts and updates, of the policy as it was trained; those under `published/`
+    are of the published weights, on one more batch of prompts. `score` is the mean reward, the offset subtracted and
+    unfinished responses penalised.
     """
     policy, prompts = setup.models.policy, [row.tolist() for row in setup.prompts[: probes.PROBES]]
     likeliest = generate(policy, prompts, 1, Sampling(0.0, setup.max_tokens, setup.stops, config.seed))
     raw = {f"raw/{name}": value for name, value in state.last.items()}
     scalars = measure(setup, config, budget, rollout_budget)
     published = {f"published/{name}": value for name, value in scalars.items()}
-    counts = {"optimizer_steps": state.optimizer_steps, "episodes": config.iterations * config.batch}
+    counts = {"optimizer_steps": state.optimizer_steps, "episodes": episodes_of(state, config)}
     weights = {"weights": "ema", "ema_decay": ema.decay} if config.ema > 0 else {"weights": "last"}
     run.log(config.iterations, published)
     return publishing.publish(
@@ -415,13 +470,22 @@ def publish(
         config=run.config,
         data=setup.summaries,
         seed=config.seed,
-        metrics=counts | weights | raw | published,
+        metrics=counts | weights | raw | dict(facts) | published,
     )
 
 
-def measure(setup: Setup, config: Config, budget: memory.Budget, rollout_budget: memory.Budget) -> dict[str, float]:
-    """Scalars of the policy as it is now, on the batch of prompts after those of the last iteration."""
-    prompts, rollouts = rollout_budget.run([], partial(roll_out, setup, config, config.iterations))
+def episodes_of(state: State, config: Config) -> int:
+    """Episodes that were learned from, in all iterations."""
+    return state.optimizer_steps // config.steps_per_iteration * config.batch
+
+
+def measure(
+    setup: Setup, config: Config, budget: memory.Budget, rollout_budget: memory.Budget, held_out: bool = False
+) -> dict[str, float]:
+    """Scalars of the policy as it is now, on the batch of prompts after those of the last iteration, or on the
+    held-out ones: the same prompts and random numbers every time."""
+    roll_out_once = partial(roll_out_held_out if held_out else roll_out, setup, config, config.iterations)
+    prompts, rollouts = rollout_budget.run([], roll_out_once)
     rows = range(len(prompts))
     episodes = budget.run([], partial(evaluate, setup.models, prompts, rollouts, [rows], config.temperature))
     return scalars_of(episodes, losses.kl_estimators(episodes.old_logprobs, episodes.reference_logprobs))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -72,7 +72,7 @@ class Config(planning.MemoryOptions):
     """Use this many documents at most, drawn at random."""
     seed: int = 0
     """Seed of the initial weights and of the order of the data."""
-    home: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs")
+    home: Annotated[Path, tyro.conf.arg(metavar="DIR")] = field(default=Path("runs"), metadata=runs.NO_NUMBERS)
     """Where everything is written."""
 
 
@@ -120,6 +120,7 @@ def train(config: Config) -> Checkpoint:
             loss = budget.run([model], partial(add_step, model, batch))
             # 3. One optimizer step.
             norm = optimization.clip_gradients([model], 1.0)
+            run.check_finite(step, {"loss": loss, "gradient_norm": norm}, {"training": plan[step]}, batch)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             seen += sum(map(len, batch))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -20,17 +21,19 @@ from training.data.items import Example, Examples
 from training.data.ragged import Ragged
 from training.data.usage import Usage
 from training.models import building, forward, hardware, loading, optimization, probes, publishing, templates
+from training.models.dropout import ResidualDropout
 from training.rl import batches
+from training.rl.best import Best
 from training.runtime import runs
 from training.runtime.configuration import parse
-from training.stages import adapters, limits, planning, text
+from training.stages import adapters, limits, planning, selection, text
 
 HELD_OUT = 0.05  # share of users whose demonstrations are held out where no --validation is given
 LENGTH_PERCENTILE = 99  # of the demonstrations' single turns; a response gets half as much again
 
 
 @dataclass(frozen=True)
-class Config(adapters.LoraOptions, planning.MemoryOptions):
+class Config(adapters.LoraOptions, planning.MemoryOptions, selection.SelectionOptions):
     """Fine-tune a model on demonstrations."""
 
     data: tuple[str, ...]
@@ -48,7 +51,10 @@ class Config(adapters.LoraOptions, planning.MemoryOptions):
     of the learned tokens, which is printed. 0.1 for the model that PPO starts from (Ouyang et al. 2022, appendix C)."""
     epochs: int = 2
     """Passes over the demonstrations. 2 as for the model that PPO starts from (Ouyang et al. 2022, appendix C); the
-    paper's SFT models have 16 and are chosen by reward score."""
+    paper's SFT models have 16 and are selected by reward, as the preset `paper` does."""
+    dropout: float = 0.0
+    """Share of what each layer's parts add that is dropped in training. 0.2 (Ouyang et al. 2022, appendix C) with 16
+    epochs; none in 2."""
     learning_rate: float = 1e-5
     """Peak learning rate; it falls to a tenth along a cosine. Ours, near the 9.65e-6 of the paper's 1.3B and 6B
     models (Ouyang et al. 2022, appendix C)."""
@@ -74,7 +80,7 @@ class Config(adapters.LoraOptions, planning.MemoryOptions):
     """Use this many demonstrations at most, drawn at random."""
     seed: int = 0
     """Seed of the order of the data."""
-    home: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs")
+    home: Annotated[Path, tyro.conf.arg(metavar="DIR")] = field(default=Path("runs"), metadata=runs.NO_NUMBERS)
     """Where everything is written."""
 
 
@@ -111,23 +117,41 @@ def train(config: Config) -> Checkpoint:
 
     summaries = {name: summary for usage in data.usages for name, summary in usage.summaries().items()}
     hashes = [summary["sha256"] for summary in summaries.values()]
-    with runs.Run(config.home, "sft", config, [source.key, *hashes]) as run:
+    generation = generation_defaults(data.training.turn_lengths(), context)
+    scorer = selection.scorer(config, tokenizer, data.validation, generation["max_tokens"], config.seed)
+    keys = [source.key, *([scorer.source.key] if scorer else []), *hashes]
+    with runs.Run(config.home, "sft", config, keys) as run:
         if config.freeze_embeddings:
             building.freeze_embeddings(model)
         adapters.add(config, model, "policy")
         optimizer = optimization.adamw([(model, config.learning_rate)])
-        budget = planning.plan(config, [planning.Trained(model)], longest_of(data), most_of(data, plan))
-        run.resume(model=adapters.Trained(model), optimizer=optimizer, budget=budget)
+        best = Best()
+        copies = int(config.select_by != "last")
+        budget = planning.plan(config, [planning.Trained(model, copies)], longest_of(data), most_of(data, plan))
+        dropout = ResidualDropout(model, config.dropout, config.seed) if config.dropout else None
+        run.resume(model=adapters.Trained(model), optimizer=optimizer, budget=budget, best=best)
 
         for step in run.steps(len(plan), "fine-tuning"):
             optimization.set_rate(optimizer, optimization.cosine(step, len(plan)))
-            loss = budget.run([model], partial(add_gradients, model, examples_of(data, plan[step])))
+            learn = partial(add_gradients, model, examples_of(data, plan[step]), dropout=dropout, step=step)
+            loss = budget.run([model], learn)
             norm = optimization.clip_gradients([model], config.max_grad_norm)
+            rows = (example.ids for example in examples_of(data, plan[step]))
+            run.check_finite(step, {"loss": loss, "gradient_norm": norm}, plan[step]._asdict(), rows)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if step % 5 == 0:
                 run.log(step, {"loss": loss, "gradient_norm": norm}, f"loss {loss:.3f}")
+            epoch = epoch_after(step, len(plan), config)
+            if epoch is not None and config.select_by != "last":
+                figures = {"validation_loss": budget.run([], partial(mean_loss, model, data.validation))}
+                if scorer is not None:
+                    figures |= selection.mean_reward(scorer, model, renderer, config.seed, budget)
+                run.log(step, {f"epoch/{name}": figure for name, figure in figures.items()})
+                best.take(model, epoch, selection.value(config, figures), figures)
 
+        if config.select_by != "last":
+            best.copy_to(model)
         model, adapter = adapters.merge(model, lambda: loading.load(config.model, config.home).model)
         validation_loss = budget.run([], partial(mean_loss, model, data.validation))
         run.log(len(plan), {"validation_loss": validation_loss})
@@ -141,13 +165,15 @@ def train(config: Config) -> Checkpoint:
             parents=source.parents,
             base_model=source.base_model,
             adapter=adapter,
-            generation=generation_defaults(data.training.turn_lengths(), context),
+            generation=generation,
             probe=probes.policy_probe(model, [row.tolist() for row, _ in data.validation[: probes.PROBES]]),
             config=run.config,
             data=summaries,
             seed=config.seed,
             metrics={
                 "validation_loss": validation_loss,
+                **({} if best.step is None else {"epoch": best.step}),
+                **{name: value for name, value in best.figures.items() if name != "validation_loss"},
                 "demonstrations": len(data.training),
                 "documents": sum(len(step.documents) for step in plan),
                 "text_share_of_tokens": token_share,
@@ -160,6 +186,9 @@ def check(config: Config) -> None:
     """Raise `UserError` for settings that contradict each other, before anything is loaded."""
     limits.check_rates(config)
     adapters.check(config)
+    selection.check(config)
+    if not 0 <= config.dropout < 1:
+        raise UserError(f"--dropout {config.dropout}: use a share from 0 up to, not including, 1")
     if not 0 <= config.pretraining_share < 1:
         raise UserError(f"--pretraining-share {config.pretraining_share}: use a number from 0 up to, not including, 1")
     if config.pretraining_share > 0 and not config.pretraining_data:
@@ -220,6 +249,12 @@ def plan_steps(data: Data, config: Config) -> list[Step]:
     return steps
 
 
+def epoch_after(step: int, steps: int, config: Config) -> int | None:
+    """The number of the epoch, from 1, that ends with this step; None within one. All have the same number of steps."""
+    done, rest = divmod((step + 1) * config.epochs, steps)
+    return None if rest else done
+
+
 def _text_rows(demonstrations: int, share: float) -> int:
     """How many rows of text make up their share beside so many demonstrations."""
     return round(demonstrations * share / (1 - share))
@@ -253,16 +288,25 @@ def examples_of(data: Data, step: Step) -> list[Example]:
     ]
 
 
-def add_gradients(model: Any, examples: Sequence[Example], tokens_per_pass: int) -> float:
+def add_gradients(
+    model: Any,
+    examples: Sequence[Example],
+    tokens_per_pass: int,
+    *,
+    dropout: ResidualDropout | None = None,
+    step: int = 0,
+) -> float:
     """Add the gradients of the mean loss over the learned tokens of a whole step; returns that mean.
 
     Not a mean of the micro-batches' means.
     """
     tokens = sum(map(learned_tokens, examples))
+    lengths = [len(example.ids) for example in examples]
     loss = 0.0
-    for part in batches.passes(examples, [len(example.ids) for example in examples], tokens_per_pass):
-        share = loss_of(model, part) / tokens
-        share.backward()
+    for part in batches.passes(range(len(examples)), lengths, tokens_per_pass):
+        with dropout.rows(step, part, [lengths[i] for i in part]) if dropout else nullcontext():
+            share = loss_of(model, [examples[i] for i in part]) / tokens
+            share.backward()
         loss += share.item()
     return loss
 

@@ -106,10 +106,10 @@ def test_comparisons_of_another_worlds_prompts_are_left_out(tmp_path: Path, caps
         replace(comparison(n), prompt_id=prompt)
         for n, prompt in enumerate(["2-demo-1-collect-00000", "2-demo-10-collect-00000", "typed-abc", None])
     ]
-    config = Config(prompts=f"{tmp_path}/world/2-demo-1/prompts-collect.jsonl")
+    config = Config(prompts=f"{tmp_path}/world/2-demo-1/prompts-collect.jsonl", labelers="miniature")
     assert [c.prompt_id for c in _of_this_world(config, rows)] == ["2-demo-1-collect-00000", "typed-abc", None]
     assert "left out: 1 comparisons" in capsys.readouterr().err
-    assert _of_this_world(Config(prompts=f"{tmp_path}/mine.jsonl"), rows) == rows
+    assert _of_this_world(Config(prompts=f"{tmp_path}/mine.jsonl", labelers="miniature"), rows) == rows
 
 
 class Scripted(Service):

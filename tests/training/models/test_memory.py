@@ -92,9 +92,8 @@ def test_a_plan_takes_as_many_tokens_as_fit() -> None:
         assert "logits" not in sentence
         return budget.tokens
 
-    assert tokens(100 * GB) == 2048
-    assert tokens(6 * GB) == 2048
-    assert tokens(4 * GB) == 1024
+    assert tokens(100 * GB) == 1024
+    assert tokens(6 * GB) == 1024
     assert tokens(100 * GB, given=300) == 300
     assert tokens(int(3.4 * GB)) == 512
 

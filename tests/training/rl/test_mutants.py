@@ -126,8 +126,8 @@ MUTANTS = (
     Mutant(
         "a mean of the passes' means in SFT",
         SFT,
-        "share = loss_of(model, part) / tokens",
-        "share = loss_of(model, part) / sum(map(learned_tokens, part))",
+        "share = loss_of(model, [examples[i] for i in part]) / tokens",
+        "share = loss_of(model, [examples[i] for i in part]) / sum(learned_tokens(examples[i]) for i in part)",
     ),
 )
 

@@ -1,0 +1,101 @@
+"""Responses that share their prompt's pass: only where that is less work, and where no layer has a shorter window."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    Gemma2Config,
+    Gemma3TextConfig,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedConfig,
+    Qwen2Config,
+)
+
+from training.models import forward
+
+pytestmark = pytest.mark.unit
+SIZES: dict[str, Any] = {
+    "vocab_size": 50, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 128, "initializer_range": 0.5,
+    "pad_token_id": 0, "num_labels": 1,
+}  # fmt: skip
+WINDOWS: dict[str, tuple[PreTrainedConfig, int | None]] = {
+    "llama": (LlamaConfig(**SIZES), None),
+    "mistral": (MistralConfig(**SIZES, sliding_window=12), 12),
+    "qwen2 with windows": (
+        Qwen2Config(**SIZES, sliding_window=12, use_sliding_window=True, max_window_layers=1), 12
+    ),
+    "qwen2 without": (Qwen2Config(**SIZES, sliding_window=12, use_sliding_window=False), None),
+    "gemma2": (Gemma2Config(**SIZES, sliding_window=12), 12),
+    "gemma3": (Gemma3TextConfig(**SIZES, sliding_window=12), 12),
+}  # fmt: skip
+
+
+def model_of(config: PreTrainedConfig) -> Any:
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa").eval()
+    with torch.no_grad():
+        model.score.weight.normal_()
+    return model
+
+
+def rankings(prompt: int, k: int, response: int) -> list[list[list[int]]]:
+    rng = random.Random(0)
+
+    def words(count: int) -> list[int]:
+        return [rng.randrange(1, 50) for _ in range(count)]
+
+    return [[start + words(response) for _ in range(k)] for start in (words(prompt), words(prompt))]
+
+
+def passes(model: Any, rows: list[list[list[int]]]) -> tuple[torch.Tensor, int]:
+    """Scores, and the rows of the only pass through the body."""
+    sizes = []
+    hook = model.base_model.register_forward_pre_hook(
+        lambda module, args, kwargs: sizes.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    with torch.no_grad():
+        scores = forward.ranking_scores(model, rows)
+    hook.remove()
+    (size,) = sizes
+    return scores, size
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+@pytest.mark.parametrize("prompt", [5, 30])
+def test_windows_see_what_they_see_in_serving(name: str, prompt: int) -> None:
+    config, window = WINDOWS[name]
+    model = model_of(config)
+    rows = rankings(prompt, 3, 4)
+    scores, size = passes(model, rows)
+    with torch.no_grad():
+        alone = torch.cat([model(torch.tensor([row])).logits[0] for one in rows for row in one])
+    assert alone.std() > 0.1
+    torch.testing.assert_close(scores, alone, atol=1e-5, rtol=1e-5)
+    assert forward.shortest_window(model) == window
+    assert size == (6 if window is not None and prompt + 4 > window else 2)
+
+
+def test_long_responses_to_short_prompts_go_alone() -> None:
+    """A mask over prompt and nine responses of 100 tokens has fifty times the entries of nine rows' own."""
+    model = model_of(LlamaConfig(**SIZES))
+    assert passes(model, rankings(20, 9, 3))[1] == 2
+    assert passes(model, rankings(4, 9, 100))[1] == 18
+    same = rankings(4, 9, 100)
+    flat = [row for rows in same for row in rows]
+    torch.testing.assert_close(forward.ranking_scores(model, same), forward.scores_of(model, flat))
+
+
+def test_the_mask_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of(LlamaConfig(**SIZES))
+    rows = rankings(20, 9, 3)
+    monkeypatch.setattr(forward, "SHARED_TOKENS", 46)
+    assert passes(model, rows)[1] == 18
+    monkeypatch.setattr(forward, "SHARED_TOKENS", 47)
+    assert passes(model, rows)[1] == 2
