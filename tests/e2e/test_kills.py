@@ -94,7 +94,7 @@ def published(home: Path) -> set[str]:
 
 
 @e2e
-@pytest.mark.parametrize("stage", COMMANDS)
+@pytest.mark.parametrize("stage", [pytest.param(stage, marks=[slow] if stage == "dpo" else []) for stage in COMMANDS])
 def test_a_stopped_stage_leaves_nothing_half_and_goes_on(home: Path, stage: str) -> None:
     before, written = published(home), logged(home, stage)
 
