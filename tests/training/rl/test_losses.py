@@ -92,6 +92,21 @@ def test_value_loss_by_hand(value: float, old: float, target: float, expected: f
     assert loss.item() == pytest.approx(expected, abs=1e-6)
 
 
+def test_padding_counts_for_nothing_in_either_loss() -> None:
+    mask = tensor([[1.0, 1.0, 0.0]])
+    values, old, returns = tensor([[0.5, 1.0, 9.0]]), tensor([[0.4, 1.0, 2.0]]), tensor([[1.0, 0.0, -5.0]])
+    short = losses.value_loss(values[:, :2], old[:, :2], returns[:, :2], mask[:, :2])
+    assert losses.value_loss(values, old, returns, mask) == short
+    logprobs, before, advantages = (
+        tensor([[-1.0, -2.0, -9.0]]),
+        tensor([[-1.1, -2.0, -1.0]]),
+        tensor([[1.0, -1.0, 7.0]]),
+    )
+    policy = losses.policy_loss(logprobs, before, advantages, mask)
+    shorter = losses.policy_loss(logprobs[:, :2], before[:, :2], advantages[:, :2], mask[:, :2])
+    assert (policy.total, policy.clipped) == (shorter.total, shorter.clipped)
+
+
 def test_unfinished_responses_never_outrank_finished_ones() -> None:
     finished = tensor([True, True, False])
     low = losses.penalise_unfinished(tensor([-3.0, 2.0, 9.0]), finished)
