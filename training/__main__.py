@@ -32,9 +32,9 @@ def main() -> int:
     stage, arguments = sys.argv[1], sys.argv[2:]
     if stage not in MODULES:
         raise UserError(f"no stage {stage!r}: use one of {', '.join(MODULES)}")
-    # Threads that wait do so asleep. By default they spin, and where another process takes part of a core, such as an
-    # engine that serves beside the training, a step of a model of 135 million parameters took 2 to 6 times as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is imported
+    # Threads of OpenMP that wait spin by default for milliseconds, in which those waited for get no core where another
+    # process takes part of one, such as an engine that serves beside the training (docs/log.md, 2026-11-27).
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # read when torch is imported
     # A stage's module is imported only when asked for: `--help` of one must not load torch for all.
     module = importlib.import_module(MODULES[stage])
     status: int | None = module.main(arguments)

@@ -157,6 +157,43 @@ def test_a_step_raises_what_was_good_and_lowers_what_was_bad(start: Any) -> None
     assert gain > 0
 
 
+def test_the_value_loss_has_its_weight(start: Any) -> None:
+    setup, episodes, minibatches = start
+    returns = episodes.old_values + episodes.mask
+
+    def of_values(weight: float) -> torch.Tensor:
+        setup.models.value.zero_grad()
+        options = UPDATE | {"value_coefficient": weight}
+        ppo_gradients(setup.models, episodes, episodes.mask, returns, minibatches[0], tokens_per_pass=WHOLE, **options)
+        return gradient(setup.models.value)
+
+    one, three = of_values(0.1), of_values(0.3)
+    assert one.abs().max() > 0
+    torch.testing.assert_close(three, 3 * one, atol=1e-6, rtol=1e-4)
+
+
+def test_advantages_are_whitened_and_returns_are_made_before(toy_chain: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[Episodes, torch.Tensor, torch.Tensor]] = []
+    add = ppo.add_gradients
+
+    def noting(models: Any, config: Any, episodes: Any, advantages: Any, returns: Any, *rest: Any) -> Any:
+        given.append((episodes, advantages, returns))
+        return add(models, config, episodes, advantages, returns, *rest)
+
+    monkeypatch.setattr(ppo, "add_gradients", noting)
+    config = config_of(toy_chain, iterations=1, seed=7)
+    ppo.train(replace(config, home=toy_chain.home.parent / "whitened", model=str(toy_chain.policy.path),
+                      reward=str(toy_chain.reward.path)))  # fmt: skip
+    episodes, advantages, returns = given[0]
+    tokens = advantages[episodes.mask.bool()]
+    assert float(tokens.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(tokens.var(correction=0)) == pytest.approx(1, abs=1e-3)
+    kl = losses.kl_estimators(episodes.old_logprobs, episodes.reference_logprobs).k1
+    rewards = losses.token_rewards(episodes.scores, kl, episodes.mask, config.kl_coefficient)
+    raw, _ = losses.advantages_and_returns(rewards, episodes.old_values, episodes.mask, lam=config.gae_lambda)
+    torch.testing.assert_close(returns, (raw + episodes.old_values) * episodes.mask)
+
+
 @pytest.mark.parametrize("tokens_per_pass", [WHOLE, 10])
 def test_pretraining_gradient_is_gamma_times_that_of_the_mean_cross_entropy(start: Any, tokens_per_pass: int) -> None:
     """27.8 and 0.3 differ by their ratio, both gradients add up, and the mean is over tokens, not documents."""

@@ -17,7 +17,7 @@ from tests.training.conftest import Toy
 from training.artifacts.errors import UserError
 from training.artifacts.rendering import Renderer
 from training.data import reading, rendering
-from training.data.items import Examples, Rows
+from training.data.items import Example, Examples, Rows
 from training.models import loading
 from training.stages import limits, pretrain, sft
 
@@ -290,3 +290,21 @@ def test_frozen_embeddings_stay_as_they_are(toy_chain: Toy, tmp_path: Path) -> N
     after = loading.load(made.id, tmp_path).model.state_dict()
     same = {name for name in before if torch.equal(before[name], after[name])}
     assert same == {"model.embed_tokens.weight", "lm_head.weight"}
+
+
+@pytest.mark.parametrize("tokens_per_pass", [1, 8, 14])
+def test_passes_give_the_gradient_of_the_step(toy_chain: Toy, tokens_per_pass: int) -> None:
+    """Also where one pass has many learned tokens and another few: a mean of the passes' means would differ."""
+    model = loading.load(str(toy_chain.policy.path), toy_chain.home).model
+    masks = [[0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 0, 0, 1], [0, 1, 1, 1, 1]]
+    ids = [[0, 3, 4, 261, 262, 0], [0, 3, 264, 265, 4, 263, 0], [0, 261, 263, 265, 0]]
+    examples = [Example(np.array(row), np.array(mask, np.uint8)) for row, mask in zip(ids, masks, strict=True)]
+
+    def step(tokens: int) -> tuple[float, torch.Tensor]:
+        model.zero_grad()
+        loss = sft.add_gradients(model, examples, tokens)
+        return loss, torch.cat([p.grad.flatten().clone() for p in model.parameters()])
+
+    (loss, gradient), (expected_loss, expected) = step(tokens_per_pass), step(1000)
+    assert loss == pytest.approx(expected_loss, abs=1e-6)
+    torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-4)
