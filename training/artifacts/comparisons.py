@@ -146,7 +146,7 @@ def read(path: Path, sha256: str | None = None) -> tuple[list[Comparison], Count
     if not path.is_file():
         raise UserError(f"{path} does not exist: give a JSONL file of comparisons")
     loaded = load(str(path), _parse, needs="`id`, `messages`, `responses`, and `ranks` or `pairs`")
-    check_hash(path)
+    check_hash(path, loaded.sha256)
     if sha256 is not None and loaded.sha256 != sha256:
         raise UserError(f"{path} does not have the recorded sha256: restore the frozen file")
     return loaded.records, loaded.skipped

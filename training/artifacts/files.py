@@ -118,10 +118,14 @@ def write_hash(path: Path, sha256: str) -> None:
     write_atomically(hash_file(path), f"{sha256}  {path.name}\n")
 
 
-def check_hash(path: Path) -> None:
-    """Raise `UserError` for a file with other bytes than those whose hash is beside it; one without a hash passes."""
+def check_hash(path: Path, sha256: str | None = None) -> None:
+    """Raise `UserError` for a file with other bytes than those whose hash is beside it; one without a hash passes.
+
+    Args:
+        sha256: of the file, where it is known already.
+    """
     beside = hash_file(path)
-    if beside.is_file() and (beside.read_text(errors="replace").split() or [""])[0] != sha256_file(path):
+    if beside.is_file() and (beside.read_text(errors="replace").split() or [""])[0] != (sha256 or sha256_file(path)):
         raise UserError(f"{path} was changed after it was frozen: restore it, or delete {beside} to use it as it is")
 
 

@@ -78,11 +78,7 @@ def demo(config: Config) -> int:
             checks.run(service, RANKED, LABELERS)
             return 0
         _welcome(steps, service, report)
-        try:
-            while True:
-                time.sleep(3600)
-        except KeyboardInterrupt:
-            print_status("stopping the service")
+        serving.until_interrupted()
     return 0
 
 

@@ -149,11 +149,7 @@ def real(config: Config) -> int:
         if config.check:
             return 0
         _welcome(service, report)
-        try:
-            while True:
-                time.sleep(3600)
-        except KeyboardInterrupt:
-            print_status("stopping the service")
+        serving.until_interrupted()
     return 0
 
 

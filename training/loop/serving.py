@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ from training.artifacts import processes
 from training.artifacts.errors import UserError
 from training.loop.client import Service, wait_until_served
 from training.loop.steps import command
+from training.runtime import runs
 
 SCOPES = ("generate", "score", "eval", "export", "admin")
 
@@ -78,3 +80,12 @@ def serve(
     except UserError as error:
         raise UserError(f"{error} (log: {log})") from None
     return service
+
+
+def until_interrupted() -> None:
+    """Wait for Ctrl-C, while people use the service."""
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        runs.CONSOLE.print("stopping the service")

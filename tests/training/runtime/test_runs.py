@@ -93,16 +93,21 @@ def start(stage: str, chain: Toy, home: Path, **changes: Any) -> Checkpoint:
     return checkpoint
 
 
+def start_and_kill(stage: str, chain: Toy, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is killed after four steps; PPO in its second iteration."""
+    with monkeypatch.context() as patch:
+        kill_in_step(patch, 6 if stage == "ppo" else 4)
+        with pytest.raises(Killed):
+            start(stage, chain, home)
+
+
 @pytest.mark.unit
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_killed_run_goes_on_to_the_same_bits(
     stage: str, toy_chain: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved_every_step: None
 ) -> None:
     whole = start(stage, toy_chain, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        kill_in_step(patch, 6 if stage == "ppo" else 4)
-        with pytest.raises(Killed):
-            start(stage, toy_chain, tmp_path / "killed")
+    start_and_kill(stage, toy_chain, tmp_path / "killed", monkeypatch)
     assert not list(checkpoints(tmp_path / "killed" / "checkpoints"))
     (state,) = (tmp_path / "killed" / "work").glob("*/state.pt")
     assert torch.load(state)["step"] == (1 if stage == "ppo" else 4)
@@ -125,10 +130,7 @@ def test_a_run_is_the_same_with_less_memory_and_another_with_other_numbers(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     whole = start(stage, toy_chain, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        kill_in_step(patch, 6 if stage == "ppo" else 4)
-        with pytest.raises(Killed):
-            start(stage, toy_chain, tmp_path / "killed")
+    start_and_kill(stage, toy_chain, tmp_path / "killed", monkeypatch)
     less: dict[str, Any] = {"tokens_per_pass": 40, "checkpoint_activations": True}
     if stage == "ppo":
         less["rollout_tokens"] = 60
