@@ -11,7 +11,7 @@ import torch
 
 from tests.training.conftest import Toy
 from training.artifacts.errors import UserError
-from training.models import building, forward, hardware, loading, optimization
+from training.models import building, forward, hardware, loading, optimization, shared_passes
 from training.rl.losses import token_logprobs
 from training.stages import sft
 
@@ -52,7 +52,7 @@ def test_responses_that_share_their_prompt_s_pass_score_the_same(toy_chain: Toy)
         (scores * torch.arange(9)).sum().backward()
         return torch.cat([p.grad.flatten() for p in model.parameters()])
 
-    shared, alone = forward.ranking_scores(model, rankings), forward.scores_of(model, rows)
+    shared, alone = shared_passes.ranking_scores(model, rankings), forward.scores_of(model, rows)
     torch.testing.assert_close(shared, alone, **EXACT)
     torch.testing.assert_close(gradient(shared), gradient(alone), atol=1e-5, rtol=1e-4)
 

@@ -17,7 +17,7 @@ from training.artifacts.errors import UserError
 from training.artifacts.rendering import Renderer
 from training.data import reading, rendering
 from training.data.items import Ranking, Rankings, Rows
-from training.models import forward, loading
+from training.models import forward, loading, shared_passes
 from training.stages import pretrain, rankings, reward
 
 pytestmark = pytest.mark.unit
@@ -120,7 +120,7 @@ def test_loss_weighs_prompts_alike_and_each_response_goes_forward_once(
         seen.extend(row[0] for rows in rankings for row in rows)
         return torch.tensor([scores[row[0]] for rows in rankings for row in rows])
 
-    monkeypatch.setattr(forward, "ranking_scores", fake)
+    monkeypatch.setattr(shared_passes, "ranking_scores", fake)
     two = Ranking([[1], [2]], [(0, 1, 1)], "a")
     three = Ranking([[3], [4], [5]], [(0, 1, 1), (0, 2, 1), (1, 2, -1)], "a")
     scores_of_both = reward.scores_of(model, [two, three])
@@ -133,7 +133,7 @@ def test_accuracy_by_group_beside_length_alone(toy_chain: Toy, monkeypatch: pyte
     def fake(model: object, rankings: list[list[list[int]]]) -> torch.Tensor:
         return torch.tensor([float(row[0]) for rows in rankings for row in rows])
 
-    monkeypatch.setattr(forward, "ranking_scores", fake)
+    monkeypatch.setattr(shared_passes, "ranking_scores", fake)
     training = [Ranking([[0], [0] * 5], [(0, 1, 1)], "training")] * 3  # shorter is preferred
     held_out = [
         Ranking([[9] * 3, [5] * 2, [7]], [(0, 1, 1), (0, 2, 1), (1, 2, 1)], "training"),
