@@ -72,6 +72,8 @@ class Config(adapters.LoraOptions, planning.MemoryOptions):
     out, the model's own, at most 2,048 (Ouyang et al. 2022, appendix C)."""
     hygiene: bool = False
     """Leave out comparisons with personal information."""
+    allow_revealed: bool = False
+    """Use comparisons too that their labeler gave after the names of the models were shown."""
     limit: int | None = None
     """Use this many comparisons at most, drawn at random."""
     seed: int = 0
