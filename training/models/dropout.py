@@ -39,7 +39,7 @@ class ResidualDropout:
     def __init__(self, model: Any, share: float, seed: int) -> None:
         self._share, self._seed = share, seed
         self._pass: _Pass | None = None
-        layers = _layers(model)
+        layers = layers_of(model)
         parts = [part for layer in layers for name, part in layer.named_children() if PARTS.search(name)]
         for number, part in enumerate(parts):
             part.register_forward_hook(self._hook(number))
@@ -97,7 +97,7 @@ class ResidualDropout:
         return all(same) and len(same) == len(layers)
 
 
-def _layers(model: Any) -> nn.ModuleList:
+def layers_of(model: Any) -> nn.ModuleList:
     """The list of a model's layers; an empty one where there is none."""
     count = int(getattr(model.config.get_text_config(), "num_hidden_layers", 0))
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == count]

@@ -12,6 +12,7 @@ from torch import Tensor
 from training.artifacts.scores import scored_part
 from training.models.hardware import autocast, device
 from training.models.head import head_of, logprobs_of_states, summed_cross_entropy
+from training.models.sharding import in_one_forward
 from training.rl.losses import token_logprobs
 
 SHARED_TOKENS = 8192  # of a prompt with all its responses, at most: their mask has the square of that many entries
@@ -52,16 +53,18 @@ def pad_right(rows: Sequence[Any], value: int | float, dtype: torch.dtype = torc
     return torch.from_numpy(padded).to(device(), dtype)
 
 
+@in_one_forward
 def logits_of(model: Any, rows: Sequence[Any]) -> Tensor:
     """Logits of rows padded to the right, at all positions but the last: (rows, longest - 1, vocabulary).
 
     A causal model never looks right, so padding there changes nothing and no attention mask is needed.
     """
     with autocast():
-        logits: Tensor = model(input_ids=pad_right(rows, 0), use_cache=False).logits[:, :-1]
+        logits: Tensor = model.forward(input_ids=pad_right(rows, 0), use_cache=False).logits[:, :-1]
     return logits
 
 
+@in_one_forward
 def response_logprobs(
     model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperature: float = 1.0
 ) -> Tensor:
@@ -78,6 +81,7 @@ def response_logprobs(
     return torch.zeros_like(mask).masked_scatter(mask.bool(), logprobs)
 
 
+@in_one_forward
 def cross_entropy(model: Any, rows: Sequence[Any], learned: Sequence[Any]) -> Tensor:
     """Sum of the cross-entropy, in nats, of the tokens to be learned, of which a row's first is none.
 
@@ -98,6 +102,7 @@ def _states_before(model: Any, rows: Sequence[Any], counted: Tensor) -> Tensor:
     return hidden_states(model, rows)[:, :-1][counted[:, 1:]]
 
 
+@in_one_forward
 def response_values(model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> Tensor:
     """Values before each response token is written: (rows, longest response), 0 at padding."""
     hidden = hidden_states(model, [[*p, *r] for p, r in zip(prompts, responses, strict=True)])
@@ -106,6 +111,7 @@ def response_values(model: Any, prompts: Sequence[Sequence[int]], responses: Seq
     return _scalar_head(model, before) * mask
 
 
+@in_one_forward
 def scores_of(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
     """Raw reward of each row, read at the end of `scored_part`: (rows,)."""
     rows = [scored_part(row, pad_id_of(model)) for row in rows]
@@ -114,6 +120,7 @@ def scores_of(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
     return _scalar_head(model, hidden[torch.arange(len(rows), device=hidden.device), last])
 
 
+@in_one_forward
 def ranking_scores(model: Any, rankings: Sequence[Sequence[Sequence[int]]]) -> Tensor:
     """`scores_of` all responses of several prompts, one after the other, with each prompt computed once.
 
@@ -211,6 +218,7 @@ def common_prefix(rows: Sequence[Sequence[int]]) -> int:
     return next((i for i in range(shortest) if len({row[i] for row in rows}) > 1), shortest)
 
 
+@in_one_forward
 def hidden_states(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
     """The body's last hidden states: (rows, longest, width)."""
     with autocast():
