@@ -7,6 +7,7 @@ import os
 import sys
 
 from training.artifacts.errors import UserError, run_command
+from training.artifacts.progress import CONSOLE
 from training.runtime.configuration import COMMANDS, STAGES
 
 MODULES = {stage: f"training.stages.{stage}" for stage in STAGES} | {
@@ -19,6 +20,7 @@ MODULES = {stage: f"training.stages.{stage}" for stage in STAGES} | {
     "drift": "training.stages.drift",
     "clean": "training.runtime.cleaning",
 }
+TRAINED = ("pretrain", "sft", "reward", "ppo", "dpo")  # stages that run in several processes too
 
 
 def main() -> int:
@@ -32,12 +34,29 @@ def main() -> int:
     stage, arguments = sys.argv[1], sys.argv[2:]
     if stage not in MODULES:
         raise UserError(f"no stage {stage!r}: use one of {', '.join(MODULES)}")
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if stage not in TRAINED and processes != "1":
+        if os.environ.get("RANK", "0") != "0":
+            return 2
+        raise UserError(
+            f"{stage} runs in one process, and WORLD_SIZE is {processes}: start it without torchrun or accelerate "
+            f"launch, which are for {', '.join(TRAINED)}"
+        )
     # Threads of OpenMP that wait spin by default for milliseconds, in which those waited for get no core where another
     # process takes part of one, such as an engine that serves beside the training (docs/log.md, 2026-11-27).
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # read when torch is imported
     # A stage's module is imported only when asked for: `--help` of one must not load torch for all.
     module = importlib.import_module(MODULES[stage])
-    status: int | None = module.main(arguments)
+    status: int | None
+    if stage not in TRAINED:
+        status = module.main(arguments)
+        return status or 0
+    from training.runtime import launchers, ranks  # imports torch, as the stage's module did
+
+    with ranks.group():
+        if ranks.count() > 1 and (sentence := launchers.check()) is not None:
+            CONSOLE.print(sentence, highlight=False)
+        status = module.main(arguments)
     return status or 0
 
 

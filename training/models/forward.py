@@ -12,6 +12,7 @@ from torch import Tensor
 from training.artifacts.scores import scored_part
 from training.models.hardware import autocast, device
 from training.models.head import head_of, logprobs_of_states, summed_cross_entropy
+from training.models.sharding import in_one_forward
 from training.rl.losses import token_logprobs
 
 
@@ -50,16 +51,18 @@ def pad_right(rows: Sequence[Any], value: int | float, dtype: torch.dtype = torc
     return torch.from_numpy(padded).to(device(), dtype)
 
 
+@in_one_forward
 def logits_of(model: Any, rows: Sequence[Any]) -> Tensor:
     """Logits of rows padded to the right, at all positions but the last: (rows, longest - 1, vocabulary).
 
     A causal model never looks right, so padding there changes nothing and no attention mask is needed.
     """
     with autocast():
-        logits: Tensor = model(input_ids=pad_right(rows, 0), use_cache=False).logits[:, :-1]
+        logits: Tensor = model.forward(input_ids=pad_right(rows, 0), use_cache=False).logits[:, :-1]
     return logits
 
 
+@in_one_forward
 def response_logprobs(
     model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperature: float = 1.0
 ) -> Tensor:
@@ -76,6 +79,7 @@ def response_logprobs(
     return torch.zeros_like(mask).masked_scatter(mask.bool(), logprobs)
 
 
+@in_one_forward
 def cross_entropy(model: Any, rows: Sequence[Any], learned: Sequence[Any]) -> Tensor:
     """Sum of the cross-entropy, in nats, of the tokens to be learned, of which a row's first is none.
 
@@ -96,6 +100,7 @@ def _states_before(model: Any, rows: Sequence[Any], counted: Tensor) -> Tensor:
     return hidden_states(model, rows)[:, :-1][counted[:, 1:]]
 
 
+@in_one_forward
 def response_values(model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> Tensor:
     """Values before each response token is written: (rows, longest response), 0 at padding."""
     hidden = hidden_states(model, [[*p, *r] for p, r in zip(prompts, responses, strict=True)])
@@ -104,6 +109,7 @@ def response_values(model: Any, prompts: Sequence[Sequence[int]], responses: Seq
     return scalar_head(model, before) * mask
 
 
+@in_one_forward
 def scores_of(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
     """Raw reward of each row, read at the end of `scored_part`: (rows,)."""
     rows = [scored_part(row, pad_id_of(model)) for row in rows]
@@ -112,6 +118,7 @@ def scores_of(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
     return scalar_head(model, hidden[torch.arange(len(rows), device=hidden.device), last])
 
 
+@in_one_forward
 def hidden_states(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
     """The body's last hidden states: (rows, longest, width)."""
     with autocast():

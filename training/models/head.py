@@ -99,7 +99,8 @@ class _SummedCrossEntropy(torch.autograd.Function):
 
 def _logprobs(head: Any, states: Tensor, ids: Tensor, temperature: float = 1.0) -> Tensor:
     with autocast():
-        logits = head(inputs_embeds=states[None], use_cache=False).logits[0]
+        # Not `head(...)`: it shares the model's hooks, such as those that gather divided weights for the whole model.
+        logits = head.forward(inputs_embeds=states[None], use_cache=False).logits[0]
     return token_logprobs(logits, ids, temperature)
 
 

@@ -19,17 +19,17 @@ def freeze_below(model: Any, count: int) -> None:
     Raises:
         UserError: the model does not have so many layers.
     """
-    model.get_input_embeddings().requires_grad_(False)
-    layers = _layers(model)
     check(model, count)
+    model.get_input_embeddings().requires_grad_(False)
+    layers = layers_of(model)
     for layer in layers[: len(layers) - count]:
         layer.requires_grad_(False)
 
 
 def pattern_below(model: Any, count: int) -> str | None:
     """A regular expression of the names of all modules in the layers that `freeze_below` freezes; None without any."""
-    layers = _layers(model)
     check(model, count)
+    layers = layers_of(model)
     [name] = [name for name, module in model.named_modules() if module is layers]
     numbers = "|".join(map(str, range(len(layers) - count)))
     return rf"{re.escape(name)}\.(?:{numbers})\..*" if numbers else None
@@ -37,16 +37,15 @@ def pattern_below(model: Any, count: int) -> str | None:
 
 def check(model: Any, count: int) -> None:
     """Raise `UserError` where the model has not so many layers."""
-    if count > len(_layers(model)):
-        raise UserError(
-            f"--train-layers {count}: the model has {len(_layers(model))} layers: use fewer, or leave it out"
-        )
+    layers = layers_of(model)
+    if not layers:
+        raise UserError(f"--train-layers: {type(model).__name__} has no list of layers: leave it out")
+    if count > len(layers):
+        raise UserError(f"--train-layers {count}: the model has {len(layers)} layers: use fewer, or leave it out")
 
 
-def _layers(model: Any) -> nn.ModuleList:
-    """The list of decoder layers: the one that is as long as the configuration says."""
-    count = int(model.config.get_text_config().num_hidden_layers)
-    lists = [m for m in model.base_model.modules() if isinstance(m, nn.ModuleList) and len(m) == count]
-    if not lists:
-        raise UserError(f"--train-layers: {type(model).__name__} has no list of {count} layers: leave it out")
-    return lists[0]
+def layers_of(model: Any) -> nn.ModuleList:
+    """The list of a model's layers; an empty one where there is none."""
+    count = int(getattr(model.config.get_text_config(), "num_hidden_layers", 0))
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
+    return lists[0] if lists else nn.ModuleList()

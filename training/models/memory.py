@@ -6,7 +6,7 @@ import ctypes
 import gc
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from transformers import DynamicCache
 
 from training.artifacts import machine
 from training.artifacts.errors import UserError
-from training.models import forward, hardware, head
+from training.models import forward, hardware, head, sharding
+from training.runtime import ranks
 
 # At most, unless --tokens-per-pass says otherwise: enough to keep the device busy.
 TOKENS_PER_PASS = {"cpu": 1024, "cuda": 8192}
@@ -59,17 +60,30 @@ class Budget:
     def run(self, models: Iterable[Any], work: Callable[[int], T]) -> T:
         """`work(tokens)`, and again with half as many tokens per pass for as long as memory runs out.
 
-        Gradients that a failed attempt left in `models` are deleted: they must be empty when this is called.
+        Gradients that a failed attempt left in `models` are deleted: they must be empty when this is called. Of several
+        processes all try again where memory runs out in one; so `work` must not exchange anything with the others.
 
         Raises:
-            UserError: memory runs out with one row at a time.
+            UserError: memory runs out with one row at a time, or where models are divided: the others wait for this
+                process within their passes.
         """
         while True:
+            result = None
             try:
-                return work(self.tokens)
+                result = work(self.tokens)
+                fits = True
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
+                if sharding.is_in_use():
+                    raise UserError(
+                        f"out of memory in process {ranks.rank()}: run the same command with a --tokens-per-pass below "
+                        f"{self.tokens}, which resumes from the last saved state"
+                    ) from None
+                fits = False
+            if ranks.least(int(fits)):
+                return cast(T, result)
+            del result
             self._halve()
             for model in models:
                 model.zero_grad(set_to_none=True)
@@ -100,10 +114,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free() -> int:
-    """Bytes that this process may still take on `device()`."""
+    """Bytes that this process may still take on `device()`; of a CPU's memory its part, where several share it."""
     if hardware.device().type == "cuda":
         return int(torch.cuda.mem_get_info()[0]) + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-    return machine.memory()
+    return machine.memory() // ranks.on_this_machine()
 
 
 def usual_tokens() -> int:

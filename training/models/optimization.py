@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from training.models import sharding
+from training.runtime import dtensors, ranks
+
 
 def adamw(
     groups: Iterable[tuple[Any, float]], betas: tuple[float, float] = (0.9, 0.95), decay: float = 0.0, eps: float = 1e-8
@@ -31,10 +34,29 @@ def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["peak"] * factor
 
 
+def add_up_gradients(models: Iterable[Any]) -> None:
+    """Add up the gradients of all processes, once per step, after all of its passes.
+
+    This is data parallelism without the hooks of torch's DistributedDataParallel: they take the mean over processes,
+    where losses here are divided by the tokens or prompts of all already, and they expect equally many passes of each.
+    Divided weights have their sum since their backward pass (`sharding.shard`). A gradient that some process lacks is
+    0 there; one that all lack stays absent.
+    """
+    if ranks.count() == 1:
+        return
+    trained = [p for model in models if not sharding.is_sharded(model) for p in model.parameters() if p.requires_grad]
+    present = ranks.most([float(p.grad is not None) for p in trained])
+    used = [parameter for parameter, some in zip(trained, present, strict=True) if some]
+    for parameter in used:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    ranks.add_up([parameter.grad for parameter in used if parameter.grad is not None])
+
+
 def clip_gradients(parts: Iterable[Any], limit: float) -> float:
     """Scale the gradient of each model to a norm of at most `limit`. Returns the norm of the first, or NaN where one
     of them is not finite: then no optimizer step may follow."""
-    norms = [float(nn.utils.clip_grad_norm_(part.parameters(), limit)) for part in parts]
+    norms = [float(dtensors.full(nn.utils.clip_grad_norm_(part.parameters(), limit))) for part in parts]
     return norms[0] if all(map(math.isfinite, norms)) else math.nan
 
 

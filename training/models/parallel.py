@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from training.models.hardware import device
+from training.models.sharding import is_sharded
 
 SMALL = 20_000_000  # parameters; each part holds gradients of its own
 Row = TypeVar("Row")
@@ -32,7 +33,8 @@ def add_gradients(model: Any, rows: Sequence[Row], loss: Callable[[Sequence[Row]
     parameters = [p for p in model.parameters() if p.requires_grad]
     threads = torch.get_num_threads()
     count = min(threads, len(rows))
-    if device().type != "cpu" or count < 2 or sum(p.numel() for p in model.parameters()) > SMALL:
+    small = sum(p.numel() for p in model.parameters()) <= SMALL
+    if device().type != "cpu" or count < 2 or not small or is_sharded(model):
         total = loss(rows)
         total.backward()
         return total.item()

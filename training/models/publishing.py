@@ -6,6 +6,7 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from training.artifacts.checkpoints import Checkpoint
 from training.artifacts.errors import UserError
 from training.models import lora
 from training.models.forward import context_of
+from training.runtime import ranks
 
 
 def publish(
@@ -30,7 +32,8 @@ def publish(
 ) -> Checkpoint:
     """Save model and tokenizer and publish them under `home`; `facts` go to `checkpoints.publish`.
 
-    The weights are saved in `model.config.dtype`, the dtype in which they came (`loading.load`).
+    The weights are saved in `model.config.dtype`, the dtype in which they came (`loading.load`). Of several processes
+    the main one publishes.
 
     Args:
         adapter: what was trained, where the weights hold it already; it belongs to the first of the parents, or to
@@ -40,6 +43,12 @@ def publish(
         UserError: a metric among the facts is not finite, or the model cannot be written.
     """
     check_metrics({**(facts.get("metrics") or {}), "reward_offset": facts.get("reward_offset")})
+    return ranks.on_main(partial(_publish, model, tokenizer, home, generation, adapter, **facts))
+
+
+def _publish(
+    model: Any, tokenizer: Any, home: Path, generation: Any, adapter: lora.Adapter | None, **facts: Any
+) -> Checkpoint:
     store = home / "checkpoints"
     checkpoints.sweep(store)
     folder = checkpoints.staging(store)

@@ -12,10 +12,12 @@ from training.artifacts.scores import scored_part
 from training.models.forward import is_stateful, pad_id_of, pad_right, response_logprobs, scalar_head, scores_of
 from training.models.hardware import autocast
 from training.models.head import head_of, logprobs_of_states
+from training.models.sharding import in_one_forward
 
 SHARED_TOKENS = 8192  # of a prompt with all its responses, at most: their mask has the square of that many entries
 
 
+@in_one_forward
 def ranking_scores(model: Any, rankings: Sequence[Sequence[Sequence[int]]]) -> Tensor:
     """`scores_of` all responses of several prompts, one after the other, with each prompt computed once.
 
@@ -44,6 +46,7 @@ def ranking_scores(model: Any, rankings: Sequence[Sequence[Sequence[int]]]) -> T
     return scalar_head(model, hidden[numbers, ends])
 
 
+@in_one_forward
 def ranking_logprobs(
     model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[Sequence[int]]]
 ) -> Tensor:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import count
-from typing import TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
+from training.runtime import ranks
 from training.runtime.runs import rng_for
 
 Row = TypeVar("Row")
@@ -51,6 +52,35 @@ def passes(rows: Sequence[Row], lengths: Sequence[int], tokens: int) -> list[lis
     """
     order = sorted(range(len(rows)), key=lambda place: lengths[place])
     return [[rows[place] for place in part] for part in _filled(order, lengths, tokens)]
+
+
+class Pass(NamedTuple, Generic[Row]):
+    """Rows that go forward together.
+
+    Attributes:
+        weight: 1; 0 where the rows are another process's, and nothing of them counts.
+    """
+
+    rows: list[Row]
+    weight: float
+
+
+def own_passes(rows: Sequence[Row], lengths: Sequence[int], tokens: int) -> list[Pass[Row]]:
+    """The passes of this process's share of a batch; of the whole batch, where there is one process.
+
+    All processes get equally many, since those of a model that is divided over them compute together: one that has
+    fewer rows goes through the shortest row again, with weight 0.
+    """
+    shares = [
+        passes([rows[place] for place in places], [lengths[place] for place in places], tokens)
+        for places in ranks.shares(lengths)
+    ]
+    own = [Pass(part, 1.0) for part in shares[ranks.rank()]]
+    missing = max(map(len, shares)) - len(own)
+    if missing:
+        shortest = min(range(len(rows)), key=lambda place: lengths[place])
+        own += [Pass([rows[shortest]], 0.0)] * missing
+    return own
 
 
 def _filled(order: Sequence[int], lengths: Sequence[int], tokens: int) -> list[list[int]]:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from training.runtime.dtensors import is_divided, put
+
 
 class Best:
     """A copy of a model's trained weights where a figure was best, kept with the run's state.
@@ -31,7 +33,7 @@ class Best:
             return False
         self.step, self._value, self.figures = step, value, dict(figures)
         trained = ((name, p) for name, p in model.named_parameters() if p.requires_grad)
-        self._weights = {name: p.detach().to("cpu", copy=True) for name, p in trained}
+        self._weights = {name: _copy(p.detach()) for name, p in trained}
         return True
 
     def copy_to(self, model: Module) -> None:
@@ -39,7 +41,7 @@ class Best:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if parameter.requires_grad:
-                    parameter.copy_(self._weights[name])
+                    put(parameter, self._weights[name])
 
     def state_dict(self) -> dict[str, Any]:
         return {"step": self.step, "value": self._value, "figures": self.figures, "weights": self._weights}
@@ -47,3 +49,8 @@ class Best:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.step, self._value = state_dict["step"], state_dict["value"]
         self.figures, self._weights = state_dict["figures"], state_dict["weights"]
+
+
+def _copy(weight: Tensor) -> Tensor:
+    """On the CPU; a divided weight, which is small, stays where it is."""
+    return weight.clone() if is_divided(weight) else weight.to("cpu", copy=True)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
+from training.runtime.dtensors import put
+
 
 class Ema:
     """average <- decay average + (1 - decay) weights, from 0, corrected for its start by 1 / (1 - decay^steps).
@@ -59,7 +61,7 @@ class Ema:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.steps = state["steps"]
         for name, value in state["sums"].items():
-            self.sums[name].copy_(value)
+            put(self.sums[name], value)
 
 
 def _trained(model: Module) -> list[tuple[str, Parameter]]:

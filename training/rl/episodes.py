@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from training.models import forward
+from training.models import forward, memory
 from training.rl import batches, losses
 from training.rl.rollouts import Rollouts
-from training.runtime import runs
+from training.runtime import ranks, runs
 
 
 class PolicyModels(NamedTuple):
@@ -56,9 +57,12 @@ def evaluate(
     rollouts: Rollouts,
     minibatches: Sequence[Sequence[int]],
     temperature: float,
-    tokens_per_pass: int,
+    budget: memory.Budget,
 ) -> Episodes:
     """Score the responses, and compute what PPO needs from before the update.
+
+    Of several processes each takes its share of every minibatch, and all get all episodes: what is computed from them
+    (penalties, whitened advantages, the KL that beta adapts to) is that of the whole batch in each.
 
     Args:
         minibatches: rows of the update's first minibatches. They go forward in the same passes as there, so that the
@@ -66,27 +70,15 @@ def evaluate(
     """
     responses = rollouts.ids
     mask = forward.response_mask(responses)
-    parts = [part for rows in minibatches for part in passes(prompts, responses, rows, tokens_per_pass)]
-
-    def over_parts(function: Callable[[list[list[int]], list[list[int]]], Tensor]) -> Tensor:
-        """(B, T) from the results of `function` for the rows of each part."""
-        whole = torch.zeros_like(mask)
-        with torch.no_grad():
-            for rows in parts:
-                result = function([prompts[i] for i in rows], [responses[i] for i in rows])
-                whole[list(rows), : result.shape[1]] = result.float()
-        return whole
-
-    old = over_parts(lambda p, r: forward.response_logprobs(models.policy, p, r, temperature))
-    reference = over_parts(lambda p, r: forward.response_logprobs(models.reference, p, r, temperature))
-    values = over_parts(lambda p, r: values_of(models, p, r))
-    raw = over_parts(lambda p, r: forward.scores_of(models.reward, list(map(models.extend, p, r)))[:, None])[:, 0]
+    columns = budget.run([], partial(_own_columns, models, prompts, responses, minibatches, temperature))
+    ranks.add_up([columns])
+    old, reference, values, raw = columns
     finished = torch.tensor(rollouts.finished, device=mask.device)
     sampled = forward.pad_right(rollouts.logprobs, 0.0, torch.float32)
     return Episodes(
         prompts=prompts,
         responses=responses,
-        scores=losses.penalise_unfinished(raw - models.offset, finished),
+        scores=losses.penalise_unfinished(raw[:, 0] - models.offset, finished),
         finished=finished,
         mask=mask,
         old_logprobs=old,
@@ -94,6 +86,36 @@ def evaluate(
         old_values=values,
         sampler_gap=float(losses.masked_mean((old - sampled).abs(), mask)),
     )
+
+
+def _own_columns(
+    models: PolicyModels,
+    prompts: list[list[int]],
+    responses: list[list[int]],
+    minibatches: Sequence[Sequence[int]],
+    temperature: float,
+    tokens_per_pass: int,
+) -> Tensor:
+    """Log-probabilities of policy and reference, values, and raw scores (in the first column): (4, B, T). Of several
+    processes each one's share of the rows, the others' 0."""
+    mask = forward.response_mask(responses)
+    parts = [part for rows in minibatches for part in own_passes(prompts, responses, rows, tokens_per_pass)]
+
+    def over_parts(function: Callable[[list[list[int]], list[list[int]]], Tensor]) -> Tensor:
+        """(B, T) from the results of `function` for the rows of each part."""
+        whole = torch.zeros_like(mask)
+        with torch.no_grad():
+            for rows, weight in parts:
+                result = function([prompts[i] for i in rows], [responses[i] for i in rows])
+                if weight:
+                    whole[list(rows), : result.shape[1]] = result.float()
+        return whole
+
+    old = over_parts(lambda p, r: forward.response_logprobs(models.policy, p, r, temperature))
+    reference = over_parts(lambda p, r: forward.response_logprobs(models.reference, p, r, temperature))
+    values = over_parts(lambda p, r: values_of(models, p, r))
+    raw = over_parts(lambda p, r: forward.scores_of(models.reward, list(map(models.extend, p, r)))[:, None])
+    return torch.stack([old, reference, values, raw])
 
 
 def values_of(models: PolicyModels, prompts: Sequence[list[int]], responses: Sequence[list[int]]) -> Tensor:
@@ -109,8 +131,8 @@ def shuffle_into_minibatches(rows: int, size: int, *names: int | str) -> list[li
     return batches.chunks(order, size)
 
 
-def passes(
+def own_passes(
     prompts: Sequence[list[int]], responses: Sequence[list[int]], rows: Sequence[int], tokens_per_pass: int
-) -> list[list[int]]:
-    """These rows as micro-batches of like length."""
-    return batches.passes(rows, [len(prompts[i]) + len(responses[i]) for i in rows], tokens_per_pass)
+) -> list[batches.Pass[int]]:
+    """These rows, of several processes each one's share, as micro-batches of like length."""
+    return batches.own_passes(rows, [len(prompts[i]) + len(responses[i]) for i in rows], tokens_per_pass)

@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from training.artifacts.errors import UserError
-from training.models import forward, hardware
-from training.runtime import runs
+from training.models import forward, hardware, sharding
+from training.runtime import ranks, runs
 
 ROWS = 128  # responses at once, at most: prompts are padded to the longest of them, and 256 take a third more time
 
@@ -50,11 +50,17 @@ class Rollouts(NamedTuple):
     finished: list[bool]
 
 
-def generate(model: Any, prompt_ids: Sequence[Sequence[int]], n: int, sampling: Sampling) -> Rollouts:
+def generate(
+    model: Any, prompt_ids: Sequence[Sequence[int]], n: int, sampling: Sampling, numbers: Sequence[int] | None = None
+) -> Rollouts:
     """Sample n responses to each prompt with transformers' forward pass and its key-value cache.
 
     A prompt goes through the model once, whatever n. No top-p and no top-k: the log-probabilities are those of
     the policy at this temperature.
+
+    Args:
+        numbers: of the prompts that are answered, all where it is left out; the responses to others stay empty
+            (`join`).
 
     Raises:
         UserError: the model has more than a key-value cache (`forward.is_stateful`): padded prompts would change its
@@ -67,15 +73,27 @@ def generate(model: Any, prompt_ids: Sequence[Sequence[int]], n: int, sampling: 
         )
     count = len(prompt_ids) * n
     rollouts = Rollouts([[] for _ in range(count)], [[] for _ in range(count)], [False] * count)
-    by_length = sorted(range(len(prompt_ids)), key=lambda prompt: len(prompt_ids[prompt]))
+    answered = range(len(prompt_ids)) if numbers is None else numbers
+    by_length = sorted(answered, key=lambda prompt: len(prompt_ids[prompt]))
     was_training = model.training
     model.eval()
-    with torch.no_grad(), hardware.autocast():
+    with torch.no_grad(), hardware.autocast(), sharding.whole(model):
         for part in _parts(by_length, prompt_ids, n, sampling):
             _generate_part(model, [prompt_ids[prompt] for prompt in part], part, n, rollouts, sampling)
     model.train(was_training)
     stops = set(sampling.stop_ids)
-    return rollouts._replace(finished=[ids[-1] in stops for ids in rollouts.ids])
+    return rollouts._replace(finished=[bool(ids) and ids[-1] in stops for ids in rollouts.ids])
+
+
+def join(rollouts: Rollouts) -> Rollouts:
+    """The responses of all processes, each of which sampled those to some of the prompts."""
+    everyone = ranks.everyone(rollouts)
+    owners = [next((part for part in everyone if part.ids[i]), rollouts) for i in range(len(rollouts.ids))]
+    return Rollouts(
+        ids=[part.ids[i] for i, part in enumerate(owners)],
+        logprobs=[part.logprobs[i] for i, part in enumerate(owners)],
+        finished=[part.finished[i] for i, part in enumerate(owners)],
+    )
 
 
 def _generate_part(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from training.models import forward
 from training.rl import losses
-from training.rl.episodes import Episodes, PolicyModels, passes, values_of
+from training.rl.episodes import Episodes, PolicyModels, own_passes, values_of
 
 
 def ppo_gradients(
@@ -30,15 +30,16 @@ def ppo_gradients(
         minibatch: rows of the episodes.
 
     Returns:
-        Both losses, the share of clipped ratios, the largest |ratio - 1|, and the KL per token from before the
+        Of several processes each one's part of these figures (`ranks.totals`), which are sums but for the ratio's: both
+        losses, the share of clipped ratios, the largest |ratio - 1|, and the KL per token from before the
         update (k3).
     """
     tokens = float(episodes.mask[list(minibatch)].sum())
     sums = {"policy_loss": 0.0, "value_loss": 0.0, "clipped": 0.0, "ratio_error": 0.0, "approximate_kl": 0.0}
-    for rows in passes(episodes.prompts, episodes.responses, minibatch, tokens_per_pass):
+    for rows, weight in own_passes(episodes.prompts, episodes.responses, minibatch, tokens_per_pass):
         prompts, responses = [episodes.prompts[i] for i in rows], [episodes.responses[i] for i in rows]
         length = max(len(response) for response in responses)
-        mask, old = episodes.mask[rows, :length], episodes.old_logprobs[rows, :length]
+        mask, old = weight * episodes.mask[rows, :length], episodes.old_logprobs[rows, :length]
         logprobs = forward.response_logprobs(models.policy, prompts, responses, temperature)
         policy = losses.policy_loss(logprobs, old, advantages[rows, :length], mask, clip)
         (policy.total / tokens).backward()  # before the values' pass: what it keeps is freed

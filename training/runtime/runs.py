@@ -26,7 +26,7 @@ from training.artifacts import progress
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
 from training.artifacts.machine import boot_id, pid_namespace
-from training.runtime import locks
+from training.runtime import dtensors, locks, ranks
 from training.runtime.metrics import Metrics
 from training.runtime.signals import StopRequest
 
@@ -52,7 +52,10 @@ class Run:
 
     The same command finds the same state: the key is a hash over the settings that change numbers (all but those
     declared `NO_NUMBERS`), the parents' ids and the data. Settings that change the schedule, such as the number of
-    steps, are among them: learning rates and averages depend on the whole length from the first step on.
+    steps, are among them: learning rates and averages depend on the whole length from the first step on. The number of
+    processes changes nothing but the order of sums, and is not: a run resumes with any number of them.
+
+    Of several processes the main one locks, logs, saves and deletes; all enter, resume, step and leave together.
 
     Args:
         home: folder that everything is written to.
@@ -61,7 +64,7 @@ class Run:
         inputs: ids of parent checkpoints and hashes of data.
 
     Raises:
-        UserError: the same run is in progress in another process.
+        UserError: the same run is in progress in another process, or the processes of this one differ in what they run.
     """
 
     def __init__(self, home: Path, stage: str, config: Any, inputs: Sequence[str]) -> None:
@@ -76,11 +79,18 @@ class Run:
         self._parts: dict[str, Stateful] = {}
         self._bar: progress.Bar
         self._ended = False
-        self._stop = StopRequest()
+        self._stop = StopRequest(patient=ranks.count() > 1)
         self._lock: IO[str] | None = None
         self._metrics: Metrics | None = None
 
     def __enter__(self) -> Run:
+        if ranks.is_main():
+            self._begin()
+        ranks.require_same(self.name, "the run")
+        self._stop.catch()
+        return self
+
+    def _begin(self) -> None:
         self._lock = locks.try_lock(self.folder)
         if self._lock is None:
             raise UserError(
@@ -88,8 +98,6 @@ class Run:
             )
         facts = {"stage": self._stage, "settings": self._settings, "inputs": self._inputs, "machine": machine_name()}
         write_atomically(self.folder / ABOUT, json.dumps(facts, indent=2) + "\n")
-        self._stop.catch()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -98,6 +106,8 @@ class Run:
         if self._metrics is not None:
             self._metrics.close()
         if kind is None:
+            ranks.barrier()
+        if kind is None and ranks.is_main():
             shutil.rmtree(self.folder, ignore_errors=True)
         if self._lock is not None:
             self._lock.close()
@@ -106,18 +116,26 @@ class Run:
         """Name what is to be saved, and load it where an earlier process left a state."""
         self._parts = parts
         file = self.folder / STATE
+        ranks.require_same(file.is_file(), "whether there is a saved state")
         if not file.is_file():
             self._name_others()
             return
         state = torch.load(file, map_location="cpu", weights_only=True)
         for name, part in parts.items():
-            part.load_state_dict(state["parts"][name])
+            saved = state["parts"][name]
+            if isinstance(part, torch.optim.Optimizer):
+                saved = dtensors.for_optimizer(part, saved)
+            part.load_state_dict(saved)
         self.start, self._ended = state["step"], state["ended"]
+        ranks.require_same(self.start, "the step of the saved state")
         CONSOLE.print(f"{self.name}: resumes from step {self.start}")
 
     def steps(self, total: int, title: str) -> Iterator[int]:
         """Numbers of the steps that remain. State is saved between them when it is due, before a signal ends the
-        process, and after the last one: whatever fails afterwards, such as a full disk, no step is taken again."""
+        process, and after the last one: whatever fails afterwards, such as a full disk, no step is taken again.
+
+        All processes save and stop after the same step: when it is due in the main one, and when any got a signal.
+        """
         if self._ended:
             return
         saved, cost = time.monotonic(), 0.0
@@ -126,12 +144,16 @@ class Run:
                 yield step
                 self._bar.advance()
                 last = self._ended or step + 1 == total
-                due = time.monotonic() - saved > max(SAVE_SECONDS, cost / SAVE_SHARE)
-                if due or last or self._stop.number is not None:
+                due = ranks.is_main() and time.monotonic() - saved > max(SAVE_SECONDS, cost / SAVE_SHARE)
+                due_for_all, signal_of_any = ranks.most([due, self._stop.number or 0])
+                if due_for_all or last or signal_of_any:
                     started = time.monotonic()
                     self.save(step + 1)
                     saved, cost = time.monotonic(), time.monotonic() - started
-                self._stop.obey()
+                if signal_of_any:
+                    self._stop.number = int(signal_of_any)
+                if signal_of_any or ranks.count() == 1:
+                    self._stop.obey()
                 if self._ended:
                     return
 
@@ -145,7 +167,9 @@ class Run:
         Raises:
             UserError: it cannot be written; the state that was saved before is still there.
         """
-        parts = {name: part.state_dict() for name, part in self._parts.items()}
+        parts = {name: dtensors.for_saving(part.state_dict()) for name, part in self._parts.items()}
+        if not ranks.is_main():
+            return
         state = {"step": step, "ended": self._ended, "parts": parts}
         temporary = self.folder / f"{STATE}.partial"
         try:
@@ -192,7 +216,9 @@ class Run:
             "token_ids": [list(map(int, row)) for row in rows],
         }
         file = self.folder / NOT_FINITE
-        write_atomically(file, json.dumps(report) + "\n")
+        if ranks.is_main():
+            write_atomically(file, json.dumps(report) + "\n")
+        ranks.barrier()  # whoever ends first ends the others
         raise UserError(
             f"step {step}: {faults[0]} is {figures[faults[0]]}, so nothing is published and the last state stays; the "
             f"step and its rows are in {file}: use a smaller --learning-rate, or --dtype float32, or mend the data"
@@ -200,9 +226,10 @@ class Run:
 
     def log(self, step: int, scalars: Mapping[str, float], note: str | None = None) -> None:
         """Scalars of a step, and optionally a few words beside the progress bar."""
-        if self._metrics is None:
+        if self._metrics is None and ranks.is_main():
             self._metrics = Metrics(self._logs, self.start)
-        self._metrics.write(step, scalars)
+        if self._metrics is not None:
+            self._metrics.write(step, scalars)
         if note is not None:
             self._bar.note(note)
 

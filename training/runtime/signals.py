@@ -17,12 +17,17 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 class StopRequest:
     """Whether a signal asked to stop. The first one waits inside `postponed()`; any other raises `Stopped` at once.
 
+    Args:
+        patient: signals after the first wait too: a launcher of several processes sends its own after Ctrl-C, and kills
+            them if they take too long.
+
     Attributes:
         number: the signal that waits, None without one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patient: bool = False) -> None:
         self.number: int | None = None
+        self._patient = patient
         self._waits = False
         self._handlers: dict[int, Any] = {}
 
@@ -58,6 +63,6 @@ class StopRequest:
             raise Stopped(self.number)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None or not self._waits:
+        if not self._waits or (self.number is not None and not self._patient):
             raise Stopped(number)
         self.number = number

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import torch
 
 from training.artifacts.errors import UserError
-from training.models import layers, lora, memory
-from training.runtime import runs
+from training.models import layers, lora, memory, sharding
+from training.runtime import dtensors, runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +72,12 @@ def freeze(config: Config, model: Any) -> None:
 
 
 def merge(model: Any, load: Callable[[], Any]) -> tuple[Any, lora.Adapter | None]:
-    """The model as it is published, and its adapters by themselves; without adapters the model itself.
+    """The model as it is published, whole, and its adapters by themselves; without adapters the model itself.
 
     Args:
         load: gives the model as it was before it got adapters.
     """
+    model = sharding.gather(model)
     if not lora.is_adapted(model):
         return model, None
     memory.release()  # of passes; the whole weights come beside what is loaded
@@ -95,4 +96,4 @@ class Trained:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         with torch.no_grad():
             for name, parameter in self._parameters.items():
-                parameter.copy_(state_dict[name])
+                dtensors.put(parameter, state_dict[name])

@@ -34,7 +34,7 @@ from training.models import (
     templates,
 )
 from training.rl import batches
-from training.runtime import runs
+from training.runtime import ranks, runs
 from training.runtime.configuration import parse
 from training.stages import adapters, limits, planning, rankings
 
@@ -92,7 +92,8 @@ def train(config: Config) -> Checkpoint:
     renderer = templates.renderer_for(source)
     renderer.require_end()
     context = limits.context_of(model, config.context)
-    data = rankings.load(config, renderer, context)
+    with ranks.main_first():
+        data = rankings.load(config, renderer, context)
     answers = Answers(renderer.stop_ids)
     sizes = data.training.sizes().tolist()
     plan = [b for epoch in range(config.epochs) for b in batches.epoch_batches(sizes, config.batch, config.seed, epoch)]
@@ -103,11 +104,12 @@ def train(config: Config) -> Checkpoint:
         if config.freeze_embeddings:
             building.freeze_embeddings(model)
         adapters.add(config, model, "policy")
-        optimizer = optimization.adamw([(model, config.learning_rate)])
         longest = max(*sizes, *data.held_out.sizes().tolist())
         budget = planning.plan(
             config, [planning.Trained(model)], longest, max(sum(sizes[i] for i in batch) for batch in plan)
         )
+        planning.divide(config, [model])
+        optimizer = optimization.adamw([(model, config.learning_rate)])
         # The model is its own reference until its first step, so no second one is needed.
         reference = {
             name: reference_logprobs(model, answers, of, budget, run.folder / f"{name}.pt")
@@ -119,7 +121,8 @@ def train(config: Config) -> Checkpoint:
             optimization.set_rate(optimizer, min(1.0, (step + 1) / max(1.0, config.warmup * len(plan))))
             batch = [data.training[i] for i in plan[step]]
             score = implicit_rewards(model, answers, batch, [reference["training"][i] for i in plan[step]], config.beta)
-            loss = budget.run([model], partial(rankings.add_gradients, score, batch))
+            loss = ranks.total(budget.run([model], partial(rankings.add_gradients, score, batch)))
+            optimization.add_up_gradients([model])
             norm = optimization.clip_gradients([model], config.max_grad_norm)
             responses = (row for ranking in batch for row in ranking.rows)
             run.check_finite(step, {"loss": loss, "gradient_norm": norm}, {"training": plan[step]}, responses)
@@ -130,7 +133,8 @@ def train(config: Config) -> Checkpoint:
 
         model, adapter = adapters.merge(model, lambda: loading.load(config.model, config.home).model)
         score = implicit_rewards(model, answers, data.held_out, reference["held_out"], config.beta)
-        metrics = budget.run([], partial(rankings.measure, score, data.training, data.held_out))
+        held_out_scores = ranks.join(budget.run([], partial(rankings.own_scores, score, data.held_out)))
+        metrics = rankings.measure(held_out_scores, data.training, data.held_out)
         run.log(len(plan), {name: value for name, value in metrics.items() if isinstance(value, float)})
         rows = [row.tolist() for row in data.held_out.rows[: probes.PROBES]]
         manifest = source.checkpoint.manifest if source.checkpoint else None
@@ -212,23 +216,25 @@ def reference_logprobs(
     model: Any, answers: Answers, of: Sequence[Ranking], budget: memory.Budget, file: Path
 ) -> list[Tensor]:
     """Log-probabilities of each ranking's responses under the model as it is, (K,) each; kept in a file."""
-    if file.is_file():
+    if ranks.least(int(file.is_file())):
         earlier: list[Tensor] = torch.load(file, weights_only=True)
         return earlier
 
-    def compute(tokens_per_pass: int) -> list[Tensor]:
+    def compute(tokens_per_pass: int) -> dict[int, Tensor]:
         logprobs: dict[int, Tensor] = {}
         sizes = [sum(ranking.lengths) for ranking in of]
         with torch.no_grad():
-            for part in progress.track(batches.passes(range(len(of)), sizes, tokens_per_pass), "reference"):
+            for part, _ in progress.track(batches.own_passes(range(len(of)), sizes, tokens_per_pass), "reference"):
                 values = answers.logprobs(model, [of[i] for i in part]).cpu()
                 logprobs.update(zip(part, values.split([len(of[i].rows) for i in part]), strict=True))
-        return [logprobs[i] for i in range(len(of))]
+        return logprobs
 
-    result = budget.run([], compute)
-    partial_file = file.with_suffix(".partial")
-    torch.save(result, partial_file)
-    partial_file.replace(file)
+    logprobs = ranks.join(budget.run([], compute))
+    result = [logprobs[i].clone() for i in range(len(of))]
+    if ranks.is_main():
+        partial_file = file.with_suffix(".partial")
+        torch.save(result, partial_file)
+        partial_file.replace(file)
     return result
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from training.artifacts.errors import UserError
-from training.models import hardware, memory
+from training.models import hardware, memory, sharding
 from training.rl import rollouts
+from training.runtime import launchers, ranks
 from training.runtime.runs import CONSOLE, NO_NUMBERS
 
 
@@ -26,6 +27,9 @@ class MemoryOptions:
     dtype: hardware.Dtype = "auto"
     """What forward passes multiply in: `auto` is bfloat16 where the hardware has it, else float32. Trained weights and
     their moments are float32; frozen models are kept in this."""
+    shard: Literal["none", "fsdp"] = field(default="none", metadata=NO_NUMBERS)
+    """With several processes: `fsdp` divides weights, gradients and moments over them (FSDP2), for models of which a
+    whole copy with its moments does not fit beside each process; `none` gives each a copy. Changes nothing else."""
 
 
 class Trained(NamedTuple):
@@ -53,7 +57,7 @@ def plan(config: MemoryOptions, trained: Sequence[Trained], longest: int, most: 
             if not one.model.supports_gradient_checkpointing:
                 raise UserError(f"--checkpoint-activations: {type(one.model).__name__} cannot do it: leave it out")
             memory.checkpoint_activations(one.model)
-    states = _states(trained)
+    states = _states(config, trained)
     tokens = max(longest, min(most, config.tokens_per_pass or memory.usual_tokens()))
     heads = max(memory.of_head(one.model, tokens) for one in trained)
     activations = max((memory.activations_of(one.model) for one in trained), key=lambda one: one.of(longest))
@@ -68,8 +72,23 @@ def plan(config: MemoryOptions, trained: Sequence[Trained], longest: int, most: 
         most=most,
         tokens=config.tokens_per_pass,
     )
+    if ranks.count() > 1:
+        sentence += f", in each of {ranks.count()} processes{', which share each model' if shards(config) else ''}"
     CONSOLE.print(sentence, highlight=False, soft_wrap=True)
+    budget.tokens = ranks.least(budget.tokens)
     return budget
+
+
+def shards(config: MemoryOptions) -> bool:
+    """Whether models are divided over the processes: by --shard, or since accelerate was told so."""
+    return ranks.count() > 1 and (config.shard == "fsdp" or launchers.shards())
+
+
+def divide(config: MemoryOptions, models: Sequence[Any]) -> None:
+    """Divide models over the processes, where they are to be. Before the optimizer is made, which takes the parts."""
+    if shards(config):
+        for model in models:
+            sharding.shard(model)
 
 
 def plan_rollouts(config: Any, trained: Sequence[Trained], prompt: int, max_tokens: int, rows: int) -> memory.Budget:
@@ -85,7 +104,7 @@ def plan_rollouts(config: Any, trained: Sequence[Trained], prompt: int, max_toke
     """
     if config.rollout_tokens is not None and config.rollout_tokens < 1:
         raise UserError(f"--rollout-tokens {config.rollout_tokens}: use at least 1, or leave it out")
-    states = _states(trained)
+    states = _states(config, trained)
     usable = int(memory.free() * memory.SHARE) - states
     per_row = memory.of_rollout(trained[0].model, prompt, max_tokens)
     count = min(rows, rollouts.ROWS)
@@ -103,9 +122,10 @@ def plan_rollouts(config: Any, trained: Sequence[Trained], prompt: int, max_toke
         highlight=False,
         soft_wrap=True,
     )
-    return memory.Budget(fitting * (prompt + max_tokens), config.rollout_tokens)
+    return memory.Budget(ranks.least(fitting * (prompt + max_tokens)), config.rollout_tokens)
 
 
-def _states(trained: Sequence[Trained]) -> int:
-    """Bytes of gradients, moments and averages."""
-    return sum(memory.of_training(one.model, one.copies) for one in trained)
+def _states(config: MemoryOptions, trained: Sequence[Trained]) -> int:
+    """Bytes of gradients, moments and averages in each process."""
+    states = sum(memory.of_training(one.model, one.copies) for one in trained)
+    return states // ranks.count() if shards(config) else states

@@ -27,10 +27,10 @@ from training.rl import batches, losses
 from training.rl.ema import Ema, decay_for
 from training.rl.episodes import Episodes, PolicyModels, evaluate, shuffle_into_minibatches
 from training.rl.notices import Notices
-from training.rl.rollouts import Rollouts, Sampling, generate
+from training.rl.rollouts import Rollouts, Sampling, generate, join
 from training.rl.scalars import scalars_of, update_scalars
 from training.rl.updates import ppo_gradients
-from training.runtime import runs
+from training.runtime import ranks, runs
 from training.runtime.configuration import parse
 from training.stages import adapters, four_models, limits, planning, text, watching
 from training.stages.pretrain import next_token_loss
@@ -177,13 +177,14 @@ def train(config: Config) -> Checkpoint:
         if config.freeze_embeddings:
             building.freeze_embeddings(models.policy)
             building.freeze_embeddings(models.value)
+        budget, rollout_budget = plan_memory(setup, config)
+        planning.divide(config, [models.policy, models.reference, models.reward, models.value])
         optimizer = optimization.adamw(
             [(models.policy, config.learning_rate), (models.value, config.value_learning_rate)], eps=ADAM_EPS
         )
         ema = Ema(models.policy, decay_for(config.ema, total_steps(config)))
         state = State(config.kl_coefficient)
         notices, watch = Notices(), watching.Watch(config)
-        budget, rollout_budget = plan_memory(setup, config)
         run.resume(
             policy=adapters.Trained(models.policy), value=adapters.Trained(models.value), optimizer=optimizer,
             ema=ema, state=state, notices=notices, watch=watch, budget=budget, rollout_budget=rollout_budget,
@@ -194,13 +195,14 @@ def train(config: Config) -> Checkpoint:
 
             # 1. Rollouts: one response per prompt, from the current policy.
             prompts, rollouts = rollout_budget.run([], partial(roll_out, setup, config, iteration))
+            rollouts = join(rollouts)
 
             # 2. Scores of whole responses; log-probabilities of policy and reference, and values, before the update.
             epochs = [
                 shuffle_into_minibatches(len(prompts), config.minibatch, config.seed, iteration, epoch)
                 for epoch in range(config.epochs)
             ]
-            episodes = budget.run([], partial(evaluate, models, prompts, rollouts, epochs[0], config.temperature))
+            episodes = evaluate(models, prompts, rollouts, epochs[0], config.temperature, budget)
             tokens_per_pass = budget.tokens
 
             # 3. Rewards: -beta KL at each token, the score at the last.
@@ -222,6 +224,8 @@ def train(config: Config) -> Checkpoint:
                     [models.policy, models.value],
                     partial(add_gradients, models, config, episodes, advantages, returns, minibatch, documents),
                 )
+                update = ranks.totals(update, largest=["ratio_error"])
+                optimization.add_up_gradients([models.policy, models.value])
                 same_passes = budget.tokens == tokens_per_pass  # else memory ran out in between
                 if not updates and same_passes and update["ratio_error"] > RATIO_TOLERANCE:
                     raise RuntimeError(f"the first ratio of the batch differs from 1 by {update['ratio_error']:.1e}")
@@ -297,7 +301,8 @@ def add_gradients(
     documents: Sequence[Any],
     tokens_per_pass: int,
 ) -> dict[str, float]:
-    """Add the gradients of an optimizer step, those of its text too; returns figures for the log."""
+    """Add the gradients of an optimizer step, those of its text too; returns figures for the log. Of several processes
+    each adds its own part of both."""
     update = ppo_gradients(
         models,
         episodes,
@@ -335,17 +340,19 @@ def roll_out_held_out(setup: Setup, config: Config, iteration: int, tokens: int)
 
 
 def respond(setup: Setup, config: Config, prompts: list[list[int]], seed: int, tokens: int) -> Rollouts:
-    """One response to each prompt from the policy as it is, at most `tokens` tokens of them at once."""
+    """One response to each prompt from the policy as it is, at most `tokens` tokens of them at once. Of several
+    processes each responds to its share of the prompts."""
     sampling = Sampling(config.temperature, setup.max_tokens, setup.stops, seed, tokens)
-    return generate(setup.models.policy, prompts, 1, sampling)
+    return generate(setup.models.policy, prompts, 1, sampling, ranks.own_share(list(map(len, prompts))))
 
 
 def ptx_gradients(policy: Any, documents: Sequence[Any], coefficient: float, tokens_per_pass: int) -> float:
-    """Add gamma times the gradient of the mean cross-entropy per token of these documents. Returns that mean."""
+    """Add gamma times the gradient of the mean cross-entropy per token of these documents. Returns that mean. Of
+    several processes each adds its own part of both."""
     tokens = sum(len(row) - 1 for row in documents)
     total = 0.0
-    for rows in batches.passes(documents, list(map(len, documents)), tokens_per_pass):
-        loss = next_token_loss(policy, rows) / tokens
+    for rows, weight in batches.own_passes(documents, list(map(len, documents)), tokens_per_pass):
+        loss = weight * next_token_loss(policy, rows) / tokens
         (coefficient * loss).backward()
         total += loss.item()
     return total
@@ -360,10 +367,11 @@ def prepare(config: Config) -> Setup:
     context = limits.context_of(source.model, config.context)
     max_tokens = limits.response_length(source, context, config.max_tokens)
     longest = limits.prompt_length(context, max_tokens, config.max_prompt_tokens)
-    prompts = load_prompts(config, renderer, longest)
     needed = total_steps(config) * config.ptx_documents if config.ptx_coefficient > 0 else 0
-    documents, usages = text.load(config.home, config.pretraining_data, renderer, context, needed, config.seed)
-    held_out = load_held_out(config, renderer, longest, prompts) if config.held_out_prompts else prompts
+    with ranks.main_first():
+        prompts = load_prompts(config, renderer, longest)
+        documents, usages = text.load(config.home, config.pretraining_data, renderer, context, needed, config.seed)
+        held_out = load_held_out(config, renderer, longest, prompts) if config.held_out_prompts else prompts
     usages = [prompts.usage, *([held_out.usage] if config.held_out_prompts else []), *usages]
     summaries = {name: summary for usage in usages for name, summary in usage.summaries().items()}
     manifest = reward.checkpoint.manifest if reward.checkpoint else None
@@ -487,7 +495,7 @@ def measure(
     roll_out_once = partial(roll_out_held_out if held_out else roll_out, setup, config, config.iterations)
     prompts, rollouts = rollout_budget.run([], roll_out_once)
     rows = range(len(prompts))
-    episodes = budget.run([], partial(evaluate, setup.models, prompts, rollouts, [rows], config.temperature))
+    episodes = evaluate(setup.models, prompts, join(rollouts), [rows], config.temperature, budget)
     return scalars_of(episodes, losses.kl_estimators(episodes.old_logprobs, episodes.reference_logprobs))
 
 

@@ -21,12 +21,12 @@ from training.data.documents import document_marks
 from training.data.items import Rows
 from training.data.ragged import Packed, Ragged
 from training.data.usage import Usage
-from training.models import building, forward, hardware, optimization, probes, publishing
+from training.models import building, forward, hardware, optimization, probes, publishing, sharding
 from training.models.parallel import add_gradients
 from training.rl import batches
-from training.runtime import runs
+from training.runtime import ranks, runs
 from training.runtime.configuration import parse
-from training.stages import limits, planning
+from training.stages import adapters, limits, planning
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ def train(config: Config) -> Checkpoint:
     hardware.set_threads()
     hardware.set_dtype(config.dtype)
     tokenizer = load_tokenizer(config.tokenizer)
-    data = prepare(config, tokenizer)
+    with ranks.main_first():
+        data = prepare(config, tokenizer)
     lengths = data.training.lengths.tolist()
     plan = plan_steps(lengths, config)
 
@@ -107,9 +108,10 @@ def train(config: Config) -> Checkpoint:
             std=config.initial_std,
             seed=config.seed,
         )
-        optimizer = optimization.adamw([(model, config.learning_rate)], decay=config.weight_decay)
         budget = planning.plan(config, [planning.Trained(model)], max(lengths), config.batch_tokens)
-        run.resume(model=model, optimizer=optimizer, budget=budget)
+        planning.divide(config, [model])
+        optimizer = optimization.adamw([(model, config.learning_rate)], decay=config.weight_decay)
+        run.resume(model=adapters.Trained(model), optimizer=optimizer, budget=budget)
         started, seen = time.monotonic(), 0
 
         for step in run.steps(len(plan), "pretraining"):
@@ -117,7 +119,8 @@ def train(config: Config) -> Checkpoint:
             optimization.set_rate(optimizer, _rate(step, len(plan), config))
             # 2. Mean cross-entropy over the step's tokens.
             batch = [data.training[i] for i in plan[step]]
-            loss = budget.run([model], partial(add_step, model, batch))
+            loss = ranks.total(budget.run([model], partial(add_step, model, batch)))
+            optimization.add_up_gradients([model])
             # 3. One optimizer step.
             norm = optimization.clip_gradients([model], 1.0)
             run.check_finite(step, {"loss": loss, "gradient_norm": norm}, {"training": plan[step]}, batch)
@@ -132,7 +135,8 @@ def train(config: Config) -> Checkpoint:
                     f"loss {loss:.3f}  {speed:,.0f} tokens/s",
                 )
 
-        loss_held_out = budget.run([], partial(held_out_loss, model, data.validation))
+        model = sharding.gather(model)
+        loss_held_out = ranks.total(budget.run([], partial(held_out_loss, model, data.validation)))
         run.log(len(plan), {"held_out_loss": loss_held_out})
         return publishing.publish(
             model,
@@ -218,23 +222,25 @@ def next_token_loss(model: Any, rows: Sequence[Any]) -> Any:
     return forward.cross_entropy(model, rows, [np.ones(len(row), np.uint8) for row in rows])
 
 
-def mean_loss(model: Any, predicted: int, rows: Sequence[Any]) -> Any:
-    """What these rows add to the mean cross-entropy per predicted token of their step."""
-    return next_token_loss(model, rows) / predicted
+def mean_loss(model: Any, predicted: int, weight: float, rows: Sequence[Any]) -> Any:
+    """What these rows add, with this weight, to the mean cross-entropy per predicted token of their step."""
+    return weight * next_token_loss(model, rows) / predicted
 
 
 def add_step(model: Any, rows: Sequence[Any], tokens_per_pass: int) -> float:
-    """Add the gradients of the mean cross-entropy per predicted token of a whole step; returns that mean."""
+    """Add the gradients of the mean cross-entropy per predicted token of a whole step; returns that mean. Of several
+    processes each adds its own part of both."""
     predicted = sum(len(row) - 1 for row in rows)
-    parts = batches.passes(rows, list(map(len, rows)), tokens_per_pass)
-    return sum(add_gradients(model, part, partial(mean_loss, model, predicted)) for part in parts)
+    parts = batches.own_passes(rows, list(map(len, rows)), tokens_per_pass)
+    return sum(add_gradients(model, part, partial(mean_loss, model, predicted, weight)) for part, weight in parts)
 
 
 def held_out_loss(model: Any, rows: Sequence[Any], tokens_per_pass: int) -> float:
-    """Mean cross-entropy per token, nats."""
+    """Mean cross-entropy per token, nats; of several processes each one's part of it."""
     with torch.no_grad():
-        parts = batches.passes(rows, list(map(len, rows)), tokens_per_pass)
-        return sum(float(next_token_loss(model, part)) for part in parts) / sum(len(row) - 1 for row in rows)
+        parts = batches.own_passes(rows, list(map(len, rows)), tokens_per_pass)
+        losses = sum(weight * float(next_token_loss(model, part)) for part, weight in parts)
+        return losses / sum(len(row) - 1 for row in rows)
 
 
 def plan_steps(lengths: Sequence[int], config: Config) -> list[list[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -67,11 +67,12 @@ def load(config: Any, renderer: Renderer, context: int) -> Data:
 def add_gradients(score: Score, rankings: Sequence[Ranking], tokens_per_pass: int) -> float:
     """Add the gradients of the mean loss over a whole step's prompts; returns that mean.
 
-    Each response goes forward once; a prompt's pairs are averaged, then the prompts.
+    Each response goes forward once; a prompt's pairs are averaged, then the prompts. Of several processes each adds
+    its own part of gradients and mean.
     """
     loss = 0.0
-    for part in _passes(rankings, tokens_per_pass):
-        share = loss_of(score(part), [rankings[i] for i in part]) * len(part) / len(rankings)
+    for part, weight in _own_passes(rankings, tokens_per_pass):
+        share = weight * loss_of(score(part), [rankings[i] for i in part]) * len(part) / len(rankings)
         share.backward()
         loss += share.item()
     return loss
@@ -86,8 +87,18 @@ def loss_of(scores: Tensor, rankings: Sequence[Ranking]) -> Tensor:
     return ranking_loss(scores, groups)
 
 
+def own_scores(score: Score, of: Sequence[Ranking], tokens_per_pass: int) -> dict[int, list[float]]:
+    """Scores of the rankings' responses, by the rankings' numbers; of several processes each one's share of them."""
+    scores: dict[int, list[float]] = {}
+    with torch.no_grad():
+        for part, _ in _own_passes(of, tokens_per_pass):
+            values = iter(score(part).tolist())
+            scores |= {i: [next(values) for _ in of[i].rows] for i in part}
+    return scores
+
+
 def measure(
-    score: Score, training: Sequence[Ranking], held_out: Sequence[Ranking], tokens_per_pass: int
+    scores_by_number: Mapping[int, list[float]], training: Sequence[Ranking], held_out: Sequence[Ranking]
 ) -> dict[str, Any]:
     """Accuracy on held-out pairs, by group of labelers, beside what length alone would reach.
 
@@ -95,13 +106,9 @@ def measure(
     count half.
 
     Args:
-        score: of the held-out rankings.
+        scores_by_number: of the held-out rankings.
     """
-    scored: list[tuple[Ranking, list[float]]] = []
-    with torch.no_grad():
-        for part in _passes(held_out, tokens_per_pass):
-            values = iter(score(part).tolist())
-            scored += [(held_out[i], [next(values) for _ in held_out[i].rows]) for i in part]
+    scored = [(held_out[number], scores) for number, scores in scores_by_number.items()]
     sign = length_sign(training)
     metrics: dict[str, Any] = {
         "training_comparisons": len(training),
@@ -137,6 +144,6 @@ def _loss(values: Sequence[float], pairs: Sequence[Pair]) -> float:
     return sum(max(0.0, -m) + math.log1p(math.exp(-abs(m))) for m in margins) / len(margins)
 
 
-def _passes(rankings: Sequence[Ranking], tokens_per_pass: int) -> list[list[int]]:
-    """Numbers of the rankings that go forward together."""
-    return batches.passes(range(len(rankings)), [sum(ranking.lengths) for ranking in rankings], tokens_per_pass)
+def _own_passes(rankings: Sequence[Ranking], tokens_per_pass: int) -> list[batches.Pass[int]]:
+    """Numbers of the rankings that go forward together in this process."""
+    return batches.own_passes(range(len(rankings)), [sum(ranking.lengths) for ranking in rankings], tokens_per_pass)

@@ -30,7 +30,7 @@ from training.models import (
     templates,
 )
 from training.rl import batches
-from training.runtime import runs
+from training.runtime import ranks, runs
 from training.runtime.configuration import parse
 from training.stages import adapters, limits, planning, rankings
 
@@ -88,8 +88,9 @@ def train(config: Config) -> Checkpoint:
     renderer = templates.renderer_for(source)
     renderer.require_end()
     context = limits.context_of(source.model, config.context)
-    data = rankings.load(config, renderer, context)
-    offset_rows, offset_from, usages = offset_rows_of(config, renderer, context, data.training)
+    with ranks.main_first():
+        data = rankings.load(config, renderer, context)
+        offset_rows, offset_from, usages = offset_rows_of(config, renderer, context, data.training)
     new_model = partial(building.new_scalar_head, source.path, source.tokenizer.pad_token_id, config.seed)
     model = new_model()
     sizes = data.training.sizes().tolist()
@@ -101,16 +102,18 @@ def train(config: Config) -> Checkpoint:
         if config.freeze_embeddings:
             building.freeze_embeddings(model)
         adapters.add(config, model, "reward")
-        optimizer = optimization.adamw([(model, config.learning_rate)], eps=ADAM_EPS)
         longest = max(*sizes, *data.held_out.sizes().tolist(), *map(len, offset_rows))
         most = max(sum(sizes[i] for i in batch) for batch in plan)
         budget = planning.plan(config, [planning.Trained(model)], longest, most)
+        planning.divide(config, [model])
+        optimizer = optimization.adamw([(model, config.learning_rate)], eps=ADAM_EPS)
         run.resume(model=adapters.Trained(model), optimizer=optimizer, budget=budget)
 
         for step in run.steps(len(plan), "reward model"):
             optimization.set_rate(optimizer, optimization.cosine(step, len(plan)))
             batch = [data.training[i] for i in plan[step]]
-            loss = budget.run([model], partial(rankings.add_gradients, scores_of(model, batch), batch))
+            loss = ranks.total(budget.run([model], partial(rankings.add_gradients, scores_of(model, batch), batch)))
+            optimization.add_up_gradients([model])
             norm = optimization.clip_gradients([model], config.max_grad_norm)
             responses = (row for ranking in batch for row in ranking.rows)
             run.check_finite(step, {"loss": loss, "gradient_norm": norm}, {"training": plan[step]}, responses)
@@ -121,9 +124,10 @@ def train(config: Config) -> Checkpoint:
 
         model, adapter = adapters.merge(model, new_model)
         score = scores_of(model, data.held_out)
-        metrics = budget.run([], partial(rankings.measure, score, data.training, data.held_out))
+        held_out_scores = ranks.join(budget.run([], partial(rankings.own_scores, score, data.held_out)))
+        metrics = rankings.measure(held_out_scores, data.training, data.held_out)
         run.log(len(plan), {name: value for name, value in metrics.items() if isinstance(value, float)})
-        scores = budget.run([], partial(scores_in_passes, model, offset_rows))
+        scores = ranks.join(budget.run([], partial(own_scores, model, offset_rows)))
         return publishing.publish(
             model,
             source.tokenizer,
@@ -135,7 +139,7 @@ def train(config: Config) -> Checkpoint:
             parents=source.parents,
             base_model=source.base_model,
             adapter=adapter,
-            reward_offset=sum(scores) / len(scores),
+            reward_offset=sum(scores[i] for i in range(len(scores))) / len(scores),
             probe=probes.reward_probe(model, offset_rows[: probes.PROBES]),
             config=run.config,
             data=summaries,
@@ -177,13 +181,14 @@ def scores_of(model: Any, of: Sequence[Ranking]) -> rankings.Score:
     return lambda numbers: shared_passes.ranking_scores(model, [of[number].rows for number in numbers])
 
 
-def scores_in_passes(model: Any, rows: Sequence[list[int]], tokens_per_pass: int) -> list[float]:
-    """Raw reward of each row, in their order."""
+def own_scores(model: Any, rows: Sequence[list[int]], tokens_per_pass: int) -> dict[int, float]:
+    """Raw rewards by the rows' numbers; of several processes each one's share of them."""
     scores = dict[int, float]()
     with torch.no_grad():
-        for part in progress.track(batches.passes(range(len(rows)), list(map(len, rows)), tokens_per_pass), "offset"):
+        parts = batches.own_passes(range(len(rows)), list(map(len, rows)), tokens_per_pass)
+        for part, _ in progress.track(parts, "offset"):
             scores.update(zip(part, forward.scores_of(model, [rows[i] for i in part]).tolist(), strict=True))
-    return [scores[i] for i in range(len(rows))]
+    return scores
 
 
 def main(arguments: Sequence[str]) -> int:

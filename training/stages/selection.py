@@ -16,7 +16,7 @@ from training.artifacts.rendering import Renderer
 from training.data.items import Example
 from training.models import building, forward, loading, memory
 from training.rl import batches, losses, rollouts
-from training.runtime import runs
+from training.runtime import ranks, runs
 from training.stages import four_models
 
 PROMPTS = 256  # held-out prompts that are answered and scored, at most
@@ -89,19 +89,23 @@ def mean_reward(scorer: Scorer, model: Any, renderer: Renderer, seed: int, budge
     manifest = scorer.source.checkpoint.manifest if scorer.source.checkpoint else None
     offset = (manifest.reward_offset if manifest else None) or 0.0
     sampling = rollouts.Sampling(1.0, scorer.max_tokens, renderer.stop_ids, runs.derive_seed(seed, "selection"))
-    answers = rollouts.generate(model, scorer.prompts, 1, sampling)
+    own = ranks.own_share([len(prompt) for prompt in scorer.prompts])
+    answers = rollouts.join(rollouts.generate(model, scorer.prompts, 1, sampling, own))
     rows = [renderer.extend(prompt, ids) for prompt, ids in zip(scorer.prompts, answers.ids, strict=True)]
-    scores = budget.run([], partial(_scores, scorer.source.model, rows)) - offset
+    scores = budget.run([], partial(_own_scores, scorer.source.model, rows))
+    ranks.add_up([scores])
+    scores = scores - offset
     finished = torch.tensor(answers.finished, device=scores.device)
     rewards = losses.penalise_unfinished(scores, finished)
     return {"validation_reward": float(rewards.mean()), "finished": float(finished.float().mean())}
 
 
-def _scores(model: Any, rows: Sequence[list[int]], tokens_per_pass: int) -> torch.Tensor:
+def _own_scores(model: Any, rows: Sequence[list[int]], tokens_per_pass: int) -> torch.Tensor:
+    """(rows,); of several processes each one's share of them, the others' 0."""
     scores = torch.zeros(len(rows))
     with torch.no_grad():
-        for part in batches.passes(range(len(rows)), list(map(len, rows)), tokens_per_pass):
-            scores[list(part)] = forward.scores_of(model, [rows[i] for i in part]).float().cpu()
+        for part, weight in batches.own_passes(range(len(rows)), list(map(len, rows)), tokens_per_pass):
+            scores[list(part)] += weight * forward.scores_of(model, [rows[i] for i in part]).float().cpu()
     return scores
 
 

@@ -24,7 +24,7 @@ from training.models import building, forward, hardware, loading, optimization, 
 from training.models.dropout import ResidualDropout
 from training.rl import batches
 from training.rl.best import Best
-from training.runtime import runs
+from training.runtime import ranks, runs
 from training.runtime.configuration import parse
 from training.stages import adapters, limits, planning, selection, text
 
@@ -109,7 +109,8 @@ def train(config: Config) -> Checkpoint:
     model, tokenizer = source.model, source.tokenizer
     renderer = _renderer(source, config)
     context = limits.context_of(model, config.context)
-    data = prepare(config, renderer, context)
+    with ranks.main_first():
+        data = prepare(config, renderer, context)
     plan = plan_steps(data, config)
     token_share = text_token_share(data, plan)
     if data.documents:
@@ -124,17 +125,19 @@ def train(config: Config) -> Checkpoint:
         if config.freeze_embeddings:
             building.freeze_embeddings(model)
         adapters.add(config, model, "policy")
-        optimizer = optimization.adamw([(model, config.learning_rate)])
         best = Best()
         copies = int(config.select_by != "last")
         budget = planning.plan(config, [planning.Trained(model, copies)], longest_of(data), most_of(data, plan))
         dropout = ResidualDropout(model, config.dropout, config.seed) if config.dropout else None
+        planning.divide(config, [model])
+        optimizer = optimization.adamw([(model, config.learning_rate)])
         run.resume(model=adapters.Trained(model), optimizer=optimizer, budget=budget, best=best)
 
         for step in run.steps(len(plan), "fine-tuning"):
             optimization.set_rate(optimizer, optimization.cosine(step, len(plan)))
             learn = partial(add_gradients, model, examples_of(data, plan[step]), dropout=dropout, step=step)
-            loss = budget.run([model], learn)
+            loss = ranks.total(budget.run([model], learn))
+            optimization.add_up_gradients([model])
             norm = optimization.clip_gradients([model], config.max_grad_norm)
             rows = (example.ids for example in examples_of(data, plan[step]))
             run.check_finite(step, {"loss": loss, "gradient_norm": norm}, plan[step]._asdict(), rows)
@@ -144,7 +147,7 @@ def train(config: Config) -> Checkpoint:
                 run.log(step, {"loss": loss, "gradient_norm": norm}, f"loss {loss:.3f}")
             epoch = epoch_after(step, len(plan), config)
             if epoch is not None and config.select_by != "last":
-                figures = {"validation_loss": budget.run([], partial(mean_loss, model, data.validation))}
+                figures = {"validation_loss": ranks.total(budget.run([], partial(mean_loss, model, data.validation)))}
                 if scorer is not None:
                     figures |= selection.mean_reward(scorer, model, renderer, config.seed, budget)
                 run.log(step, {f"epoch/{name}": figure for name, figure in figures.items()})
@@ -153,7 +156,7 @@ def train(config: Config) -> Checkpoint:
         if config.select_by != "last":
             best.copy_to(model)
         model, adapter = adapters.merge(model, lambda: loading.load(config.model, config.home).model)
-        validation_loss = budget.run([], partial(mean_loss, model, data.validation))
+        validation_loss = ranks.total(budget.run([], partial(mean_loss, model, data.validation)))
         run.log(len(plan), {"validation_loss": validation_loss})
         return publishing.publish(
             model,
@@ -303,14 +306,14 @@ def add_gradients(
 ) -> float:
     """Add the gradients of the mean loss over the learned tokens of a whole step; returns that mean.
 
-    Not a mean of the micro-batches' means.
+    Not a mean of the micro-batches' means. Of several processes each adds its own part of gradients and mean.
     """
     tokens = sum(map(learned_tokens, examples))
     lengths = [len(example.ids) for example in examples]
     loss = 0.0
-    for part in batches.passes(range(len(examples)), lengths, tokens_per_pass):
+    for part, weight in batches.own_passes(range(len(examples)), lengths, tokens_per_pass):
         with dropout.rows(step, part, [lengths[i] for i in part]) if dropout else nullcontext():
-            share = loss_of(model, [examples[i] for i in part]) / tokens
+            share = weight * loss_of(model, [examples[i] for i in part]) / tokens
             share.backward()
         loss += share.item()
     return loss
@@ -327,10 +330,10 @@ def loss_of(model: Any, examples: Sequence[Example]) -> Any:
 
 
 def mean_loss(model: Any, examples: Sequence[Example], tokens_per_pass: int) -> float:
-    """Mean cross-entropy per learned token, nats."""
+    """Mean cross-entropy per learned token, nats; of several processes each one's part of it."""
     with torch.no_grad():
-        parts = batches.passes(examples, [len(example.ids) for example in examples], tokens_per_pass)
-        return sum(float(loss_of(model, part)) for part in parts) / sum(map(learned_tokens, examples))
+        parts = batches.own_passes(examples, [len(example.ids) for example in examples], tokens_per_pass)
+        return sum(weight * float(loss_of(model, part)) for part, weight in parts) / sum(map(learned_tokens, examples))
 
 
 def generation_defaults(turns: np.ndarray, context: int) -> dict[str, Any]:

@@ -67,7 +67,12 @@ def weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
 
 
 STAGES = ["pretrain", "sft", "reward", "dpo", "ppo"]
-MEMORY_AND_PLACES = {"home", "tokens_per_pass", "checkpoint_activations"}  # fields that are not part of a run's key
+MEMORY_AND_PLACES = {
+    "home",
+    "tokens_per_pass",
+    "checkpoint_activations",
+    "shard",
+}  # fields that are not part of a run's key
 
 
 def config_for(stage: str, chain: Toy, home: Path) -> Any:

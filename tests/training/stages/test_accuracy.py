@@ -70,7 +70,7 @@ def test_simulated_rankings_are_counted_in_the_metrics(monkeypatch: pytest.Monke
         lambda _, of: torch.tensor([float(row[0]) for rows in of for row in rows]),
     )
     people, stand_in = (Ranking([[2], [1]], [(0, 1, 1)], group) for group in ("training", SIMULATED))
-    score = reward.scores_of(None, [people])
-    metrics = rankings.measure(score, [people, stand_in, stand_in], [people], 8)
+    scores = rankings.own_scores(reward.scores_of(None, [people]), [people], 8)
+    metrics = rankings.measure(scores, [people, stand_in, stand_in], [people])
     assert (metrics["training_comparisons"], metrics["simulated_comparisons"]) == (3, 2)
-    assert "simulated_comparisons" not in rankings.measure(score, [people], [people], 8)
+    assert "simulated_comparisons" not in rankings.measure(scores, [people], [people])

@@ -16,7 +16,7 @@ from training.artifacts.rendering import Renderer
 from training.models import forward, loading, templates
 from training.models.memory import Budget
 from training.rl import losses
-from training.rl.episodes import Episodes, PolicyModels, evaluate, passes, shuffle_into_minibatches, values_of
+from training.rl.episodes import Episodes, PolicyModels, evaluate, own_passes, shuffle_into_minibatches, values_of
 from training.rl.rollouts import Rollouts, Sampling, generate
 from training.rl.updates import ppo_gradients
 from training.stages import ppo, text
@@ -50,7 +50,7 @@ def start(toy_chain: Toy) -> tuple[ppo.Setup, Episodes, list[list[int]]]:
     prompts = [row.tolist() for row in setup.prompts[:16]]
     rollouts = generate(setup.models.policy, prompts, 1, Sampling(0.7, 9, setup.stops, seed=5))
     minibatches = shuffle_into_minibatches(16, 4, 0)
-    return setup, evaluate(setup.models, prompts, rollouts, minibatches, 0.7, WHOLE), minibatches
+    return setup, evaluate(setup.models, prompts, rollouts, minibatches, 0.7, Budget(WHOLE)), minibatches
 
 
 def gradient(model: Any) -> torch.Tensor:
@@ -128,7 +128,7 @@ def test_micro_batches_give_the_gradient_of_the_minibatch(start: Any, tokens_per
     models = setup.models
     advantages = torch.randn(episodes.mask.shape, generator=torch.Generator().manual_seed(0)) * episodes.mask
     returns = episodes.old_values + advantages
-    parts = passes(episodes.prompts, episodes.responses, minibatches[0], tokens_per_pass)
+    parts = own_passes(episodes.prompts, episodes.responses, minibatches[0], tokens_per_pass)
     assert 1 < len(parts) <= 4
 
     def both(tokens: int) -> list[torch.Tensor]:
@@ -249,7 +249,7 @@ def test_the_offset_moves_scores_and_values_alike(start: Any) -> None:
     prompts, responses = episodes.prompts, episodes.responses
     drawn = Rollouts(responses, [[0.0] * len(r) for r in responses], [True] * 16)
     rows = [list(range(16))]
-    before, after = (evaluate(models, prompts, drawn, rows, 1.0, WHOLE) for models in (setup.models, moved))
+    before, after = (evaluate(models, prompts, drawn, rows, 1.0, Budget(WHOLE)) for models in (setup.models, moved))
     torch.testing.assert_close(after.scores, before.scores - 2.0)
     torch.testing.assert_close(after.old_values, before.old_values - 2.0 * before.mask)
 
@@ -258,7 +258,7 @@ def test_minibatches_deal_every_episode_once() -> None:
     prompts, responses = [[0] * (1 + i % 5) for i in range(12)], [[0] * (1 + i % 3) for i in range(12)]
     dealt = shuffle_into_minibatches(12, 4, 0)
     assert [len(minibatch) for minibatch in dealt] == [4] * 3
-    parts = [part for rows in dealt for part in passes(prompts, responses, rows, 12)]
+    parts = [part for rows in dealt for part, _ in own_passes(prompts, responses, rows, 12)]
     assert sorted(i for part in parts for i in part) == list(range(12))
     assert max(len(part) * max(len(prompts[i]) + len(responses[i]) for i in part) for part in parts) <= 12
 

@@ -163,7 +163,7 @@ def test_accuracy_by_group_beside_length_alone(toy_chain: Toy, monkeypatch: pyte
         Ranking([[9] * 3, [5] * 2, [7]], [(0, 1, 1), (0, 2, 1), (1, 2, 1)], "training"),
         Ranking([[1] * 2, [1] * 2], [(0, 1, 1)], "heldout"),
     ]
-    metrics = rankings.measure(reward.scores_of(None, held_out), training, held_out, 1)
+    metrics = rankings.measure(rankings.own_scores(reward.scores_of(None, held_out), held_out, 1), training, held_out)
     assert metrics["length_baseline"] == "shorter"
     assert metrics["accuracy/training"] == pytest.approx(2 / 3)
     assert metrics["length_accuracy/training"] == 0.0
