@@ -16,7 +16,7 @@ LOSSES, EPISODES, UPDATES = "training/rl/losses.py", "training/rl/episodes.py", 
 FORWARD, PPO, SFT = "training/models/forward.py", "training/stages/ppo.py", "training/stages/sft.py"
 DPO, RANKINGS, HEAD = "training/stages/dpo.py", "training/stages/rankings.py", "training/models/head.py"
 TESTS = ("rl", "models/test_models.py", "models/test_head.py", "models/test_loading.py", "stages/test_ppo.py",
-         "stages/test_reward.py", "stages/test_sft.py", "stages/test_dpo.py")  # fmt: skip
+         "stages/test_reward.py", "stages/test_sft.py", "stages/test_dpo.py", "runtime/test_ranks.py")  # fmt: skip
 
 
 class Mutant(NamedTuple):
@@ -126,9 +126,25 @@ MUTANTS = (
     Mutant(
         "a mean of the passes' means in SFT",
         SFT,
-        "share = loss_of(model, [examples[i] for i in part]) / tokens",
-        "share = loss_of(model, [examples[i] for i in part]) / sum(learned_tokens(examples[i]) for i in part)",
+        "share = weight * loss_of(model, [examples[i] for i in part]) / tokens",
+        "share = weight * loss_of(model, [examples[i] for i in part]) / sum(learned_tokens(examples[i]) for i in part)",
     ),
+    Mutant(
+        "a mean of the processes' means in SFT",
+        SFT,
+        "tokens = sum(map(learned_tokens, examples))",
+        "tokens = ranks.count() * sum(learned_tokens(examples[i]) for i in "
+        "ranks.own_share([len(example.ids) for example in examples])) or 1",
+    ),
+    Mutant(
+        "a mean of the processes' means in the reward model",
+        RANKINGS,
+        "for part, weight in _own_passes(rankings, tokens_per_pass):\n        share = weight *",
+        "own = batches.ranks.own_share([sum(ranking.lengths) for ranking in rankings])\n"
+        "    for part, weight in _own_passes(rankings, tokens_per_pass):\n"
+        "        share = len(rankings) / (len(own) or 1) / batches.ranks.count() * weight *",
+    ),
+    Mutant("episodes of one process alone", EPISODES, "ranks.add_up([columns])", "pass"),
 )
 
 
