@@ -72,13 +72,13 @@ def evaluate(
     mask = forward.response_mask(responses)
     columns = budget.run([], partial(_own_columns, models, prompts, responses, minibatches, temperature))
     ranks.add_up([columns])
-    old, reference, values, raw = columns
+    (old, reference, values), raw = columns[:3], columns[3, :, 0]
     finished = torch.tensor(rollouts.finished, device=mask.device)
     sampled = forward.pad_right(rollouts.logprobs, 0.0, torch.float32)
     return Episodes(
         prompts=prompts,
         responses=responses,
-        scores=losses.penalise_unfinished(raw[:, 0] - models.offset, finished),
+        scores=losses.penalise_unfinished(raw - models.offset, finished),
         finished=finished,
         mask=mask,
         old_logprobs=old,

@@ -97,6 +97,7 @@ def _start() -> None:
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']} and {missing[0]} is not set: start several processes with "
             "torchrun or accelerate launch, or unset WORLD_SIZE"
         )
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # else transformers gives all but one process empty weights
     backend = "gloo"
     if torch.cuda.is_available():
         local, devices = _number("LOCAL_RANK", 0), torch.cuda.device_count()
@@ -228,6 +229,13 @@ def require_same(value: Any, what: str) -> None:
             f"{what} differs between the processes ({values[0]} in process 0, {values[others[0]]} in {others[0]}): "
             "give all of them the same command, files, and --home on a disk that all machines share"
         )
+
+
+def require_close(values: Sequence[float], what: str) -> None:
+    """Raise `UserError` where the processes do not have the same numbers, but for the order of sums."""
+    highest, lowest = most(values), [-value for value in most([-value for value in values])]
+    if any(high - low > 1e-6 * max(1.0, abs(high)) for high, low in zip(highest, lowest, strict=True)):
+        raise UserError(f"{what} differ between the processes: give all machines the same files")
 
 
 def on_main(work: Callable[[], T]) -> T:
