@@ -57,7 +57,7 @@ def write_rankings(file: Path) -> None:
 def configs(world: Path, policy: str, scorer: str, home: Path, shard: str) -> dict[str, Any]:
     """Settings of each stage: a few steps, in each of them several passes, with what may differ between processes."""
     common: dict[str, Any] = {"home": home, "shard": shard, "tokens_per_pass": 64, "dtype": "float32"}
-    ranked = {
+    ranked: dict[str, Any] = {
         "data": (str(home.parent / RANKINGS),),
         "validation": (str(world / "rankings-validation.jsonl"),),
         "batch": 4,

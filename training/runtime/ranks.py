@@ -4,8 +4,7 @@ Every process computes the same plan of steps from the same data, and takes a sh
 What they found out is added up or joined here. With one process every function is the identity.
 
 A process that ends takes the others with it: their next exchange fails at once, since its connections are closed, and
-`group` says so in one line. How long an exchange may wait is no measure of that: one process reads data and writes
-checkpoints while the others wait.
+`group` says so in one line. No limit of time stands for that: the others wait for as long as one reads data.
 """
 
 from __future__ import annotations
@@ -105,7 +104,13 @@ def _start() -> None:
             raise UserError(f"process {local} of this machine has no GPU, of which there are {devices}: start as many")
         torch.cuda.set_device(local)
         backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, timeout=WAIT)
+    try:
+        dist.init_process_group(backend, timeout=WAIT)
+    except RuntimeError as error:
+        raise UserError(
+            f"the processes of this run do not reach each other by {os.environ['MASTER_ADDR']} "
+            f"port {os.environ['MASTER_PORT']} ({str(error).splitlines()[0][:200]}): start them again, or open the way"
+        ) from None
 
 
 def _number(name: str, default: int) -> int:
