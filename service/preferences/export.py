@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from service.preferences import answers
 from service.store.models import Answer, Labeler, Task
-from training.artifacts.comparisons import Comparison, Response, to_json
+from training.artifacts.comparisons import AFTER_REVEAL, Comparison, Response, to_json
 from training.artifacts.files import replacing
 from training.artifacts.text import mend, text_fault
 
@@ -85,7 +85,7 @@ def _comparison(session: Session, answer: Answer, task: Task, labeler: Labeler) 
     meta |= {name: value for name, value in extra.items() if value is not None}
     if answer.supersedes is not None:
         # The names of the checkpoints were on screen before this answer, so it was not given blind.
-        meta["after_reveal"] = True
+        meta[AFTER_REVEAL] = True
     messages, texts = prompt.messages, [response.text for response in task.responses]
     user, prompt_id = prompt.user, prompt.id
     if text_fault([messages, texts, user, prompt_id, meta]) == "half_character":

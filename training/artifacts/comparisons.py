@@ -21,6 +21,7 @@ from training.artifacts.skips import REASONS, Skip
 from training.artifacts.text import is_broken
 
 FORMAT = 1
+AFTER_REVEAL = "after_reveal"  # in `meta`: the labeler had seen who wrote the responses
 SIMULATED = "simulated"  # the group of stand-in labelers, whose rankings are not a person's
 
 
@@ -105,6 +106,11 @@ class Comparison:
             raise ComparisonError(problem, self.id)
 
 
+def is_blind(comparison: Comparison) -> bool:
+    """Whether the labeler judged before seeing who wrote the responses."""
+    return not comparison.meta.get(AFTER_REVEAL)
+
+
 def pairs_of(comparison: Comparison) -> list[tuple[int, int, int]]:
     """All C(K, 2) pairs (i, j, outcome) of a ranking, i < j; the comparison's own pairs where it has no ranks."""
     if comparison.pairs is not None:
@@ -116,11 +122,13 @@ def pairs_of(comparison: Comparison) -> list[tuple[int, int, int]]:
 def freeze(comparisons: Iterable[Comparison], path: Path) -> tuple[str, int]:
     """Write comparisons as JSONL, one per line, without superseded ones, and their hash to PATH.sha256 beside it.
 
+    One that was given after the names were shown supersedes none: training leaves it out, and the blind one counts.
+
     Returns:
         sha256 of the file, and its number of rows. The same comparisons give the same bytes.
     """
     rows = list(comparisons)
-    superseded = {row.supersedes for row in rows if row.supersedes}
+    superseded = {row.supersedes for row in rows if row.supersedes and is_blind(row)}
     current = sorted((row for row in rows if row.id not in superseded), key=lambda row: row.id)
     text = "".join(to_json(row) + "\n" for row in current)
     digest = hashlib.sha256(text.encode()).hexdigest()

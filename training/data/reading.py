@@ -7,10 +7,11 @@ the prompts' texts.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from training.artifacts.comparisons import AFTER_REVEAL, is_blind
 from training.artifacts.errors import UserError
 from training.artifacts.files import check_hash
 from training.artifacts.layouts import comparisons, demonstrations, pretraining, prompts
@@ -55,6 +56,7 @@ class Selection:
         hygiene: leave out repeated prompts, those beyond 200 per user, and those with personal information.
         role: what the data is for, in sentences and manifests.
         weights: how often each source's rows are used per pass; see `mixed`.
+        revealed: use comparisons too that were given after the names were shown.
     """
 
     sources: tuple[str, ...]
@@ -63,6 +65,7 @@ class Selection:
     limit: int | None = None
     seed: int = 0
     hygiene: bool = False
+    revealed: bool = False
 
 
 def select(
@@ -73,13 +76,14 @@ def select(
     limit: int | None = None,
     seed: int = 0,
     hygiene: bool = False,
+    revealed: bool = False,
 ) -> Selection:
     """A selection of these sources, each with an optional weight (`SOURCE=WEIGHT`).
 
     Args:
         sources: a single one may be plain text.
         role: the kind's where it is left out.
-        limit, seed, hygiene: see `Selection`.
+        limit, seed, hygiene, revealed: see `Selection`.
 
     Raises:
         UserError: a source does not exist, or an option makes no sense.
@@ -94,7 +98,7 @@ def select(
         if other != source:
             raise UserError(f"{source} is {other} by another path: name every source once, with its weight")
     paths, weights = zip(*mixture, strict=True)
-    return Selection(paths, role or kind.role, weights, limit, seed, hygiene)
+    return Selection(paths, role or kind.role, weights, limit, seed, hygiene, revealed)
 
 
 class Entry(NamedTuple):
@@ -112,6 +116,7 @@ def entries(selection: Selection, kind: DataKind, usages: Sequence[SourceUsage])
     """
     stream = _all(selection, kind, usages)
     if kind is COMPARISONS:
+        stream = stream if selection.revealed else _blind(stream, usages)
         stream = _without_corrected(stream, _corrected(selection), usages)
     if selection.hygiene:
         stream = _clean(stream, kind, _repeated(selection, kind), usages)
@@ -140,11 +145,24 @@ def _all(selection: Selection, kind: DataKind, usages: Sequence[SourceUsage]) ->
         usage.ignored.update(passed.ignored)
 
 
+def _blind(stream: Iterator[Entry], usages: Sequence[SourceUsage]) -> Iterator[Entry]:
+    for entry in stream:
+        if is_blind(entry.record):
+            yield entry
+        else:
+            usages[entry.source].skipped["given after the names were shown"] += 1
+
+
 def _corrected(selection: Selection) -> set[str]:
     """Ids of the comparisons that a row of any source corrects. Most sources have no such rows: they are read once."""
     sources = [source for source in map(open_source, selection.sources) if source.mentions("supersedes")]
-    rows = (row for source in sources for row in source.rows() if not isinstance(row, Skip))
-    return {str(row["supersedes"]) for row in rows if row.get("supersedes")}
+    rows = (row for source in sources for row in source.rows() if not isinstance(row, Skip) and row.get("supersedes"))
+    return {str(row["supersedes"]) for row in rows if selection.revealed or not _after_reveal(row)}
+
+
+def _after_reveal(row: Mapping[str, Any]) -> bool:
+    meta = row.get("meta")
+    return isinstance(meta, Mapping) and bool(meta.get(AFTER_REVEAL))
 
 
 def _without_corrected(stream: Iterator[Entry], corrected: set[str], usages: Sequence[SourceUsage]) -> Iterator[Entry]:

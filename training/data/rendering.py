@@ -190,6 +190,7 @@ def _rendered(
         "sources": prints,
         "limit": None if selection.limit is None else [selection.limit, selection.seed],
         "hygiene": selection.hygiene,
+        "revealed": selection.revealed,
         **shape,
     }
 

@@ -41,9 +41,12 @@ def select(rows: Sequence[Comparison], allow_simulated: bool) -> list[Comparison
     Raises:
         UserError: there are fewer than `FEWEST`.
     """
-    people = [row for row in rows if row.labeler_group != SIMULATED]
-    simulated = len(rows) - len(people)
-    usable = list(rows) if allow_simulated else people
+    blind = [row for row in rows if comparisons.is_blind(row)]
+    if len(blind) < len(rows):
+        print_status(f"left out: {len(rows) - len(blind)} rankings given after the names were shown")
+    people = [row for row in blind if row.labeler_group != SIMULATED]
+    simulated = len(blind) - len(people)
+    usable = blind if allow_simulated else people
     if len(usable) < FEWEST:
         beside = f", and {simulated} simulated ones (--allow-simulated takes them too)" if simulated else ""
         raise UserError(

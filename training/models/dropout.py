@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from training.artifacts.errors import UserError
 from training.models.hardware import device
+from training.models.layers import layers_of
 from training.runtime.runs import derive_seed
 
 PARTS = re.compile(r"(^|_)(attn|attention|mlp|feed_forward|ffn|moe|fc2)$")  # of a layer, by their usual names
@@ -95,10 +96,3 @@ class ResidualDropout:
             for hook in hooks:
                 hook.remove()
         return all(same) and len(same) == len(layers)
-
-
-def layers_of(model: Any) -> nn.ModuleList:
-    """The list of a model's layers; an empty one where there is none."""
-    count = int(getattr(model.config.get_text_config(), "num_hidden_layers", 0))
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
-    return lists[0] if lists else nn.ModuleList()

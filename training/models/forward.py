@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +14,6 @@ from training.models.hardware import autocast, device
 from training.models.head import head_of, logprobs_of_states, summed_cross_entropy
 from training.models.sharding import in_one_forward
 from training.rl.losses import token_logprobs
-
-SHARED_TOKENS = 8192  # of a prompt with all its responses, at most: their mask has the square of that many entries
 
 
 def context_of(model: Any) -> int:
@@ -108,7 +106,7 @@ def response_values(model: Any, prompts: Sequence[Sequence[int]], responses: Seq
     hidden = hidden_states(model, [[*p, *r] for p, r in zip(prompts, responses, strict=True)])
     positions, mask = _response_positions(prompts, responses)
     before = hidden[torch.arange(len(hidden), device=hidden.device)[:, None], positions - 1]
-    return _scalar_head(model, before) * mask
+    return scalar_head(model, before) * mask
 
 
 @in_one_forward
@@ -117,105 +115,7 @@ def scores_of(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
     rows = [scored_part(row, pad_id_of(model)) for row in rows]
     hidden = hidden_states(model, rows)
     last = torch.tensor([len(row) - 1 for row in rows], device=hidden.device)
-    return _scalar_head(model, hidden[torch.arange(len(rows), device=hidden.device), last])
-
-
-@in_one_forward
-def ranking_scores(model: Any, rankings: Sequence[Sequence[Sequence[int]]]) -> Tensor:
-    """`scores_of` all responses of several prompts, one after the other, with each prompt computed once.
-
-    A prompt and its K responses are one row, in which a response sees the prompt and itself, here with a prompt of two
-    tokens (branch 0) and two responses of one token (branches 1 and 2):
-
-        0  x . . .
-        0  x x . .
-        1  x x x .
-        2  x x . x
-
-    With short responses that is less than half the work. Where the model's attention takes no such mask, a response
-    reaches beyond the window of a layer, or long responses make that more work (`_is_cheaper_shared`), each response
-    is a row of its own.
-
-    Args:
-        rankings: for each prompt the rows of its responses, prompt included.
-    """
-    rankings = [[scored_part(row, pad_id_of(model)) for row in rows] for rows in rankings]
-    longest, window = max(len(row) for rows in rankings for row in rows), shortest_window(model)
-    takes_mask = model.config._attn_implementation == "sdpa" and not is_stateful(model)
-    within = window is None or longest <= window  # the mask takes the place of the windows
-    if not (takes_mask and within and _is_cheaper_shared(model, rankings)):
-        return scores_of(model, [row for rows in rankings for row in rows])
-    shared = [_share_prefix(rows) for rows in rankings]
-    ids = pad_right([row.ids for row in shared], 0)
-    branch = pad_right([row.branch for row in shared], -1)
-    positions = torch.arange(ids.shape[1], device=ids.device)
-    same_branch = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
-    with autocast():
-        hidden = model.base_model(
-            input_ids=ids,
-            attention_mask=(same_branch & (positions[None, :] <= positions[:, None]))[:, None],
-            position_ids=pad_right([row.positions for row in shared], 0),
-            use_cache=False,
-        ).last_hidden_state
-    rows_of_ends = [number for number, row in enumerate(shared) for _ in row.ends]
-    ends = [end for row in shared for end in row.ends]
-    return _scalar_head(model, hidden[rows_of_ends, ends])
-
-
-def shortest_window(model: Any) -> int | None:
-    """The width in tokens of the shortest sliding or chunked window of a layer; None where every layer sees all."""
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ())
-    sliding, chunk = getattr(config, "sliding_window", None), getattr(config, "attention_chunk_size", None)
-    slides = "sliding_attention" in kinds if kinds else getattr(config, "use_sliding_window", True)
-    windows = [sliding if slides else None, chunk if "chunked_attention" in kinds or not kinds else None]
-    return min((window for window in windows if window), default=None)
-
-
-def _is_cheaper_shared(model: Any, rankings: Sequence[Sequence[Sequence[int]]]) -> bool:
-    """Whether prompts with all their responses as one row take less work than a row for each response.
-
-    In multiply-adds: each token meets every weight of the body once, and in each layer, for keys and values, every
-    token that the kernel goes over: all of the row under a mask, on average half of it without. Measured on a CPU with
-    bodies of 0.6, 3 and 24 million parameters, prompts of 32 to 400 tokens, 2 to 9 responses of 16 to 400 tokens: the
-    choice is right wherever one of them takes a fifth more time than the other.
-    """
-    config = model.config.get_text_config()
-    embedding = model.get_input_embeddings().weight.numel()
-    weights = max(1, sum(p.numel() for p in model.base_model.parameters()) - embedding)
-    per_pair = 2 * int(config.hidden_size) * int(config.num_hidden_layers) / weights
-    apart = [len(row) for rows in rankings for row in rows]
-    shared = [sum(map(len, rows)) - (len(rows) - 1) * common_prefix(rows) for rows in rankings]
-    if max(shared) > SHARED_TOKENS:
-        return False
-    cost_shared = sum(length + per_pair * length**2 for length in shared)
-    return bool(cost_shared < sum(length + per_pair / 2 * length**2 for length in apart))
-
-
-class _Shared(NamedTuple):
-    """Rows with a common prefix as one. `branch` is 0 in the prefix, then 1, 2, ...; `ends` are last tokens."""
-
-    ids: list[int]
-    positions: list[int]
-    branch: list[int]
-    ends: list[int]
-
-
-def _share_prefix(rows: Sequence[Sequence[int]]) -> _Shared:
-    common = common_prefix(rows)
-    shared = _Shared(list(rows[0][:common]), list(range(common)), [0] * common, [])
-    for number, row in enumerate(rows, start=1):
-        shared.ids.extend(row[common:])
-        shared.positions.extend(range(common, len(row)))
-        shared.branch.extend([number] * (len(row) - common))
-        shared.ends.append(len(shared.ids) - 1)
-    return shared
-
-
-def common_prefix(rows: Sequence[Sequence[int]]) -> int:
-    """How many tokens all rows begin with; at least one token of each row is left."""
-    shortest = min(len(row) for row in rows) - 1
-    return next((i for i in range(shortest) if len({row[i] for row in rows}) > 1), shortest)
+    return scalar_head(model, hidden[torch.arange(len(rows), device=hidden.device), last])
 
 
 @in_one_forward
@@ -226,7 +126,7 @@ def hidden_states(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
     return hidden
 
 
-def _scalar_head(model: Any, hidden: Tensor) -> Tensor:
+def scalar_head(model: Any, hidden: Tensor) -> Tensor:
     """The head's output in float32: (..., width) -> (...)."""
     scalars: Tensor = model.score(hidden.float()).squeeze(-1)
     return scalars

@@ -21,6 +21,7 @@ from transformers import AutoModelForSequenceClassification
 from training.artifacts.errors import UserError
 from training.models.building import round_frozen, without_dropout
 from training.models.head import head_of
+from training.models.layers import pattern_below
 
 FOLDER = "adapter"  # of a checkpoint, beside the whole weights
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -44,7 +45,7 @@ class Adapter(NamedTuple):
         save_file(self.tensors, folder / WEIGHTS)
 
 
-def add(model: Any, rank: int, alpha: float, seed: int) -> None:
+def add(model: Any, rank: int, alpha: float, seed: int, layers: int | None = None) -> None:
     """Give a model adapters, which change nothing yet, and freeze everything else but a scalar head.
 
     Frozen matrices are rounded where forward passes multiply in bfloat16 (`building.round_frozen`).
@@ -52,6 +53,7 @@ def add(model: Any, rank: int, alpha: float, seed: int) -> None:
     Args:
         rank: width of the thin matrices.
         alpha: their product is multiplied by alpha / rank.
+        layers: how many of the last layers get adapters; None for all.
 
     Raises:
         UserError: the model has no layer that peft can adapt.
@@ -62,6 +64,7 @@ def add(model: Any, rank: int, alpha: float, seed: int) -> None:
         lora_alpha=alpha,
         target_modules="all-linear",
         task_type="SEQ_CLS" if scalar else "CAUSAL_LM",
+        exclude_modules=pattern_below(model, layers) if layers else None,
     )
     torch.manual_seed(seed)  # peft draws the first of the two matrices; the second is 0
     _inject(config, model)

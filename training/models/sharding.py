@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
-from training.models.dropout import layers_of
 from training.models.hardware import device
 from training.models.head import head_of
+from training.models.layers import layers_of
 from training.runtime import dtensors, ranks
 
 P = ParamSpec("P")

@@ -1,4 +1,4 @@
-"""Options of LoRA, and what they change in a stage: what is trained, saved with a run's state, and published."""
+"""Options of what is trained, all or the last layers or LoRA's adapters; what a run saves of it, and publishes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from training.artifacts.errors import UserError
-from training.models import lora, memory, sharding
+from training.models import layers, lora, memory, sharding
 from training.runtime import dtensors, runs
 
 
@@ -23,6 +23,9 @@ class LoraOptions:
     published has them added to its weights, and holds them by themselves in the folder `adapter`."""
     lora_alpha: float | None = None
     """The adapters' product is multiplied by this / rank; left out, twice the rank. Ours."""
+    train_layers: int | None = None
+    """Train this many of the last layers alone, with the norm after them and the head; left out, all. A third of the
+    layers takes about half of the work of a step, and a third of the memory of its passes."""
 
 
 class Config(Protocol):
@@ -33,6 +36,9 @@ class Config(Protocol):
     def lora_alpha(self) -> float | None: ...
 
     @property
+    def train_layers(self) -> int | None: ...
+
+    @property
     def seed(self) -> int: ...
 
 
@@ -40,15 +46,29 @@ def check(config: LoraOptions) -> None:
     """Raise `UserError` for settings that make no sense, before anything is loaded."""
     if config.lora_rank < 0:
         raise UserError(f"--lora-rank {config.lora_rank}: use a rank such as 16, or 0 to train all weights")
+    if config.train_layers is not None and config.train_layers < 1:
+        raise UserError(f"--train-layers {config.train_layers}: use at least 1, or leave it out")
     if config.lora_alpha is not None and (config.lora_rank == 0 or config.lora_alpha <= 0):
         raise UserError("--lora-alpha needs a --lora-rank, and is a number above 0: change one")
 
 
 def add(config: Config, model: Any, purpose: str) -> None:
-    """Give the model adapters where the options say so. `purpose` makes its random numbers its own."""
+    """Freeze what the options leave out, and give the model adapters where they say so.
+
+    Args:
+        purpose: makes the adapters' random numbers its own.
+    """
     if config.lora_rank > 0:
         alpha = 2.0 * config.lora_rank if config.lora_alpha is None else config.lora_alpha
-        lora.add(model, config.lora_rank, alpha, runs.derive_seed(config.seed, "lora", purpose))
+        seed = runs.derive_seed(config.seed, "lora", purpose)
+        lora.add(model, config.lora_rank, alpha, seed, config.train_layers)
+    freeze(config, model)
+
+
+def freeze(config: Config, model: Any) -> None:
+    """Freeze the layers that the options leave out."""
+    if config.train_layers is not None:
+        layers.freeze_below(model, config.train_layers)
 
 
 def merge(model: Any, load: Callable[[], Any]) -> tuple[Any, lora.Adapter | None]:

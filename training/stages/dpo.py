@@ -22,7 +22,17 @@ from training.artifacts import progress
 from training.artifacts.checkpoints import Checkpoint
 from training.artifacts.errors import UserError
 from training.data.items import Ranking
-from training.models import building, forward, hardware, loading, memory, optimization, probes, publishing, templates
+from training.models import (
+    building,
+    hardware,
+    loading,
+    memory,
+    optimization,
+    probes,
+    publishing,
+    shared_passes,
+    templates,
+)
 from training.rl import batches
 from training.runtime import ranks, runs
 from training.runtime.configuration import parse
@@ -62,6 +72,8 @@ class Config(adapters.LoraOptions, planning.MemoryOptions):
     out, the model's own, at most 2,048 (Ouyang et al. 2022, appendix C)."""
     hygiene: bool = False
     """Leave out comparisons with personal information."""
+    allow_revealed: bool = False
+    """Use comparisons too that their labeler gave after the names of the models were shown."""
     limit: int | None = None
     """Use this many comparisons at most, drawn at random."""
     seed: int = 0
@@ -172,13 +184,11 @@ class Answers:
 
         The tokens that all responses of a prompt begin with count for none of them: they cancel out in every pair.
         """
-        parts = [self._split(ranking.rows) for ranking in of]
-        prompts = [prompt for prompt, responses in parts for _ in responses]
-        responses = [response for _, responses in parts for response in responses]
-        return forward.response_logprobs(model, prompts, responses).sum(dim=1)
+        prompts, responses = zip(*(self._split(ranking.rows) for ranking in of), strict=True)
+        return shared_passes.ranking_logprobs(model, prompts, responses)
 
     def _split(self, rows: Sequence[list[int]]) -> tuple[list[int], list[list[int]]]:
-        common = forward.common_prefix(rows)
+        common = shared_passes.common_prefix(rows)
         return rows[0][:common], [self._ended(row[common:]) for row in rows]
 
     def _ended(self, response: list[int]) -> list[int]:

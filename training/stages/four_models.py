@@ -49,6 +49,8 @@ def load(config: Config) -> Loaded:
         reward_source = loading.load(config.reward, config.home, "reward")
         check_tokenizers(source.tokenizer, reward_source.tokenizer)
         reference, value = copy.deepcopy(source.model), copy.deepcopy(reward_source.model)
+        adapters.freeze(config, source.model)
+        adapters.freeze(config, value)
     else:
         reference = lora.share(source.model)
         adapters.add(config, source.model, "policy")
@@ -58,6 +60,7 @@ def load(config: Config) -> Loaded:
         value = lora.share(reward_source.model)
         if lora.is_adapted(value):
             lora.train(value)
+            adapters.freeze(config, value)
         else:
             adapters.add(config, value, "value")
     building.freeze(reference)

@@ -39,10 +39,15 @@ def load(config: Any, renderer: Renderer, context: int) -> Data:
     """Comparisons and held-out comparisons as token ids; says what is used of each.
 
     Args:
-        config: has `data`, `validation`, `limit`, `hygiene`, `seed` and `home`.
+        config: has `data`, `validation`, `limit`, `hygiene`, `allow_revealed`, `seed` and `home`.
     """
     selection = reading.select(
-        reading.COMPARISONS, config.data, limit=config.limit, seed=config.seed, hygiene=config.hygiene
+        reading.COMPARISONS,
+        config.data,
+        limit=config.limit,
+        seed=config.seed,
+        hygiene=config.hygiene,
+        revealed=config.allow_revealed,
     )
     rows = rendering.comparisons(config.home, selection, renderer, context)
     limits.report(rows.usage)

@@ -11,19 +11,30 @@ from typing import Annotated, Any
 import torch
 import tyro
 
+from training.artifacts import progress
 from training.artifacts.checkpoints import Checkpoint
 from training.artifacts.errors import UserError
 from training.artifacts.rendering import Renderer
 from training.data import reading, rendering
 from training.data.items import Ranking, Rankings
 from training.data.usage import Usage
-from training.models import building, forward, hardware, loading, optimization, probes, publishing, templates
+from training.models import (
+    building,
+    forward,
+    hardware,
+    loading,
+    optimization,
+    probes,
+    publishing,
+    shared_passes,
+    templates,
+)
 from training.rl import batches
 from training.runtime import ranks, runs
 from training.runtime.configuration import parse
 from training.stages import adapters, limits, planning, rankings
 
-OFFSET_ROWS = 1000  # rows whose mean score is the offset
+OFFSET_ROWS = 256  # whose mean score is the offset: its standard error is a sixteenth of the scores' spread
 ADAM_EPS = 1e-5  # ours; PPO's value model, which starts from this one, has the same
 
 
@@ -58,6 +69,8 @@ class Config(adapters.LoraOptions, planning.MemoryOptions):
     out, the model's own, at most 2,048 (Ouyang et al. 2022, appendix C)."""
     hygiene: bool = False
     """Leave out comparisons with personal information."""
+    allow_revealed: bool = False
+    """Use comparisons too that their labeler gave after the names of the models were shown."""
     limit: int | None = None
     """Use this many comparisons at most, drawn at random."""
     seed: int = 0
@@ -165,14 +178,15 @@ def responses_of(rankings: Rankings, count: int, seed: int) -> list[list[int]]:
 
 def scores_of(model: Any, of: Sequence[Ranking]) -> rankings.Score:
     """Scores of these rankings' responses, by the rankings' numbers."""
-    return lambda numbers: forward.ranking_scores(model, [of[number].rows for number in numbers])
+    return lambda numbers: shared_passes.ranking_scores(model, [of[number].rows for number in numbers])
 
 
 def own_scores(model: Any, rows: Sequence[list[int]], tokens_per_pass: int) -> dict[int, float]:
     """Raw rewards by the rows' numbers; of several processes each one's share of them."""
     scores = dict[int, float]()
     with torch.no_grad():
-        for part, _ in batches.own_passes(range(len(rows)), list(map(len, rows)), tokens_per_pass):
+        parts = batches.own_passes(range(len(rows)), list(map(len, rows)), tokens_per_pass)
+        for part, _ in progress.track(parts, "offset"):
             scores.update(zip(part, forward.scores_of(model, [rows[i] for i in part]).tolist(), strict=True))
     return scores
 

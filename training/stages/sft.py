@@ -204,8 +204,13 @@ def _renderer(source: loading.Source, config: Config) -> Renderer:
     """The renderer of the model, which gets the requested chat template."""
     if config.chat_template is not None:
         added = templates.give_template(source.model, source.tokenizer, config.chat_template)
-        if added and (config.freeze_embeddings or config.lora_rank):
-            option = "--lora-rank" if config.lora_rank else "--freeze-embeddings"
+        frozen = {
+            "--lora-rank": config.lora_rank,
+            "--train-layers": config.train_layers,
+            "--freeze-embeddings": config.freeze_embeddings,
+        }
+        option = next((name for name, value in frozen.items() if value), None)
+        if added and option is not None:
             raise UserError(f"{option} leaves {added} added tokens untrained: leave it out")
     renderer = templates.renderer_for(source, config.system)
     renderer.require_end()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from training.artifacts.comparisons import SIMULATED, Comparison, Response
+from training.artifacts.comparisons import AFTER_REVEAL, SIMULATED, Comparison, Response
 from training.artifacts.errors import UserError
 from training.loop import next_turn
 
@@ -35,3 +37,11 @@ def test_simulated_rankings_are_refused_unless_allowed(capsys: pytest.CaptureFix
     assert len(usable) == 25
     assert all(row.labeler_group is None for row in usable)
     assert "left out: 40 simulated rankings" in capsys.readouterr().err
+
+
+def test_rankings_given_after_the_names_were_shown_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = rankings(21, 0)
+    seen = [replace(row, meta={AFTER_REVEAL: True}) for row in rows[:2]]
+    with pytest.raises(UserError, match="there are 19 rankings of people"):
+        next_turn.select([*seen, *rows[2:]], allow_simulated=False)
+    assert "left out: 2 rankings given after the names were shown" in capsys.readouterr().err

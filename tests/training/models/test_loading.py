@@ -27,7 +27,7 @@ from transformers import (
 from tests.support import architectures, tiny_models
 from tests.support.architectures import CONFIGS, edit_weights, save
 from training.artifacts.errors import UserError
-from training.models import building, forward, loading, probes, publishing
+from training.models import building, forward, loading, probes, publishing, shared_passes
 from training.rl.rollouts import Sampling, generate
 
 pytestmark = pytest.mark.unit
@@ -285,7 +285,7 @@ def test_a_reward_model_whose_padding_ends_a_turn_is_scored_as_by_its_own_forwar
     rankings = [[rows[0], [*row_of("hot time"), eos]], [rows[2], rows[3]]]
     flat = [row for ranking in rankings for row in ranking]
     expected = [model(input_ids=torch.tensor([row])).logits.item() for row in flat]
-    assert forward.ranking_scores(model, rankings).tolist() == pytest.approx(expected, abs=1e-5)
+    assert shared_passes.ranking_scores(model, rankings).tolist() == pytest.approx(expected, abs=1e-5)
     probe = probes.reward_probe(model, rows[:1])
     assert probe["ids"] == [rows[1]]
     assert probe["rewards"] == pytest.approx(theirs[:1], abs=1e-5)

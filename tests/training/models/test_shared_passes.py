@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from transformers import (
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     Gemma2Config,
     Gemma3TextConfig,
@@ -17,7 +18,7 @@ from transformers import (
     Qwen2Config,
 )
 
-from training.models import forward
+from training.models import forward, shared_passes
 
 pytestmark = pytest.mark.unit
 SIZES: dict[str, Any] = {
@@ -61,7 +62,7 @@ def passes(model: Any, rows: list[list[list[int]]]) -> tuple[torch.Tensor, int]:
         lambda module, args, kwargs: sizes.append(len(kwargs["input_ids"])), with_kwargs=True
     )
     with torch.no_grad():
-        scores = forward.ranking_scores(model, rows)
+        scores = shared_passes.ranking_scores(model, rows)
     hook.remove()
     (size,) = sizes
     return scores, size
@@ -78,7 +79,7 @@ def test_windows_see_what_they_see_in_serving(name: str, prompt: int) -> None:
         alone = torch.cat([model(torch.tensor([row])).logits[0] for one in rows for row in one])
     assert alone.std() > 0.1
     torch.testing.assert_close(scores, alone, atol=1e-5, rtol=1e-5)
-    assert forward.shortest_window(model) == window
+    assert shared_passes.shortest_window(model) == window
     assert size == (6 if window is not None and prompt + 4 > window else 2)
 
 
@@ -89,13 +90,35 @@ def test_long_responses_to_short_prompts_go_alone() -> None:
     assert passes(model, rankings(4, 9, 100))[1] == 18
     same = rankings(4, 9, 100)
     flat = [row for rows in same for row in rows]
-    torch.testing.assert_close(forward.ranking_scores(model, same), forward.scores_of(model, flat))
+    torch.testing.assert_close(shared_passes.ranking_scores(model, same), forward.scores_of(model, flat))
 
 
 def test_the_mask_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of(LlamaConfig(**SIZES))
     rows = rankings(20, 9, 3)
-    monkeypatch.setattr(forward, "SHARED_TOKENS", 46)
+    monkeypatch.setattr(shared_passes, "SHARED_TOKENS", 46)
     assert passes(model, rows)[1] == 18
-    monkeypatch.setattr(forward, "SHARED_TOKENS", 47)
+    monkeypatch.setattr(shared_passes, "SHARED_TOKENS", 47)
     assert passes(model, rows)[1] == 2
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "gemma2", "gemma3"])
+@pytest.mark.parametrize("lengths", [(4, 4, 4), (1, 7, 2), (1, 1, 9, 1)])
+def test_log_probabilities_of_answers_and_their_gradients_are_those_of_rows_by_themselves(
+    name: str, lengths: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(WINDOWS[name][0], attn_implementation="sdpa").eval()
+    rng = random.Random(1)
+    prompts = [[rng.randrange(1, 50) for _ in range(count)] for count in (30, 1)]
+    # Answers that begin alike: the prompt is what the caller says it is.
+    responses = [[[7] + [rng.randrange(1, 50) for _ in range(count - 1)] for count in lengths] for _ in prompts]
+    apart = forward.response_logprobs(
+        model, [p for p in prompts for _ in lengths], [one for of in responses for one in of]
+    ).sum(dim=1)
+    sums = shared_passes.ranking_logprobs(model, prompts, responses)
+    torch.testing.assert_close(sums, apart, atol=1e-4, rtol=1e-5)
+    weights = torch.arange(1.0, len(apart) + 1)
+    one, two = (torch.autograd.grad((of * weights).sum(), list(model.parameters())) for of in (sums, apart))
+    for gradient, expected in zip(one, two, strict=True):
+        torch.testing.assert_close(gradient, expected, atol=1e-3, rtol=1e-4)

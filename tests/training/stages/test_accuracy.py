@@ -65,7 +65,9 @@ def test_training_rows_are_not_held_out(toy_chain: Toy, tmp_path: Path) -> None:
 
 def test_simulated_rankings_are_counted_in_the_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        reward.forward, "ranking_scores", lambda _, of: torch.tensor([float(row[0]) for rows in of for row in rows])
+        reward.shared_passes,
+        "ranking_scores",
+        lambda _, of: torch.tensor([float(row[0]) for rows in of for row in rows]),
     )
     people, stand_in = (Ranking([[2], [1]], [(0, 1, 1)], group) for group in ("training", SIMULATED))
     scores = rankings.own_scores(reward.scores_of(None, [people]), [people], 8)

@@ -17,7 +17,7 @@ from training.artifacts.errors import UserError
 from training.artifacts.rendering import Renderer
 from training.data import reading, rendering
 from training.data.items import Ranking, Rankings, Rows
-from training.models import forward, loading
+from training.models import forward, loading, shared_passes
 from training.stages import pretrain, rankings, reward
 
 pytestmark = pytest.mark.unit
@@ -109,6 +109,30 @@ def test_a_corrected_comparison_is_left_out_wherever_its_correction_stands(toy_c
         assert rows.usage.skipped == {"a later row corrects it": 1}
 
 
+@pytest.mark.parametrize(
+    ("revealed", "pairs", "skipped"),
+    [
+        (False, [[(0, 1, 1)]], {"given after the names were shown": 2}),
+        (True, [[(0, 1, -1)], [(0, 1, -1)]], {"a later row corrects it": 1}),
+    ],
+)
+def test_what_was_given_after_the_names_were_shown_is_left_out_and_corrects_nothing(
+    toy_chain: Toy, tmp_path: Path, revealed: bool, pairs: list[Any], skipped: dict[str, int]
+) -> None:
+    texts, shown = ["red", "blue"], {"meta": {comparisons.AFTER_REVEAL: True}}
+    lines = [
+        comparison(texts, (1, 2), id="a"),
+        comparison(texts, (2, 1), id="b", supersedes="a", **shown),
+        comparison(texts, (2, 1), id="c", **shown),
+    ]
+    comparisons.freeze(lines, tmp_path / "rows.jsonl")
+    renderer = Renderer(pretrain.load_tokenizer(str(toy_chain.policy.path)))
+    selection = reading.select(reading.COMPARISONS, str(tmp_path / "rows.jsonl"), revealed=revealed)
+    rows = rendering.comparisons(tmp_path, selection, renderer, 32)
+    assert [ranking.pairs for ranking in rows.items] == pairs
+    assert rows.usage.skipped == skipped
+
+
 def test_loss_weighs_prompts_alike_and_each_response_goes_forward_once(
     toy_chain: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,7 +144,7 @@ def test_loss_weighs_prompts_alike_and_each_response_goes_forward_once(
         seen.extend(row[0] for rows in rankings for row in rows)
         return torch.tensor([scores[row[0]] for rows in rankings for row in rows])
 
-    monkeypatch.setattr(forward, "ranking_scores", fake)
+    monkeypatch.setattr(shared_passes, "ranking_scores", fake)
     two = Ranking([[1], [2]], [(0, 1, 1)], "a")
     three = Ranking([[3], [4], [5]], [(0, 1, 1), (0, 2, 1), (1, 2, -1)], "a")
     scores_of_both = reward.scores_of(model, [two, three])
@@ -133,7 +157,7 @@ def test_accuracy_by_group_beside_length_alone(toy_chain: Toy, monkeypatch: pyte
     def fake(model: object, rankings: list[list[list[int]]]) -> torch.Tensor:
         return torch.tensor([float(row[0]) for rows in rankings for row in rows])
 
-    monkeypatch.setattr(forward, "ranking_scores", fake)
+    monkeypatch.setattr(shared_passes, "ranking_scores", fake)
     training = [Ranking([[0], [0] * 5], [(0, 1, 1)], "training")] * 3  # shorter is preferred
     held_out = [
         Ranking([[9] * 3, [5] * 2, [7]], [(0, 1, 1), (0, 2, 1), (1, 2, 1)], "training"),
