@@ -22,12 +22,13 @@ from torch import Tensor
 
 from training.artifacts.errors import Stopped, UserError
 from training.artifacts.progress import CONSOLE
+from training.runtime.signals import StopRequest
 
 WAIT = timedelta(hours=24)  # the longest work that one process does while the others wait, such as reading data
 BUCKET = 2**25  # numbers that are added up at once, 128 MB in float32
 LOST = (
-    "another process of this run ended, or is out of reach (its own log says why): the last saved state is good, so "
-    "start the same command again, which resumes"
+    "another process of this run ended, or is out of reach (its own log says why): what was saved last is good, so "
+    "start the same command again, which resumes there"
 )
 T = TypeVar("T")
 
@@ -65,9 +66,12 @@ def group() -> Iterator[None]:
     if _number("WORLD_SIZE", 1) < 2:
         yield
         return
+    stop = StopRequest()
+    stop.catch()  # what ends this process before its first step, such as a launcher whose other process died, is said
     _start()
     store = dist.distributed_c10d._get_default_store()
     with ExitStack() as quiet:
+        quiet.callback(stop.release)
         if not is_main():
             quiet.callback(setattr, CONSOLE, "quiet", CONSOLE.quiet)
             CONSOLE.quiet = True
