@@ -28,7 +28,7 @@ from training.artifacts.checkpoints import Checkpoint
 from training.artifacts.comparisons import Comparison, Response
 from training.artifacts.errors import run_command
 from training.data.items import Example
-from training.models import hardware, optimization, sharding
+from training.models import hardware, layers, optimization, sharding
 from training.runtime import dtensors, ranks, runs
 from training.stages import dpo, ppo, pretrain, reward, sft
 
@@ -80,15 +80,17 @@ def configs(world: Path, policy: str, scorer: str, home: Path, shard: str) -> di
     }  # fmt: skip
 
 
-def error_of_tied_model() -> float:
-    """The largest difference of loss, gradients, and logits after a step, of a divided model from a whole one. The
-    last process has no row of its own."""
+def error_of_tied_model(train_layers: int | None = None) -> float:
+    """The largest difference of loss, gradients, and logits after a step, of a divided model of three layers from a
+    whole one. The last process has no row of its own."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=51, hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
         tie_word_embeddings=True,
     )  # fmt: skip
     model = LlamaForCausalLM(config)
+    if train_layers is not None:
+        layers.freeze_below(model, train_layers)
     whole = copy.deepcopy(model)
     sharding.shard(model)
     examples = [Example(np.arange(1, 9), np.ones(8, np.uint8))]
@@ -130,7 +132,7 @@ def main() -> int:
         if "DIES_IN_STEP" in os.environ:
             _die_in_step(int(os.environ["DIES_IN_STEP"]))
         if shard == "fsdp" and not stages:
-            facts["tied"] = error_of_tied_model()
+            facts["tied"] = [error_of_tied_model(), error_of_tied_model(train_layers=2)]
         for stage, config in configs(Path(world), policy, scorer, Path(home), shard).items():
             if stage in stages or not stages:
                 facts[f"{stage}/id"] = TRAIN[stage](config).id

@@ -7,9 +7,12 @@ Texts of a configuration may hold `{home}` (the home folder), `{world}` (the fol
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -70,7 +73,9 @@ def parse(cls: type[Config], stage: str, arguments: Sequence[str]) -> Config:
     default = from_preset(cls, stage, preset) if preset else None
     kwargs: dict[str, Any] = {} if default is None else {"default": default}
     description = f"{cls.__doc__}\n\n{PRESET_HELP}"
-    config: Config = tyro.cli(cls, args=rest, prog=f"python -m training {stage}", description=description, **kwargs)
+    # Of several processes the first one says what is wrong with an option.
+    with redirect_stderr(io.StringIO()) if os.environ.get("RANK", "0") != "0" else nullcontext():
+        config: Config = tyro.cli(cls, args=rest, prog=f"python -m training {stage}", description=description, **kwargs)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         for number in value if isinstance(value, tuple) else (value,):

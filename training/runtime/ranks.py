@@ -4,8 +4,7 @@ Every process computes the same plan of steps from the same data, and takes a sh
 What they found out is added up or joined here. With one process every function is the identity.
 
 A process that ends takes the others with it: their next exchange fails at once, since its connections are closed, and
-`group` says so in one line. A long wait for an exchange says nothing of that: one process reads data and writes
-checkpoints while the others wait.
+`group` says so in one line. No limit of time stands for that: the others wait for as long as one reads data.
 """
 
 from __future__ import annotations
@@ -23,12 +22,13 @@ from torch import Tensor
 
 from training.artifacts.errors import Stopped, UserError
 from training.artifacts.progress import CONSOLE
+from training.runtime.signals import StopRequest
 
 WAIT = timedelta(hours=24)  # the longest work that one process does while the others wait, such as reading data
 BUCKET = 2**25  # numbers that are added up at once, 128 MB in float32
 LOST = (
-    "another process of this run ended, or is out of reach (its own log says why): the last saved state is good, so "
-    "start the same command again, which resumes"
+    "another process of this run ended, or is out of reach (its own log says why): what was saved last is good, so "
+    "start the same command again, which resumes there"
 )
 T = TypeVar("T")
 
@@ -66,9 +66,12 @@ def group() -> Iterator[None]:
     if _number("WORLD_SIZE", 1) < 2:
         yield
         return
+    stop = StopRequest()
+    stop.catch()  # what ends this process before its first step, such as a launcher whose other process died, is said
     _start()
     store = dist.distributed_c10d._get_default_store()
     with ExitStack() as quiet:
+        quiet.callback(stop.release)
         if not is_main():
             quiet.callback(setattr, CONSOLE, "quiet", CONSOLE.quiet)
             CONSOLE.quiet = True
@@ -97,6 +100,7 @@ def _start() -> None:
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']} and {missing[0]} is not set: start several processes with "
             "torchrun or accelerate launch, or unset WORLD_SIZE"
         )
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # else transformers gives all but one process empty weights
     backend = "gloo"
     if torch.cuda.is_available():
         local, devices = _number("LOCAL_RANK", 0), torch.cuda.device_count()
@@ -104,7 +108,13 @@ def _start() -> None:
             raise UserError(f"process {local} of this machine has no GPU, of which there are {devices}: start as many")
         torch.cuda.set_device(local)
         backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, timeout=WAIT)
+    try:
+        dist.init_process_group(backend, timeout=WAIT)
+    except RuntimeError as error:
+        raise UserError(
+            f"the processes of this run do not reach each other by {os.environ['MASTER_ADDR']} "
+            f"port {os.environ['MASTER_PORT']} ({str(error).splitlines()[0][:200]}): start them again, or open the way"
+        ) from None
 
 
 def _number(name: str, default: int) -> int:
@@ -228,6 +238,13 @@ def require_same(value: Any, what: str) -> None:
             f"{what} differs between the processes ({values[0]} in process 0, {values[others[0]]} in {others[0]}): "
             "give all of them the same command, files, and --home on a disk that all machines share"
         )
+
+
+def require_close(values: Sequence[float], what: str) -> None:
+    """Raise `UserError` where the processes do not have the same numbers, but for the order of sums."""
+    highest, lowest = most(values), [-value for value in most([-value for value in values])]
+    if any(high - low > 1e-6 * max(1.0, abs(high)) for high, low in zip(highest, lowest, strict=True)):
+        raise UserError(f"{what} differ between the processes: give all machines the same files")
 
 
 def on_main(work: Callable[[], T]) -> T:

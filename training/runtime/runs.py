@@ -122,7 +122,8 @@ class Run:
         if not file.is_file():
             self._name_others()
             return
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        # Several processes read of the file what they need, instead of all of it into the memory of each.
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=ranks.count() > 1)
         for name, part in parts.items():
             saved = state["parts"][name]
             if isinstance(part, torch.optim.Optimizer):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+import torch
+
 from training.artifacts.errors import UserError
 from training.models import hardware, memory, sharding
 from training.rl import rollouts
@@ -86,7 +88,14 @@ def shards(config: MemoryOptions) -> bool:
 
 
 def divide(config: MemoryOptions, models: Sequence[Any]) -> None:
-    """Divide models over the processes, where they are to be. Before the optimizer is made, which takes the parts."""
+    """Divide models over the processes, where they are to be. Before the optimizer is made, which takes the parts.
+
+    Raises:
+        UserError: the processes do not start from the same weights.
+    """
+    if ranks.count() > 1:
+        sums = [float(sum(p.detach().sum(dtype=torch.float64) for p in model.parameters())) for model in models]
+        ranks.require_close(sums, "the weights to start from")
     if shards(config):
         for model in models:
             sharding.shard(model)
