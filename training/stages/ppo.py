@@ -6,7 +6,7 @@ A bandit: one prompt, one response, one reward at its end. No discount.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -22,17 +22,18 @@ from training.artifacts.rendering import Renderer
 from training.data import lengths, reading, rendering, splits
 from training.data.items import Rows
 from training.data.ragged import Ragged
-from training.models import building, hardware, loading, lora, memory, optimization, probes, publishing, templates
+from training.models import building, hardware, loading, memory, optimization, templates
 from training.rl import batches, losses
 from training.rl.ema import Ema, decay_for
 from training.rl.episodes import Episodes, PolicyModels, evaluate, shuffle_into_minibatches
 from training.rl.notices import Notices
-from training.rl.rollouts import Rollouts, Sampling, generate
 from training.rl.scalars import scalars_of, update_scalars
 from training.rl.updates import ppo_gradients
 from training.runtime import runs
 from training.runtime.configuration import parse
 from training.stages import adapters, four_models, limits, planning, text, watching
+from training.stages.ppo_measuring import measure, roll_out
+from training.stages.ppo_publishing import publish
 from training.stages.pretrain import next_token_loss
 
 RATIO_TOLERANCE = 1e-5
@@ -320,26 +321,6 @@ def rows_of(episodes: Episodes, minibatch: Sequence[int], documents: Sequence[An
     yield from documents
 
 
-def roll_out(setup: Setup, config: Config, iteration: int, tokens: int) -> tuple[list[list[int]], Rollouts]:
-    """The prompts of an iteration and one response to each from the policy as it is."""
-    rows = batches.cycle_batch(len(setup.prompts), config.batch, iteration, config.seed, "prompts")
-    prompts = [setup.prompts[i].tolist() for i in rows]
-    seed = runs.derive_seed(config.seed, "rollouts", iteration)
-    return prompts, respond(setup, config, prompts, seed, tokens)
-
-
-def roll_out_held_out(setup: Setup, config: Config, iteration: int, tokens: int) -> tuple[list[list[int]], Rollouts]:
-    """The held-out prompts and one response to each from the policy as it is."""
-    seed = runs.derive_seed(config.seed, "held out", iteration)
-    return setup.held_out, respond(setup, config, setup.held_out, seed, tokens)
-
-
-def respond(setup: Setup, config: Config, prompts: list[list[int]], seed: int, tokens: int) -> Rollouts:
-    """One response to each prompt from the policy as it is, at most `tokens` tokens of them at once."""
-    sampling = Sampling(config.temperature, setup.max_tokens, setup.stops, seed, tokens)
-    return generate(setup.models.policy, prompts, 1, sampling)
-
-
 def ptx_gradients(policy: Any, documents: Sequence[Any], coefficient: float, tokens_per_pass: int) -> float:
     """Add gamma times the gradient of the mean cross-entropy per token of these documents. Returns that mean."""
     tokens = sum(len(row) - 1 for row in documents)
@@ -427,68 +408,6 @@ def check(config: Config) -> None:
         raise UserError(f"--batch {config.batch} is not a multiple of --minibatch {config.minibatch}: change one")
     if config.temperature <= 0:
         raise UserError("--temperature must be above 0: PPO learns from samples")
-
-
-def publish(
-    setup: Setup,
-    config: Config,
-    run: runs.Run,
-    adapter: lora.Adapter | None,
-    ema: Ema,
-    state: State,
-    facts: Mapping[str, Any],
-    budget: memory.Budget,
-    rollout_budget: memory.Budget,
-) -> Checkpoint:
-    """Publish the policy as it is now: with its average weights, where they are averaged.
-
-    `facts` go to the manifest's metrics: which weights these are, where they are the best ones. Figures under `raw/`
-    are those of the last iteration's rollouts and updates, of the policy as it was trained; those under `published/`
-    are of the published weights, on one more batch of prompts. `score` is the mean reward, the offset subtracted and
-    unfinished responses penalised.
-    """
-    policy, prompts = setup.models.policy, [row.tolist() for row in setup.prompts[: probes.PROBES]]
-    likeliest = generate(policy, prompts, 1, Sampling(0.0, setup.max_tokens, setup.stops, config.seed))
-    raw = {f"raw/{name}": value for name, value in state.last.items()}
-    scalars = measure(setup, config, budget, rollout_budget)
-    published = {f"published/{name}": value for name, value in scalars.items()}
-    counts = {"optimizer_steps": state.optimizer_steps, "episodes": episodes_of(state, config)}
-    weights = {"weights": "ema", "ema_decay": ema.decay} if config.ema > 0 else {"weights": "last"}
-    run.log(config.iterations, published)
-    return publishing.publish(
-        policy,
-        setup.tokenizer,
-        config.home,
-        stage=config.stage,
-        kind="policy",
-        system=setup.system,
-        parents=setup.parents,
-        base_model=setup.base_model,
-        adapter=adapter,
-        generation={"temperature": config.temperature, "top_p": 1.0, "max_tokens": setup.max_tokens},
-        probe=probes.policy_probe(policy, [[*p, *r] for p, r in zip(prompts, likeliest.ids, strict=True)]),
-        config=run.config,
-        data=setup.summaries,
-        seed=config.seed,
-        metrics=counts | weights | raw | dict(facts) | published,
-    )
-
-
-def episodes_of(state: State, config: Config) -> int:
-    """Episodes that were learned from, in all iterations."""
-    return state.optimizer_steps // config.steps_per_iteration * config.batch
-
-
-def measure(
-    setup: Setup, config: Config, budget: memory.Budget, rollout_budget: memory.Budget, held_out: bool = False
-) -> dict[str, float]:
-    """Scalars of the policy as it is now, on the batch of prompts after those of the last iteration, or on the
-    held-out ones: the same prompts and random numbers every time."""
-    roll_out_once = partial(roll_out_held_out if held_out else roll_out, setup, config, config.iterations)
-    prompts, rollouts = rollout_budget.run([], roll_out_once)
-    rows = range(len(prompts))
-    episodes = budget.run([], partial(evaluate, setup.models, prompts, rollouts, [rows], config.temperature))
-    return scalars_of(episodes, losses.kl_estimators(episodes.old_logprobs, episodes.reference_logprobs))
 
 
 def main(arguments: Sequence[str]) -> int:
