@@ -37,6 +37,7 @@ class Episodes(NamedTuple):
         scores: (B,), offset subtracted, those of unfinished responses replaced by a penalty.
         finished: (B,) bool.
         sampler_gap: mean |log-probability here - log-probability when it was sampled|.
+        importance: `losses.importance_weights` of responses that an engine sampled; None of the trainer's own.
     """
 
     prompts: list[list[int]]
@@ -48,6 +49,7 @@ class Episodes(NamedTuple):
     reference_logprobs: Tensor
     old_values: Tensor
     sampler_gap: float
+    importance: Tensor | None = None
 
 
 def evaluate(
@@ -93,6 +95,7 @@ def evaluate(
         reference_logprobs=reference,
         old_values=values,
         sampler_gap=float(losses.masked_mean((old - sampled).abs(), mask)),
+        importance=losses.importance_weights(old, sampled, mask) if rollouts.by_engine else None,
     )
 
 

@@ -11,9 +11,21 @@ from training.rl.episodes import Episodes
 
 
 def scalars_of(episodes: Episodes, kl: losses.KL) -> dict[str, float]:
-    """Scalars of a policy's own rollouts: means over episodes or tokens."""
+    """Scalars of a policy's own rollouts: means over episodes or tokens.
+
+    Of an engine's rollouts also the mean importance weight, near 1 where engine and trainer agree, and the share of
+    tokens whose weight is at its cap.
+    """
     mask = episodes.mask
-    return {
+    weights = episodes.importance
+    importance = {}
+    if weights is not None:
+        capped = (weights >= losses.IMPORTANCE_CAP).float()
+        importance = {
+            "importance_weight": float(losses.masked_mean(weights, mask)),
+            "importance_capped": float(losses.masked_mean(capped, mask)),
+        }
+    return importance | {
         "score": float(episodes.scores.mean()),
         "kl": float((kl.k1 * mask).sum(1).mean()),
         "kl_k2": float((kl.k2 * mask).sum(1).mean()),

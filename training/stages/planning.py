@@ -35,13 +35,14 @@ class Trained(NamedTuple):
     copies: int = 0
 
 
-def plan(config: MemoryOptions, trained: Sequence[Trained], longest: int, most: int) -> memory.Budget:
+def plan(config: MemoryOptions, trained: Sequence[Trained], longest: int, most: int, engine: int = 0) -> memory.Budget:
     """How many tokens go forward at once; says what the run will take.
 
     Args:
         trained: models whose passes come one after the other, each with its backward pass.
         longest: tokens of the longest row.
         most: tokens of a step, at most.
+        engine: bytes of an engine that stays beside the training.
 
     Raises:
         UserError: it does not fit, with what would.
@@ -53,7 +54,7 @@ def plan(config: MemoryOptions, trained: Sequence[Trained], longest: int, most: 
             if not one.model.supports_gradient_checkpointing:
                 raise UserError(f"--checkpoint-activations: {type(one.model).__name__} cannot do it: leave it out")
             memory.checkpoint_activations(one.model)
-    states = _states(trained)
+    states = states_of(trained)
     tokens = max(longest, min(most, config.tokens_per_pass or memory.usual_tokens()))
     heads = max(memory.of_head(one.model, tokens) for one in trained)
     activations = max((memory.activations_of(one.model) for one in trained), key=lambda one: one.of(longest))
@@ -62,6 +63,7 @@ def plan(config: MemoryOptions, trained: Sequence[Trained], longest: int, most: 
             memory.Need("gradients and moments", states),
             memory.Need("logits", heads),
             memory.Need("held by kernels", memory.of_kernels()),
+            memory.Need("engine", engine),
         ],
         activations,
         longest=longest,
@@ -85,7 +87,7 @@ def plan_rollouts(config: Any, trained: Sequence[Trained], prompt: int, max_toke
     """
     if config.rollout_tokens is not None and config.rollout_tokens < 1:
         raise UserError(f"--rollout-tokens {config.rollout_tokens}: use at least 1, or leave it out")
-    states = _states(trained)
+    states = states_of(trained)
     usable = int(memory.free() * memory.SHARE) - states
     per_row = memory.of_rollout(trained[0].model, prompt, max_tokens)
     count = min(rows, rollouts.ROWS)
@@ -106,6 +108,6 @@ def plan_rollouts(config: Any, trained: Sequence[Trained], prompt: int, max_toke
     return memory.Budget(fitting * (prompt + max_tokens), config.rollout_tokens)
 
 
-def _states(trained: Sequence[Trained]) -> int:
+def states_of(trained: Sequence[Trained]) -> int:
     """Bytes of gradients, moments and averages."""
     return sum(memory.of_training(one.model, one.copies) for one in trained)

@@ -7,8 +7,8 @@ A bandit: one prompt, one response, one reward at its end. No discount.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -25,13 +25,15 @@ from training.data.ragged import Ragged
 from training.models import building, hardware, loading, memory, optimization, templates
 from training.rl import batches, losses
 from training.rl.ema import Ema, decay_for
+from training.rl.engine_settings import EnginePlan
 from training.rl.episodes import Episodes, PolicyModels, evaluate, shuffle_into_minibatches
 from training.rl.notices import Notices
 from training.rl.scalars import scalars_of, update_scalars
 from training.rl.updates import ppo_gradients
 from training.runtime import runs
 from training.runtime.configuration import parse
-from training.stages import adapters, four_models, limits, planning, text, watching
+from training.stages import adapters, four_models, limits, planning, rollout_options, text, watching
+from training.stages.engine_rollouts import EngineRollouts
 from training.stages.ppo_measuring import measure, roll_out
 from training.stages.ppo_publishing import publish
 from training.stages.pretrain import next_token_loss
@@ -41,7 +43,7 @@ ADAM_EPS = 1e-5  # of the authors' earlier code (Ziegler et al. 2019); the paper
 
 
 @dataclass(frozen=True)
-class Config(adapters.LoraOptions, planning.MemoryOptions, watching.WatchOptions):
+class Config(adapters.LoraOptions, planning.MemoryOptions, rollout_options.RolloutOptions, watching.WatchOptions):
     """Train a policy against a reward model; with a --ptx-coefficient above 0 this is PPO-ptx."""
 
     prompts: tuple[str, ...]
@@ -151,6 +153,7 @@ class Setup(NamedTuple):
         stops: ids that end a response.
         summaries: what the manifest keeps of the data.
         inputs: parents' ids and hashes of data.
+        engine: what samples; None where the trainer does.
     """
 
     models: PolicyModels
@@ -165,6 +168,7 @@ class Setup(NamedTuple):
     stops: tuple[int, ...]
     summaries: dict[str, Any]
     inputs: list[str]
+    engine: EngineRollouts | None = None
 
 
 def train(config: Config) -> Checkpoint:
@@ -172,9 +176,11 @@ def train(config: Config) -> Checkpoint:
     check(config)
     hardware.set_threads()
     hardware.set_dtype(config.dtype)
+    may_fall_back = config.rollouts == "auto"
+    config = replace(config, rollouts=rollout_options.resolve(config))
     setup = prepare(config)
     models = setup.models
-    with runs.Run(config.home, config.stage, config, setup.inputs) as run:
+    with runs.Run(config.home, config.stage, config, setup.inputs) as run, ExitStack() as stack:
         if config.freeze_embeddings:
             building.freeze_embeddings(models.policy)
             building.freeze_embeddings(models.value)
@@ -184,10 +190,14 @@ def train(config: Config) -> Checkpoint:
         ema = Ema(models.policy, decay_for(config.ema, total_steps(config)))
         state = State(config.kl_coefficient)
         notices, watch = Notices(), watching.Watch(config)
-        budget, rollout_budget = plan_memory(setup, config)
+        budget, rollout_budget, engine_plan = plan_memory(setup, config, may_fall_back)
+        if config.rollouts == "vllm":
+            engine = stack.enter_context(EngineRollouts(engine_plan, may_fall_back, run.folder))
+            setup = setup._replace(engine=engine)
         run.resume(
             policy=adapters.Trained(models.policy), value=adapters.Trained(models.value), optimizer=optimizer,
             ema=ema, state=state, notices=notices, watch=watch, budget=budget, rollout_budget=rollout_budget,
+            **({"engine": setup.engine} if setup.engine is not None else {}),
         )  # fmt: skip
 
         for iteration in run.steps(config.iterations, config.stage):
@@ -270,14 +280,25 @@ def train(config: Config) -> Checkpoint:
         return publish(setup, config, run, adapter, ema, state, facts, budget, rollout_budget)
 
 
-def plan_memory(setup: Setup, config: Config) -> tuple[memory.Budget, memory.Budget]:
-    """Tokens per pass and tokens sampled at once; says what the run will take."""
+def plan_memory(
+    setup: Setup, config: Config, may_fall_back: bool = False
+) -> tuple[memory.Budget, memory.Budget, EnginePlan | None]:
+    """Tokens per pass, tokens that the trainer samples at once, and the engine where one samples; says what the run
+    will take."""
     copies = (config.ema > 0) + (config.ema > 0 and config.is_watched) + config.is_watched
     policy, value = planning.Trained(setup.models.policy, copies), planning.Trained(setup.models.value)
     prompt = max(int(setup.prompts.lengths.max()), *map(len, setup.held_out), 0)
     longest = max(prompt + setup.max_tokens, *map(int, setup.documents.lengths), 0)
-    budget = planning.plan(config, [policy, value], longest, config.minibatch * (prompt + setup.max_tokens))
-    return budget, planning.plan_rollouts(config, [policy, value], prompt, setup.max_tokens, config.batch)
+    trained = [policy, value]
+    engine, beside = None, 0
+    if config.rollouts == "vllm":
+        rows = max(config.batch, len(setup.held_out))
+        engine = rollout_options.plan_engine(
+            config.rollout_devices, trained, prompt, setup.max_tokens, rows, may_fall_back
+        )
+        beside = engine.total_bytes if engine is not None and engine.device == "cpu" else 0
+    budget = planning.plan(config, trained, longest, config.minibatch * (prompt + setup.max_tokens), beside)
+    return budget, planning.plan_rollouts(config, trained, prompt, setup.max_tokens, config.batch), engine
 
 
 def documents_of(setup: Setup, config: Config, step: int) -> list[Any]:

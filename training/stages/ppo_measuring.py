@@ -43,6 +43,10 @@ def roll_out_held_out(setup: Setup, config: Config, iteration: int, tokens: int)
 
 
 def respond(setup: Setup, config: Config, prompts: list[list[int]], seed: int, tokens: int) -> Rollouts:
-    """One response to each prompt from the policy as it is, at most `tokens` tokens of them at once."""
+    """One response to each prompt from the policy as it is, by the engine where there is one, else at most `tokens`
+    tokens of them at once."""
     sampling = Sampling(config.temperature, setup.max_tokens, setup.stops, seed, tokens)
+    rollouts = setup.engine.respond(setup.models.policy, prompts, sampling) if setup.engine is not None else None
+    if rollouts is not None:
+        return rollouts
     return generate(setup.models.policy, prompts, 1, sampling)

@@ -41,6 +41,8 @@ def publish(
     published = {f"published/{name}": value for name, value in scalars.items()}
     counts = {"optimizer_steps": state.optimizer_steps, "episodes": episodes_of(state, config)}
     weights = {"weights": "ema", "ema_decay": ema.decay} if config.ema > 0 else {"weights": "last"}
+    by_engine = setup.engine is not None and not setup.engine.is_given_up
+    sampler = {"rollouts": "vllm" if by_engine else "transformers"}
     run.log(config.iterations, published)
     return publishing.publish(
         policy,
@@ -57,7 +59,7 @@ def publish(
         config=run.config,
         data=setup.summaries,
         seed=config.seed,
-        metrics=counts | weights | raw | dict(facts) | published,
+        metrics=counts | weights | sampler | raw | dict(facts) | published,
     )
 
 
