@@ -3,10 +3,10 @@
 One response to each of a batch of prompts, at temperature 1, from a policy in float32 on the CPU. Three samplers take
 turns, each with all threads while the others rest: the engine of `--rollouts vllm`, which gets the policy's weights
 anew in every round (exported and loaded), transformers' `generate` at the best of several batches, found in the first
-round, and the trainer's own sampler, `--rollouts transformers`. Weights change between rounds. Compared are tokens per
-second, and beside them tokens per CPU second of all processes, which a busy machine changes less; what starting the
-engine took is printed apart. Random models of 1 and 25 million parameters, and SmolLM2-135M-Instruct where
-ALIGNLOOP_SMOLLM2 or the user's cache has it.
+round by CPU seconds, and the trainer's own sampler, `--rollouts transformers`. Weights change between rounds. Compared
+are tokens per second, and beside them tokens per CPU second of all processes, which a busy machine changes less; what
+starting the engine took is printed apart. Random models of 1 and 25 million parameters, and SmolLM2-135M-Instruct
+where ALIGNLOOP_SMOLLM2 or the user's cache has it.
 
 Responses end by chance, as a policy's do: the last tokens of the vocabulary end them, so many that a random model ends
 about one response in fifty per token (`--ends 0.02`). With `--ends 0` all have the greatest length, which suits
@@ -111,7 +111,7 @@ def compare(size: str, model: Any, folder: Path, options: argparse.Namespace) ->
                 for rows in (options.batches if best is None else (best,))
                 if rows <= work.batch
             }
-            best = max(of_batch, key=lambda rows: of_batch[rows].wall)
+            best = max(of_batch, key=lambda rows: of_batch[rows].cpu)
             speeds["generate"].append(of_batch[best])
     for other, name in (("generate", "rollouts_vs_generate"), ("own", "rollouts_vs_own_sampler")):
         pairs = list(zip(speeds["engine"], speeds[other], strict=True))

@@ -5,10 +5,14 @@ from __future__ import annotations
 import copy
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -182,3 +186,28 @@ def test_a_run_whose_engine_dies_resumes(
     assert "resumes from step 2" in capfd.readouterr().err
     assert len(calls) == 4
     assert trained.manifest.metrics["rollouts"] == "vllm"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_no_engine_outlives_a_run(tmp_path: Path, number: signal.Signals) -> None:
+    policy, reward = tiny_ppo.make_home(tmp_path)
+    command = [
+        sys.executable, "-m", "training", "ppo", "--prompts", str(tmp_path / "prompts.jsonl"), "--model", policy.id,
+        "--reward", reward.id, "--home", str(tmp_path), "--rollouts", "vllm", "--max-tokens", "12",
+        "--batch", "8", "--minibatch", "4", "--iterations", "5000",
+    ]  # fmt: skip
+    with (tmp_path / "output").open("wb") as output:
+        run = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while "engine and trainer agree" not in (tmp_path / "output").read_text() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    engines = psutil.Process(run.pid).children(recursive=True)
+    assert engines
+    run.send_signal(number)
+    assert run.wait(60) == {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -9}[number]
+    _, alive = psutil.wait_procs(engines, timeout=20)
+    assert not alive
+    if number != signal.SIGKILL:
+        assert not list(tmp_path.rglob("alignloop-*"))
+        assert list((tmp_path / "work").glob("ppo-*/state.pt"))
