@@ -27,6 +27,7 @@ def start(
     log: Path | None = None,
     environment: Mapping[str, str] | None = None,
     capture: bool = False,
+    feed: bool = False,
 ) -> subprocess.Popen[str]:
     """Start `python -m ARGUMENTS`.
 
@@ -37,6 +38,7 @@ def start(
         log: file for its output; None leaves it on the terminal.
         environment: added to this process's own.
         capture: pipe standard output to the caller; only standard error (progress bars) goes to log or terminal.
+        feed: pipe standard input from the caller; else there is none.
     """
     stream: IO[bytes] | None = None
     if log is not None:
@@ -47,7 +49,7 @@ def start(
             [sys.executable, "-m", *arguments],
             stdout=subprocess.PIPE if capture else stream,
             stderr=stream if stream is not None else None,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
             env={**os.environ, **(environment or {})},
             text=True,
             # A group of its own: Ctrl-C reaches this process alone, which then ends its children in order.

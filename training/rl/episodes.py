@@ -63,6 +63,7 @@ class Episodes(NamedTuple):
             response that it cannot read.
         finished: (B,) bool: it ends with a stop token, and every reward model can read it.
         sampler_gap: mean |log-probability here - log-probability when it was sampled|.
+        importance: `losses.importance_weights` of responses that an engine sampled; None of the trainer's own.
     """
 
     prompts: list[list[int]]
@@ -75,6 +76,7 @@ class Episodes(NamedTuple):
     old_values: Tensor
     sampler_gap: float
     parts: Mapping[str, Tensor]
+    importance: Tensor | None = None
 
 
 def evaluate(
@@ -115,6 +117,7 @@ def evaluate(
         old_values=values,
         sampler_gap=float(losses.masked_mean((old - sampled).abs(), mask)),
         parts=parts,
+        importance=losses.importance_weights(old, sampled, mask) if rollouts.by_engine else None,
     )
 
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+IMPORTANCE_CAP = 2.0  # ours
 Pair = tuple[int, int, int]  # (i, j, outcome): 1 when i is better, -1 when j is better, 0 for a tie
 
 
@@ -146,15 +147,37 @@ def advantages_and_returns(
     return advantages, (advantages + values) * mask
 
 
+def importance_weights(logprobs: Tensor, sampled: Tensor, mask: Tensor, cap: float = IMPORTANCE_CAP) -> Tensor:
+    """min(pi / mu, cap) for each token of samples from mu that a policy pi learns from, (B, T); 1 at padding.
+
+    An engine's distribution mu differs a little from the trainer's pi before the update, by its kernels and its
+    rounding. The weights correct what is learned for it; the cap bounds their variance at the price of a small bias
+    (truncated importance sampling, Ionides 2008).
+
+    Args:
+        logprobs: of the trainer, before the update.
+        sampled: of the engine, for the same tokens at the same temperature.
+    """
+    return torch.exp((logprobs - sampled) * mask).clamp(max=cap).detach()
+
+
 def policy_loss(
-    logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, clip: float = 0.2
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    clip: float = 0.2,
+    importance: Tensor | None = None,
 ) -> PolicyLoss:
     """Sum over tokens of max(-A rho, -A clip(rho, 1 - clip, 1 + clip)) with rho = pi / pi_old (1707.06347, equation 7).
 
-    All tensors are (B, T). `clip` 0.2 is the InstructGPT paper's (appendix C.4).
+    All tensors are (B, T). `clip` 0.2 is the InstructGPT paper's (appendix C.4). Where an engine sampled, each token's
+    loss is multiplied by its `importance_weights`.
     """
     ratio = torch.exp((logprobs - old_logprobs) * mask)
     losses = torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip))
+    if importance is not None:
+        losses = losses * importance
     outside = ((ratio - 1).abs() > clip).float()
     return PolicyLoss((losses * mask).sum(), (outside * mask).sum().detach(), ratio.detach())
 

@@ -43,11 +43,13 @@ class Rollouts(NamedTuple):
         ids: token ids of each response, its stop token included.
         logprobs: of each token under the distribution that it was sampled from (temperature included).
         finished: whether the response ends with a stop token.
+        by_engine: whether an engine sampled them, whose log-probabilities differ a little from the trainer's.
     """
 
     ids: list[list[int]]
     logprobs: list[list[float]]
     finished: list[bool]
+    by_engine: bool = False
 
 
 def generate(
@@ -93,6 +95,7 @@ def join(rollouts: Rollouts) -> Rollouts:
         ids=[part.ids[i] for i, part in enumerate(owners)],
         logprobs=[part.logprobs[i] for i, part in enumerate(owners)],
         finished=[part.finished[i] for i, part in enumerate(owners)],
+        by_engine=rollouts.by_engine,
     )
 
 

@@ -11,10 +11,22 @@ from training.rl.episodes import Episodes
 
 
 def scalars_of(episodes: Episodes, kl: losses.KL) -> dict[str, float]:
-    """Scalars of a policy's own rollouts: means over episodes or tokens; of several reward models also each one's."""
+    """Scalars of a policy's own rollouts: means over episodes or tokens; of several reward models also each one's.
+
+    Of an engine's rollouts also the mean importance weight, near 1 where engine and trainer agree, and the share of
+    tokens whose weight is at its cap.
+    """
     mask = episodes.mask
     several = episodes.parts if len(episodes.parts) > 1 else {}
-    return {
+    weights = episodes.importance
+    importance = {}
+    if weights is not None:
+        capped = (weights >= losses.IMPORTANCE_CAP).float()
+        importance = {
+            "importance_weight": float(losses.masked_mean(weights, mask)),
+            "importance_capped": float(losses.masked_mean(capped, mask)),
+        }
+    return importance | {
         "score": float(episodes.scores.mean()),
         "kl": float((kl.k1 * mask).sum(1).mean()),
         "kl_k2": float((kl.k2 * mask).sum(1).mean()),

@@ -41,7 +41,8 @@ def ppo_gradients(
         length = max(len(response) for response in responses)
         mask, old = weight * episodes.mask[rows, :length], episodes.old_logprobs[rows, :length]
         logprobs = forward.response_logprobs(models.policy, prompts, responses, temperature)
-        policy = losses.policy_loss(logprobs, old, advantages[rows, :length], mask, clip)
+        weights = None if episodes.importance is None else episodes.importance[rows, :length]
+        policy = losses.policy_loss(logprobs, old, advantages[rows, :length], mask, clip, weights)
         (policy.total / tokens).backward()  # before the values' pass: what it keeps is freed
         values = values_of(models, prompts, responses)
         value = losses.value_loss(values, episodes.old_values[rows, :length], returns[rows, :length], mask, clip)

@@ -42,13 +42,14 @@ class Trained(NamedTuple):
     copies: int = 0
 
 
-def plan(config: MemoryOptions, trained: Sequence[Trained], longest: int, most: int) -> memory.Budget:
+def plan(config: MemoryOptions, trained: Sequence[Trained], longest: int, most: int, engine: int = 0) -> memory.Budget:
     """How many tokens go forward at once; says what the run will take.
 
     Args:
         trained: models whose passes come one after the other, each with its backward pass.
         longest: tokens of the longest row.
         most: tokens of a step, at most.
+        engine: bytes of an engine that stays beside the training.
 
     Raises:
         UserError: it does not fit, with what would.
@@ -60,7 +61,7 @@ def plan(config: MemoryOptions, trained: Sequence[Trained], longest: int, most: 
             if not one.model.supports_gradient_checkpointing:
                 raise UserError(f"--checkpoint-activations: {type(one.model).__name__} cannot do it: leave it out")
             memory.checkpoint_activations(one.model)
-    states = _states(config, trained)
+    states = _own_states(config, trained)
     tokens = max(longest, min(most, config.tokens_per_pass or memory.usual_tokens()))
     heads = max(memory.of_head(one.model, tokens) for one in trained)
     activations = max((memory.activations_of(one.model) for one in trained), key=lambda one: one.of(longest))
@@ -69,6 +70,7 @@ def plan(config: MemoryOptions, trained: Sequence[Trained], longest: int, most: 
             memory.Need("gradients and moments", states),
             memory.Need("logits", heads),
             memory.Need("held by kernels", memory.of_kernels()),
+            memory.Need("engine", engine),
         ],
         activations,
         longest=longest,
@@ -114,7 +116,7 @@ def plan_rollouts(config: Any, trained: Sequence[Trained], prompt: int, max_toke
     """
     if config.rollout_tokens is not None and config.rollout_tokens < 1:
         raise UserError(f"--rollout-tokens {config.rollout_tokens}: use at least 1, or leave it out")
-    states = _states(config, trained)
+    states = _own_states(config, trained)
     usable = int(memory.free() * memory.SHARE) - states
     per_row = memory.of_rollout(trained[0].model, prompt, max_tokens)
     count = min(rows, rollouts.ROWS)
@@ -135,7 +137,11 @@ def plan_rollouts(config: Any, trained: Sequence[Trained], prompt: int, max_toke
     return memory.Budget(ranks.least(fitting * (prompt + max_tokens)), config.rollout_tokens)
 
 
-def _states(config: MemoryOptions, trained: Sequence[Trained]) -> int:
-    """Bytes of gradients, moments and averages in each process."""
-    states = sum(memory.of_training(one.model, one.copies) for one in trained)
-    return states // ranks.count() if shards(config) else states
+def _own_states(config: MemoryOptions, trained: Sequence[Trained]) -> int:
+    """`states_of` in each process."""
+    return states_of(trained) // ranks.count() if shards(config) else states_of(trained)
+
+
+def states_of(trained: Sequence[Trained]) -> int:
+    """Bytes of gradients, moments and averages, all together."""
+    return sum(memory.of_training(one.model, one.copies) for one in trained)

@@ -6,9 +6,9 @@ A bandit: one prompt, one response, one reward at its end. No discount.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -22,17 +22,21 @@ from training.artifacts.rendering import Renderer
 from training.data import lengths, reading, rendering, splits
 from training.data.items import Rows
 from training.data.ragged import Ragged
-from training.models import building, hardware, loading, lora, memory, optimization, probes, publishing, templates
+from training.models import building, hardware, loading, memory, optimization, templates
 from training.rl import batches, losses
 from training.rl.ema import Ema, decay_for
+from training.rl.engine_settings import EnginePlan
 from training.rl.episodes import Episodes, PolicyModels, evaluate, shuffle_into_minibatches
 from training.rl.notices import Notices
-from training.rl.rollouts import Rollouts, Sampling, generate, join
+from training.rl.rollouts import join
 from training.rl.scalars import scalars_of, update_scalars
 from training.rl.updates import ppo_gradients
 from training.runtime import ranks, runs
 from training.runtime.configuration import parse
-from training.stages import adapters, four_models, limits, planning, scorers, text, watching
+from training.stages import adapters, four_models, limits, planning, rollout_options, scorers, text, watching
+from training.stages.engine_rollouts import EngineRollouts
+from training.stages.ppo_measuring import measure, roll_out
+from training.stages.ppo_publishing import publish
 from training.stages.pretrain import next_token_loss
 
 RATIO_TOLERANCE = 1e-5
@@ -40,7 +44,7 @@ ADAM_EPS = 1e-5  # of the authors' earlier code (Ziegler et al. 2019); the paper
 
 
 @dataclass(frozen=True)
-class Config(adapters.LoraOptions, planning.MemoryOptions, watching.WatchOptions):
+class Config(adapters.LoraOptions, planning.MemoryOptions, rollout_options.RolloutOptions, watching.WatchOptions):
     """Train a policy against a reward model; with a --ptx-coefficient above 0 this is PPO-ptx."""
 
     prompts: tuple[str, ...]
@@ -154,6 +158,7 @@ class Setup(NamedTuple):
         stops: ids that end a response.
         summaries: what the manifest keeps of the data.
         inputs: parents' ids and hashes of data.
+        engine: what samples; None where the trainer does.
     """
 
     models: PolicyModels
@@ -168,6 +173,7 @@ class Setup(NamedTuple):
     stops: tuple[int, ...]
     summaries: dict[str, Any]
     inputs: list[str]
+    engine: EngineRollouts | None = None
 
 
 def train(config: Config) -> Checkpoint:
@@ -175,13 +181,15 @@ def train(config: Config) -> Checkpoint:
     check(config)
     hardware.set_threads()
     hardware.set_dtype(config.dtype)
+    may_fall_back = config.rollouts == "auto"
+    config = replace(config, rollouts=rollout_options.resolve(config))
     setup = prepare(config)
     models = setup.models
-    with runs.Run(config.home, config.stage, config, setup.inputs) as run:
+    with runs.Run(config.home, config.stage, config, setup.inputs) as run, ExitStack() as stack:
         if config.freeze_embeddings:
             building.freeze_embeddings(models.policy)
             building.freeze_embeddings(models.value)
-        budget, rollout_budget = plan_memory(setup, config)
+        budget, rollout_budget, engine_plan = plan_memory(setup, config, may_fall_back)
         planning.divide(
             config, [models.policy, models.reference, models.value, *(reward.model for reward in models.rewards)]
         )
@@ -191,9 +199,13 @@ def train(config: Config) -> Checkpoint:
         ema = Ema(models.policy, decay_for(config.ema, total_steps(config)))
         state = State(config.kl_coefficient)
         notices, watch = Notices(), watching.Watch(config)
+        if config.rollouts == "vllm":
+            engine = stack.enter_context(EngineRollouts(engine_plan, may_fall_back, run.folder))
+            setup = setup._replace(engine=engine)
         run.resume(
             policy=adapters.Trained(models.policy), value=adapters.Trained(models.value), optimizer=optimizer,
             ema=ema, state=state, notices=notices, watch=watch, budget=budget, rollout_budget=rollout_budget,
+            **({"engine": setup.engine} if setup.engine is not None else {}),
         )  # fmt: skip
 
         for iteration in run.steps(config.iterations, config.stage):
@@ -279,14 +291,25 @@ def train(config: Config) -> Checkpoint:
         return publish(setup, config, run, adapter, ema, state, facts, budget, rollout_budget)
 
 
-def plan_memory(setup: Setup, config: Config) -> tuple[memory.Budget, memory.Budget]:
-    """Tokens per pass and tokens sampled at once; says what the run will take."""
+def plan_memory(
+    setup: Setup, config: Config, may_fall_back: bool = False
+) -> tuple[memory.Budget, memory.Budget, EnginePlan | None]:
+    """Tokens per pass, tokens that the trainer samples at once, and the engine where one samples; says what the run
+    will take."""
     copies = (config.ema > 0) + (config.ema > 0 and config.is_watched) + config.is_watched
     policy, value = planning.Trained(setup.models.policy, copies), planning.Trained(setup.models.value)
     prompt = max(int(setup.prompts.lengths.max()), *map(len, setup.held_out), 0)
     longest = max(prompt + setup.max_tokens, *map(int, setup.documents.lengths), 0)
-    budget = planning.plan(config, [policy, value], longest, config.minibatch * (prompt + setup.max_tokens))
-    return budget, planning.plan_rollouts(config, [policy, value], prompt, setup.max_tokens, config.batch)
+    trained = [policy, value]
+    engine, beside = None, 0
+    if config.rollouts == "vllm":
+        rows = max(config.batch, len(setup.held_out))
+        engine = rollout_options.plan_engine(
+            config.rollout_devices, trained, prompt, setup.max_tokens, rows, may_fall_back
+        )
+        beside = engine.total_bytes if engine is not None and engine.device == "cpu" else 0
+    budget = planning.plan(config, trained, longest, config.minibatch * (prompt + setup.max_tokens), beside)
+    return budget, planning.plan_rollouts(config, trained, prompt, setup.max_tokens, config.batch), engine
 
 
 def documents_of(setup: Setup, config: Config, step: int) -> list[Any]:
@@ -329,27 +352,6 @@ def rows_of(episodes: Episodes, minibatch: Sequence[int], documents: Sequence[An
     """Token ids of an optimizer step: prompts with their responses, then text."""
     yield from ([*episodes.prompts[i], *episodes.responses[i]] for i in minibatch)
     yield from documents
-
-
-def roll_out(setup: Setup, config: Config, iteration: int, tokens: int) -> tuple[list[list[int]], Rollouts]:
-    """The prompts of an iteration and one response to each from the policy as it is."""
-    rows = batches.cycle_batch(len(setup.prompts), config.batch, iteration, config.seed, "prompts")
-    prompts = [setup.prompts[i].tolist() for i in rows]
-    seed = runs.derive_seed(config.seed, "rollouts", iteration)
-    return prompts, respond(setup, config, prompts, seed, tokens)
-
-
-def roll_out_held_out(setup: Setup, config: Config, iteration: int, tokens: int) -> tuple[list[list[int]], Rollouts]:
-    """The held-out prompts and one response to each from the policy as it is."""
-    seed = runs.derive_seed(config.seed, "held out", iteration)
-    return setup.held_out, respond(setup, config, setup.held_out, seed, tokens)
-
-
-def respond(setup: Setup, config: Config, prompts: list[list[int]], seed: int, tokens: int) -> Rollouts:
-    """One response to each prompt from the policy as it is, at most `tokens` tokens of them at once. Of several
-    processes each responds to its share of the prompts."""
-    sampling = Sampling(config.temperature, setup.max_tokens, setup.stops, seed, tokens)
-    return generate(setup.models.policy, prompts, 1, sampling, ranks.own_share(list(map(len, prompts))))
 
 
 def ptx_gradients(policy: Any, documents: Sequence[Any], coefficient: float, tokens_per_pass: int) -> float:
@@ -455,68 +457,6 @@ def check(config: Config) -> None:
         raise UserError(f"--batch {config.batch} is not a multiple of --minibatch {config.minibatch}: change one")
     if config.temperature <= 0:
         raise UserError("--temperature must be above 0: PPO learns from samples")
-
-
-def publish(
-    setup: Setup,
-    config: Config,
-    run: runs.Run,
-    adapter: lora.Adapter | None,
-    ema: Ema,
-    state: State,
-    facts: Mapping[str, Any],
-    budget: memory.Budget,
-    rollout_budget: memory.Budget,
-) -> Checkpoint:
-    """Publish the policy as it is now: with its average weights, where they are averaged.
-
-    `facts` go to the manifest's metrics: which weights these are, where they are the best ones. Figures under `raw/`
-    are those of the last iteration's rollouts and updates, of the policy as it was trained; those under `published/`
-    are of the published weights, on one more batch of prompts. `score` is the mean reward, the offset subtracted and
-    unfinished responses penalised.
-    """
-    policy, prompts = setup.models.policy, [row.tolist() for row in setup.prompts[: probes.PROBES]]
-    likeliest = generate(policy, prompts, 1, Sampling(0.0, setup.max_tokens, setup.stops, config.seed))
-    raw = {f"raw/{name}": value for name, value in state.last.items()}
-    scalars = measure(setup, config, budget, rollout_budget)
-    published = {f"published/{name}": value for name, value in scalars.items()}
-    counts = {"optimizer_steps": state.optimizer_steps, "episodes": episodes_of(state, config)}
-    weights = {"weights": "ema", "ema_decay": ema.decay} if config.ema > 0 else {"weights": "last"}
-    run.log(config.iterations, published)
-    return publishing.publish(
-        policy,
-        setup.tokenizer,
-        config.home,
-        stage=config.stage,
-        kind="policy",
-        system=setup.system,
-        parents=setup.parents,
-        base_model=setup.base_model,
-        adapter=adapter,
-        generation={"temperature": config.temperature, "top_p": 1.0, "max_tokens": setup.max_tokens},
-        probe=probes.policy_probe(policy, [[*p, *r] for p, r in zip(prompts, likeliest.ids, strict=True)]),
-        config=run.config,
-        data=setup.summaries,
-        seed=config.seed,
-        metrics=counts | weights | raw | dict(facts) | published,
-    )
-
-
-def episodes_of(state: State, config: Config) -> int:
-    """Episodes that were learned from, in all iterations."""
-    return state.optimizer_steps // config.steps_per_iteration * config.batch
-
-
-def measure(
-    setup: Setup, config: Config, budget: memory.Budget, rollout_budget: memory.Budget, held_out: bool = False
-) -> dict[str, float]:
-    """Scalars of the policy as it is now, on the batch of prompts after those of the last iteration, or on the
-    held-out ones: the same prompts and random numbers every time."""
-    roll_out_once = partial(roll_out_held_out if held_out else roll_out, setup, config, config.iterations)
-    prompts, rollouts = rollout_budget.run([], roll_out_once)
-    rows = range(len(prompts))
-    episodes = evaluate(setup.models, prompts, join(rollouts), [rows], config.temperature, budget)
-    return scalars_of(episodes, losses.kl_estimators(episodes.old_logprobs, episodes.reference_logprobs))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -51,6 +51,9 @@ MUTANTS = (
     ),
     Mutant("ratio upside down", LOSSES, "torch.exp((logprobs - old_logprobs)", "torch.exp((old_logprobs - logprobs)"),
     Mutant("padding in the policy loss", LOSSES, "PolicyLoss((losses * mask).sum()", "PolicyLoss(losses.sum()"),
+    Mutant("importance upside down", LOSSES, "torch.exp((logprobs - sampled)", "torch.exp((sampled - logprobs)"),
+    Mutant("importance without its cap", LOSSES, "* mask).clamp(max=cap).detach()", "* mask).detach()"),
+    Mutant("importance with a gradient", LOSSES, ".clamp(max=cap).detach()", ".clamp(max=cap)"),
     Mutant("minimum of the value losses", LOSSES, "0.5 * (torch.maximum((values", "0.5 * (torch.minimum((values"),
     Mutant(
         "value clipped around nothing",
@@ -113,6 +116,13 @@ MUTANTS = (
         "(policy.total / tokens).backward()",
         "(policy.total / float(mask.sum())).backward()",
     ),
+    Mutant(
+        "importance left out",
+        UPDATES,
+        "advantages[rows, :length], mask, clip, weights)",
+        "advantages[rows, :length], mask, clip)",
+    ),
+    Mutant("importance of the trainer's own samples", EPISODES, " if rollouts.by_engine else None", ""),
     Mutant("value loss without its weight", UPDATES, "(value_coefficient * value / tokens)", "(value / tokens)"),
     Mutant(
         "whitening before returns",
@@ -151,7 +161,7 @@ MUTANTS = (
 def notices(folder: Path) -> bool:
     """Whether a test fails in that copy of the tree."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow", "-p", "no:cacheprovider",
+        [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow and not integration", "-p", "no:cacheprovider",
          "--deselect", "tests/training/rl/test_mutants.py", *(f"tests/training/{name}" for name in TESTS)],
         cwd=folder, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip

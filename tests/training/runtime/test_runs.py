@@ -154,7 +154,7 @@ def test_a_run_is_the_same_with_less_memory_and_another_with_other_numbers(
 def test_what_is_not_part_of_the_key_is_declared(stage: str, toy_chain: Toy, tmp_path: Path) -> None:
     config = config_for(stage, toy_chain, tmp_path)
     outside = {f.name for f in fields(config)} - set(runs.key_fields(config))
-    assert outside == MEMORY_AND_PLACES | ({"rollout_tokens"} if stage == "ppo" else set())
+    assert outside == MEMORY_AND_PLACES | ({"rollout_tokens", "rollout_devices"} if stage == "ppo" else set())
 
 
 @pytest.mark.unit

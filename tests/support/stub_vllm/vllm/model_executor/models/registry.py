@@ -1,0 +1,1 @@
+"""As vLLM has it: where a model's class is looked at."""
