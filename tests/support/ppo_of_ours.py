@@ -66,7 +66,7 @@ def main(settings: dict[str, Any]) -> None:
                 ppo.Config(
                     prompts=(str(prompts),),
                     model=settings["policy"],
-                    reward=settings["reward"],
+                    reward=(settings["reward"],),
                     iterations=settings["iterations"],
                     batch=settings["batch"],
                     minibatch=settings["batch"],

@@ -73,7 +73,7 @@ def configs(world: Path, policy: str, scorer: str, home: Path, shard: str) -> di
         "reward": reward.Config(model=policy, learning_rate=1e-3, epochs=2, **ranked, **common),
         "dpo": dpo.Config(model=policy, learning_rate=1e-3, lora_rank=4, **ranked, **common),
         "ppo-ptx": ppo.Config(
-            prompts=(str(world / "prompts.jsonl"),), model=policy, reward=scorer, iterations=3, batch=8, minibatch=4,
+            prompts=(str(world / "prompts.jsonl"),), model=policy, reward=(scorer,), iterations=3, batch=8, minibatch=4,
             max_tokens=9, learning_rate=1e-3, value_learning_rate=1e-3, warmup_iterations=0, pretraining_data=text,
             ptx_coefficient=0.3, ptx_documents=3, kl_target=1.0, publish="best", held_out_every=2, **common,
         ),

@@ -112,7 +112,7 @@ def run_chain(home: Path, name: str, **changes: Any) -> Chain:
         ppo.Config(
             prompts=(str(home / "prompts.jsonl"),),
             model=policy.id,
-            reward=scorer.id,
+            reward=(scorer.id,),
             iterations=4,
             batch=16,
             minibatch=8,

@@ -82,9 +82,9 @@ def main(settings: dict[str, Any]) -> None:
         plan_steps = sft.plan_steps
 
         def noted(*arguments: Any) -> Any:
-            made = plan_steps(*arguments)
-            plan.extend(step.demonstrations for step in made)
-            return made
+            planned = plan_steps(*arguments)
+            plan.extend(step.demonstrations for step in planned)
+            return planned
 
         sft.plan_steps = noted  # type: ignore[assignment]
     else:

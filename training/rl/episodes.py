@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,28 +15,53 @@ from training.rl.rollouts import Rollouts
 from training.runtime import ranks, runs
 
 
-class PolicyModels(NamedTuple):
-    """The four models of PPO, and what turns the reward model's output into rewards.
+class Reward(NamedTuple):
+    """A reward model: weight (score - offset) is its part of an episode's reward.
 
     Attributes:
-        offset: subtracted from raw scores, and from values, which start as raw scores.
-        extend: the row that the reward model reads for a prompt and a response (`Renderer.extend`).
+        name: in the log.
+        extend: the row that it reads for a prompt and a response (`Renderer.extend`); None for a response that it
+            cannot read.
+    """
+
+    name: str
+    model: Any
+    weight: float
+    offset: float
+    extend: Callable[[list[int], list[int]], list[int] | None]
+
+    def raw_scores(self, prompts: list[list[int]], responses: list[list[int]]) -> Tensor:
+        """What the model gives these responses, offset not subtracted, -inf where it cannot read one: (rows, 1)."""
+        rows = list(map(self.extend, prompts, responses))
+        unreadable = torch.tensor([row is None for row in rows])
+        # A prompt stands in for an unreadable row, so that all processes make the same passes.
+        scores = forward.scores_of(self.model, [row or prompt for row, prompt in zip(rows, prompts, strict=True)])
+        return scores.masked_fill(unreadable.to(scores.device), -torch.inf)[:, None]
+
+
+class PolicyModels(NamedTuple):
+    """The models of PPO.
+
+    Attributes:
+        rewards: one, or several whose parts are added up.
+        offset: subtracted from values, which start as raw scores of the first reward model.
     """
 
     policy: Any
     reference: Any
-    reward: Any
     value: Any
+    rewards: tuple[Reward, ...]
     offset: float
-    extend: Callable[[list[int], list[int]], list[int]]
 
 
 class Episodes(NamedTuple):
     """B episodes; tensors are (B, T) with T the tokens of the longest response, 0 at padding, unless said.
 
     Attributes:
-        scores: (B,), offset subtracted, those of unfinished responses replaced by a penalty.
-        finished: (B,) bool.
+        scores: (B,), the rewards' weighted sum, those of unfinished responses replaced by a penalty.
+        parts: (B,) by the name of each reward model, its offset subtracted; without weight and penalty, -inf for a
+            response that it cannot read.
+        finished: (B,) bool: it ends with a stop token, and every reward model can read it.
         sampler_gap: mean |log-probability here - log-probability when it was sampled|.
     """
 
@@ -49,6 +74,7 @@ class Episodes(NamedTuple):
     reference_logprobs: Tensor
     old_values: Tensor
     sampler_gap: float
+    parts: Mapping[str, Tensor]
 
 
 def evaluate(
@@ -72,19 +98,23 @@ def evaluate(
     mask = forward.response_mask(responses)
     columns = budget.run([], partial(_own_columns, models, prompts, responses, minibatches, temperature))
     ranks.add_up([columns])
-    (old, reference, values), raw = columns[:3], columns[3, :, 0]
-    finished = torch.tensor(rollouts.finished, device=mask.device)
+    old, reference, values, *raw = columns
+    parts = {reward.name: one[:, 0] - reward.offset for reward, one in zip(models.rewards, raw, strict=True)}
+    weighted = [reward.weight * parts[reward.name] for reward in models.rewards]
+    scores = torch.stack(weighted).sum(0)
+    finished = torch.tensor(rollouts.finished, device=mask.device) & ~scores.isneginf()
     sampled = forward.pad_right(rollouts.logprobs, 0.0, torch.float32)
     return Episodes(
         prompts=prompts,
         responses=responses,
-        scores=losses.penalise_unfinished(raw - models.offset, finished),
+        scores=losses.penalise_unfinished(scores, finished),
         finished=finished,
         mask=mask,
         old_logprobs=old,
         reference_logprobs=reference,
         old_values=values,
         sampler_gap=float(losses.masked_mean((old - sampled).abs(), mask)),
+        parts=parts,
     )
 
 
@@ -96,8 +126,8 @@ def _own_columns(
     temperature: float,
     tokens_per_pass: int,
 ) -> Tensor:
-    """Log-probabilities of policy and reference, values, and raw scores (in the first column): (4, B, T). Of several
-    processes each one's share of the rows, the others' 0."""
+    """Log-probabilities of policy and reference, values, and raw scores of each reward model (in the first column):
+    (3 + rewards, B, T). Of several processes each one's share of the rows, the others' 0."""
     mask = forward.response_mask(responses)
     parts = [part for rows in minibatches for part in own_passes(prompts, responses, rows, tokens_per_pass)]
 
@@ -114,8 +144,8 @@ def _own_columns(
     old = over_parts(lambda p, r: forward.response_logprobs(models.policy, p, r, temperature))
     reference = over_parts(lambda p, r: forward.response_logprobs(models.reference, p, r, temperature))
     values = over_parts(lambda p, r: values_of(models, p, r))
-    raw = over_parts(lambda p, r: forward.scores_of(models.reward, list(map(models.extend, p, r)))[:, None])
-    return torch.stack([old, reference, values, raw])
+    raw = [over_parts(reward.raw_scores) for reward in models.rewards]
+    return torch.stack([old, reference, values, *raw])
 
 
 def values_of(models: PolicyModels, prompts: Sequence[list[int]], responses: Sequence[list[int]]) -> Tensor:

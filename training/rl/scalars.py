@@ -11,8 +11,9 @@ from training.rl.episodes import Episodes
 
 
 def scalars_of(episodes: Episodes, kl: losses.KL) -> dict[str, float]:
-    """Scalars of a policy's own rollouts: means over episodes or tokens."""
+    """Scalars of a policy's own rollouts: means over episodes or tokens; of several reward models also each one's."""
     mask = episodes.mask
+    several = episodes.parts if len(episodes.parts) > 1 else {}
     return {
         "score": float(episodes.scores.mean()),
         "kl": float((kl.k1 * mask).sum(1).mean()),
@@ -22,6 +23,7 @@ def scalars_of(episodes: Episodes, kl: losses.KL) -> dict[str, float]:
         "response_tokens": float(mask.sum(1).mean()),
         "finished": float(episodes.finished.float().mean()),
         "sampler_gap": episodes.sampler_gap,
+        **{f"score/{name}": float(scores[~scores.isneginf()].mean()) for name, scores in several.items()},
     }
 
 

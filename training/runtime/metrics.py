@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
 from training.artifacts.files import write_atomically
+from training.runtime.trackers import Tracker
 
 NAME = "metrics.jsonl"
 
 
 class Metrics:
     """Writes the scalars of a run that begins at step `start`; what an earlier process logged from there on is removed.
+    Trackers get them too.
 
     A line holds `step`, `time` (UTC, ISO 8601) and the scalars by name. One that is not finite is left out: JSON has
     no number for it.
     """
 
-    def __init__(self, folder: Path, start: int) -> None:
+    def __init__(self, folder: Path, start: int, trackers: Sequence[Tracker] = ()) -> None:
         self._folder, self._start = folder, start
+        self._trackers = trackers
         self._writer: Any = None
         self._lines: IO[str] | None = None
 
@@ -40,9 +43,13 @@ class Metrics:
         line = {"step": step, "time": datetime.now(UTC).isoformat(timespec="milliseconds")} | finite
         self._lines.write(json.dumps(line) + "\n")
         self._lines.flush()
+        for tracker in self._trackers:
+            tracker.write(step, finite)
 
-    def close(self) -> None:
-        """Flush and close the files."""
+    def close(self, completed: bool = True) -> None:
+        """Flush and close the files; trackers hear whether the run has ended."""
+        for tracker in self._trackers:
+            tracker.close(completed)
         if self._writer is not None:
             self._writer.close()
         if self._lines is not None:

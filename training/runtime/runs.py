@@ -26,7 +26,7 @@ from training.artifacts import progress
 from training.artifacts.errors import UserError
 from training.artifacts.files import write_atomically
 from training.artifacts.machine import boot_id, pid_namespace
-from training.runtime import dtensors, locks, ranks
+from training.runtime import dtensors, locks, ranks, trackers
 from training.runtime.metrics import Metrics
 from training.runtime.signals import StopRequest
 
@@ -82,9 +82,11 @@ class Run:
         self._stop = StopRequest(patient=ranks.count() > 1)
         self._lock: IO[str] | None = None
         self._metrics: Metrics | None = None
+        self._log_to = tuple(getattr(config, "log_to", ()))
 
     def __enter__(self) -> Run:
         if ranks.is_main():
+            trackers.check(self._log_to)
             self._begin()
         ranks.require_same(self.name, "the run")
         self._stop.catch()
@@ -104,7 +106,7 @@ class Run:
     ) -> None:
         self._stop.release()
         if self._metrics is not None:
-            self._metrics.close()
+            self._metrics.close(completed=kind is None)
         if kind is None:
             ranks.barrier()
         if kind is None and ranks.is_main():
@@ -228,7 +230,8 @@ class Run:
     def log(self, step: int, scalars: Mapping[str, float], note: str | None = None) -> None:
         """Scalars of a step, and optionally a few words beside the progress bar."""
         if self._metrics is None and ranks.is_main():
-            self._metrics = Metrics(self._logs, self.start)
+            own = trackers.opened(self._log_to, self.name, self._settings, self._logs)
+            self._metrics = Metrics(self._logs, self.start, own)
         if self._metrics is not None:
             self._metrics.write(step, scalars)
         if note is not None:

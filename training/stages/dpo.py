@@ -36,7 +36,7 @@ from training.models import (
 from training.rl import batches
 from training.runtime import ranks, runs
 from training.runtime.configuration import parse
-from training.stages import adapters, limits, planning, rankings
+from training.stages import adapters, four_models, limits, planning, rankings
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,9 @@ class Config(adapters.LoraOptions, planning.MemoryOptions):
     (ID[:configuration][@split]), each with an optional weight: A B=2 takes every row of A once and of B twice per
     epoch, B=0.5 a random half of B."""
     model: str = "sft"
-    """Where to start, and the reference: checkpoint id, stage (its newest), folder or hub id."""
+    """Where to start: checkpoint id, stage (its newest), folder or hub id."""
+    reference: str | None = None
+    """Reference; left out, the policy as it starts (Rafailov et al. 2023, section 4)."""
     validation: tuple[str, ...] = ()
     """Held-out comparisons; left out, those of one user in ten are held out (of one prompt in ten, where fewer than
     ten users are known)."""
@@ -89,6 +91,11 @@ def train(config: Config) -> Checkpoint:
     hardware.set_dtype(config.dtype)
     source = loading.load(config.model, config.home)
     model = source.model
+    own_reference = None if config.reference is None else loading.load(config.reference, config.home)
+    if own_reference is not None:
+        four_models.check_tokenizers(source.tokenizer, own_reference.tokenizer, "reference")
+        building.freeze(own_reference.model)
+    reference_keys = [own_reference.key] if own_reference else []
     renderer = templates.renderer_for(source)
     renderer.require_end()
     context = limits.context_of(model, config.context)
@@ -100,7 +107,7 @@ def train(config: Config) -> Checkpoint:
 
     summaries = {name: summary for usage in data.usages for name, summary in usage.summaries().items()}
     hashes = [summary["sha256"] for summary in summaries.values()]
-    with runs.Run(config.home, "dpo", config, [source.key, *hashes]) as run:
+    with runs.Run(config.home, "dpo", config, [source.key, *reference_keys, *hashes]) as run:
         if config.freeze_embeddings:
             building.freeze_embeddings(model)
         adapters.add(config, model, "policy")
@@ -110,11 +117,13 @@ def train(config: Config) -> Checkpoint:
         )
         planning.divide(config, [model])
         optimizer = optimization.adamw([(model, config.learning_rate)])
-        # The model is its own reference until its first step, so no second one is needed.
+        # The model is its own reference until its first step, so no second one is needed. Another one is gone by then.
+        reference_model = model if own_reference is None else own_reference.model
         reference = {
-            name: reference_logprobs(model, answers, of, budget, run.folder / f"{name}.pt")
+            name: reference_logprobs(reference_model, answers, of, budget, run.folder / f"{name}.pt")
             for name, of in (("training", data.training), ("held_out", data.held_out))
         }
+        del reference_model, own_reference
         run.resume(model=adapters.Trained(model), optimizer=optimizer, budget=budget)
 
         for step in run.steps(len(plan), "direct preferences"):

@@ -1,4 +1,4 @@
-"""PPO's four models: policy, reference, reward and value model. With LoRA those of the same weights hold them once."""
+"""PPO's models: policy, reference, reward and value models. With LoRA those of the same weights hold them once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from training.artifacts.errors import UserError
+from training.artifacts.loading import parse_mixture
 from training.models import building, loading, lora
 from training.models.loading import Source
 from training.stages import adapters
@@ -18,10 +19,21 @@ class Config(adapters.Config, Protocol):
     def model(self) -> str: ...
 
     @property
-    def reward(self) -> str: ...
+    def reward(self) -> tuple[str, ...]: ...
+
+    @property
+    def reference(self) -> str | None: ...
 
     @property
     def home(self) -> Path: ...
+
+
+class Scorer(NamedTuple):
+    """A reward model, its weight in the sum of all, and whether it reads the policy's token ids."""
+
+    source: Source
+    weight: float
+    reads_ids: bool
 
 
 class Loaded(NamedTuple):
@@ -29,46 +41,71 @@ class Loaded(NamedTuple):
 
     Attributes:
         source: the policy's; its model is the policy.
-        reward_source: the reward model's; its model is the reward model.
+        value_is_scorer: the value model starts from the first reward model, and not from the policy's body.
+        keys: of all models that were loaded beside the policy.
     """
 
     source: Source
-    reward_source: Source
+    scorers: tuple[Scorer, ...]
     reference: Any
     value: Any
+    value_is_scorer: bool
+    keys: list[str]
 
 
 def load(config: Config) -> Loaded:
-    """Load policy and reward model; the reference is the policy as it starts, and the value model the reward model.
+    """Load policy and reward models; the reference is the policy as it starts unless the options name another.
+
+    The value model starts from the first reward model. Where that has another tokenizer than the policy, it starts
+    from the policy's body with a fresh head.
 
     Raises:
-        UserError: there is no such model, or the two have different tokenizers.
+        UserError: there is no such model, or the reference has another tokenizer than the policy.
     """
     source = loading.load(config.model, config.home)
-    if config.lora_rank == 0:
-        reward_source = loading.load(config.reward, config.home, "reward")
-        check_tokenizers(source.tokenizer, reward_source.tokenizer)
-        reference, value = copy.deepcopy(source.model), copy.deepcopy(reward_source.model)
-        adapters.freeze(config, source.model)
+    with_lora = config.lora_rank > 0
+    start = lora.share(source.model) if with_lora else copy.deepcopy(source.model)
+    own_reference = None if config.reference is None else loading.load(config.reference, config.home)
+    if own_reference is not None:
+        check_tokenizers(source.tokenizer, own_reference.tokenizer, "reference")
+    reference = start if own_reference is None else own_reference.model
+    over = dataclasses.replace(source, model=start) if with_lora else None
+    adapters.add(config, source.model, "policy")
+    names = (config.reward,) if isinstance(config.reward, str) else config.reward
+    scorers = tuple(_scorer(name, weight, config, source, over) for name, weight in parse_mixture(names))
+    value = _value(config, source, scorers[0])
+    for model in (reference, *(scorer.source.model for scorer in scorers)):
+        building.freeze(model)
+    keys = [scorer.source.key for scorer in scorers] + ([own_reference.key] if own_reference else [])
+    return Loaded(source, scorers, reference, value, scorers[0].reads_ids, keys)
+
+
+def _scorer(name: str, weight: float, config: Config, policy: Source, over: Source | None) -> Scorer:
+    source = loading.load(name, config.home, "reward", over=over)
+    return Scorer(source, weight, have_same_ids(policy.tokenizer, source.tokenizer))
+
+
+def _value(config: Config, policy: Source, first: Scorer) -> Any:
+    if not first.reads_ids:
+        value = building.new_scalar_head(policy.path, policy.tokenizer.pad_token_id, config.seed)
+    elif config.lora_rank > 0:
+        value = lora.share(first.source.model)
+    else:
+        value = copy.deepcopy(first.source.model)
+    if lora.is_adapted(value):
+        lora.train(value)
         adapters.freeze(config, value)
     else:
-        reference = lora.share(source.model)
-        adapters.add(config, source.model, "policy")
-        over = dataclasses.replace(source, model=reference)
-        reward_source = loading.load(config.reward, config.home, "reward", over=over)
-        check_tokenizers(source.tokenizer, reward_source.tokenizer)
-        value = lora.share(reward_source.model)
-        if lora.is_adapted(value):
-            lora.train(value)
-            adapters.freeze(config, value)
-        else:
-            adapters.add(config, value, "value")
-    building.freeze(reference)
-    building.freeze(reward_source.model)
-    return Loaded(source, reward_source, reference, value)
+        adapters.add(config, value, "value")
+    return value
 
 
-def check_tokenizers(policy: Any, reward: Any) -> None:
-    """Raise `UserError` where policy and reward model would not read the same ids from a conversation."""
-    if policy.get_vocab() != reward.get_vocab() or policy.chat_template != reward.chat_template:
-        raise UserError("policy and reward model have different tokenizers: train the reward model from this policy")
+def have_same_ids(policy: Any, other: Any) -> bool:
+    """Whether two tokenizers read the same ids from a conversation."""
+    return bool(policy.get_vocab() == other.get_vocab() and policy.chat_template == other.chat_template)
+
+
+def check_tokenizers(policy: Any, other: Any, what: str = "reward model") -> None:
+    """Raise `UserError` where policy and another model would not read the same ids from a conversation."""
+    if not have_same_ids(policy, other):
+        raise UserError(f"policy and {what} have different tokenizers: train the {what} from this policy")

@@ -11,7 +11,7 @@ import torch
 from training.artifacts.errors import UserError
 from training.models import hardware, memory, sharding
 from training.rl import rollouts
-from training.runtime import launchers, ranks
+from training.runtime import launchers, ranks, trackers
 from training.runtime.runs import CONSOLE, NO_NUMBERS
 
 
@@ -20,9 +20,8 @@ class MemoryOptions:
     """Options of every stage that trains a model."""
 
     tokens_per_pass: int | None = field(default=None, metadata=NO_NUMBERS)
-    """Tokens that go forward at once, padding included; left out, as many as the memory takes, at most 1,024
-    on a CPU and 8,192 on a GPU. Fewer
-    need less memory and change nothing else."""
+    """Tokens that go forward at once, padding included; left out, as many as the memory takes, at most 1,024 on
+    a CPU and 8,192 on a GPU. Fewer need less memory and change nothing else."""
     checkpoint_activations: bool = field(default=False, metadata=NO_NUMBERS)
     """Keep of each layer only its input for the backward pass, which computes the layer again: less memory, a third
     more work."""
@@ -32,6 +31,8 @@ class MemoryOptions:
     shard: Literal["none", "fsdp"] = field(default="none", metadata=NO_NUMBERS)
     """With several processes: `fsdp` divides weights, gradients and moments over them (FSDP2), for models of which a
     whole copy with its moments does not fit beside each process; `none` gives each a copy. Changes nothing else."""
+    log_to: tuple[trackers.Name, ...] = field(default=(), metadata=NO_NUMBERS)
+    """Trackers that get the run's scalars too, where they are installed: wandb, mlflow."""
 
 
 class Trained(NamedTuple):

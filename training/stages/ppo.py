@@ -32,7 +32,7 @@ from training.rl.scalars import scalars_of, update_scalars
 from training.rl.updates import ppo_gradients
 from training.runtime import ranks, runs
 from training.runtime.configuration import parse
-from training.stages import adapters, four_models, limits, planning, text, watching
+from training.stages import adapters, four_models, limits, planning, scorers, text, watching
 from training.stages.pretrain import next_token_loss
 
 RATIO_TOLERANCE = 1e-5
@@ -46,9 +46,13 @@ class Config(adapters.LoraOptions, planning.MemoryOptions, watching.WatchOptions
     prompts: tuple[str, ...]
     """Prompts: files, folders or hub ids (ID[:configuration][@split]), each with an optional weight."""
     model: str = "sft"
-    """Where to start, and the reference of the KL penalty: checkpoint id, stage (its newest), folder or hub id."""
-    reward: str = "reward"
-    """Reward model. The value model starts from it, head included (Ouyang et al. 2022, appendix C)."""
+    """Where to start: checkpoint id, stage (its newest), folder or hub id."""
+    reference: str | None = None
+    """Reference of the KL penalty; left out, the policy as it starts (Ouyang et al. 2022, section 3.5)."""
+    reward: tuple[str, ...] = ("reward",)
+    """Reward model. The value model starts from it, head included (Ouyang et al. 2022, appendix C). Several are added
+    up, each with an optional weight (A B=0.5), and reported one by one; the value model starts from the first. One with
+    another tokenizer than the policy's reads its text, and the value model then starts from the policy."""
     iterations: int = 500
     """Rounds of rollouts; episodes = iterations * batch. 500 * 512 = 256k episodes (Ouyang et al. 2022, appendix C)."""
     batch: int = 512
@@ -178,7 +182,9 @@ def train(config: Config) -> Checkpoint:
             building.freeze_embeddings(models.policy)
             building.freeze_embeddings(models.value)
         budget, rollout_budget = plan_memory(setup, config)
-        planning.divide(config, [models.policy, models.reference, models.reward, models.value])
+        planning.divide(
+            config, [models.policy, models.reference, models.value, *(reward.model for reward in models.rewards)]
+        )
         optimizer = optimization.adamw(
             [(models.policy, config.learning_rate), (models.value, config.value_learning_rate)], eps=ADAM_EPS
         )
@@ -361,7 +367,7 @@ def ptx_gradients(policy: Any, documents: Sequence[Any], coefficient: float, tok
 def prepare(config: Config) -> Setup:
     """Load policy and reward model, the prompts and the pretraining documents; says what is used of each."""
     loaded = four_models.load(config)
-    source, reward = loaded.source, loaded.reward_source
+    source = loaded.source
     renderer = templates.renderer_for(source)
     renderer.require_end()
     context = limits.context_of(source.model, config.context)
@@ -374,14 +380,18 @@ def prepare(config: Config) -> Setup:
         held_out = load_held_out(config, renderer, longest, prompts) if config.held_out_prompts else prompts
     usages = [prompts.usage, *([held_out.usage] if config.held_out_prompts else []), *usages]
     summaries = {name: summary for usage in usages for name, summary in usage.summaries().items()}
-    manifest = reward.checkpoint.manifest if reward.checkpoint else None
-    offset = (manifest.reward_offset if manifest else None) or 0.0
-    models = PolicyModels(source.model, loaded.reference, reward.model, loaded.value, offset, renderer.extend)
+    rewards = scorers.rewards_of(
+        loaded.scorers,
+        renderer,
+        lambda: scorers.conversations_of(selections(config), renderer, longest),
+    )
+    offset = rewards[0].offset if loaded.value_is_scorer else 0.0
+    models = PolicyModels(source.model, loaded.reference, loaded.value, rewards, offset)
     return Setup(
         models,
         source.tokenizer,
         templates.system_of(source),
-        (*source.parents, *reward.parents),
+        (*source.parents, *(parent for scorer in loaded.scorers for parent in scorer.source.parents)),
         source.base_model,
         prompts.items,
         watching.sample(held_out.items, config) if config.is_watched else [],
@@ -389,19 +399,29 @@ def prepare(config: Config) -> Setup:
         max_tokens,
         renderer.stop_ids,
         summaries,
-        [source.key, reward.key, *(summary["sha256"] for summary in summaries.values())],
+        [source.key, *loaded.keys, *(summary["sha256"] for summary in summaries.values())],
     )
 
 
-def load_prompts(config: Config, renderer: Renderer, longest: int) -> Rows[Ragged]:
-    """Prompts of at most `longest` tokens."""
-    selection = reading.select(
+def select_prompts(config: Config) -> reading.Selection:
+    """The prompts to learn from."""
+    return reading.select(
         reading.PROMPTS,
         config.prompts,
         limit=config.limit,
         seed=config.seed,
         hygiene=config.hygiene,
     )
+
+
+def selections(config: Config) -> list[reading.Selection]:
+    """All prompts of a run, those that it is measured on too."""
+    return [select_prompts(config), *([watching.select(config)] if config.held_out_prompts else [])]
+
+
+def load_prompts(config: Config, renderer: Renderer, longest: int) -> Rows[Ragged]:
+    """Prompts of at most `longest` tokens."""
+    selection = select_prompts(config)
     rows = rendering.prompts(config.home, selection, renderer, longest)
     limits.report(rows.usage)
     return splits.weighted(rows, selection.weights, config.seed)

@@ -1,4 +1,4 @@
-"""Pretraining: a base model from scratch on text."""
+"""Pretraining on text: a base model from scratch, or an existing model that goes on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from training.data.documents import document_marks
 from training.data.items import Rows
 from training.data.ragged import Packed, Ragged
 from training.data.usage import Usage
-from training.models import building, forward, hardware, optimization, probes, publishing, sharding
+from training.models import building, forward, hardware, loading, optimization, probes, publishing, sharding, templates
 from training.models.parallel import add_gradients
 from training.rl import batches
 from training.runtime import ranks, runs
@@ -37,23 +37,26 @@ class Config(planning.MemoryOptions):
     """Text: .txt or .jsonl files, folders or hub ids (ID[:configuration][@split]), each with an optional weight:
     A B=2 takes every document of A once and of B twice per pass, B=0.5 a random half of B. All of it is tokenized
     before the first step, once; --limit bounds that."""
+    model: str | None = None
+    """Go on with this model: checkpoint id, stage (its newest), folder or hub id. Its tokenizer and its sizes count,
+    not the options of a new one."""
     tokenizer: str = "{home}/tokenizer/default"
-    """Folder of the tokenizer, or a hub id."""
+    """Folder of the tokenizer of a new model, or a hub id."""
     validation: tuple[str, ...] = ()
     """Held-out text for the loss; left out, one document in a hundred is held out."""
     layout: Literal["documents", "packed"] = "packed"
     """`documents`: each document is a row, rows of like length together; longer ones are split at the context.
     `packed`: documents follow each other in rows of `context` tokens."""
     hidden_size: int = 256
-    """Width of the model."""
+    """Width of a new model."""
     layers: int = 4
-    """Number of transformer layers."""
+    """Number of transformer layers of a new model."""
     heads: int = 4
-    """Number of attention heads."""
+    """Number of attention heads of a new model."""
     feed_forward: int = 704
-    """Width inside the feed-forward part."""
+    """Width inside the feed-forward part of a new model."""
     context: int = 512
-    """Greatest number of tokens the model takes."""
+    """Tokens of a row, and the most that a new model takes."""
     initial_std: float = 0.02
     """Standard deviation of the initial weights."""
     tokens: int = 20_000_000
@@ -89,25 +92,18 @@ def train(config: Config) -> Checkpoint:
     check(config)
     hardware.set_threads()
     hardware.set_dtype(config.dtype)
-    tokenizer = load_tokenizer(config.tokenizer)
+    source = None if config.model is None else load(config)
+    tokenizer = load_tokenizer(config.tokenizer) if source is None else source.tokenizer
     with ranks.main_first():
         data = prepare(config, tokenizer)
     lengths = data.training.lengths.tolist()
     plan = plan_steps(lengths, config)
 
     summaries = {name: summary for usage in data.usages for name, summary in usage.summaries().items()}
-    inputs = [*(summary["sha256"] for summary in summaries.values()), rendering.tokenizer_hash(tokenizer)]
+    start = rendering.tokenizer_hash(tokenizer) if source is None else source.key
+    inputs = [*(summary["sha256"] for summary in summaries.values()), start]
     with runs.Run(config.home, "pretrain", config, inputs) as run:
-        model = building.new_llama(
-            tokenizer,
-            width=config.hidden_size,
-            layers=config.layers,
-            heads=config.heads,
-            feed_forward=config.feed_forward,
-            context=config.context,
-            std=config.initial_std,
-            seed=config.seed,
-        )
+        model = new_model(config, tokenizer) if source is None else source.model
         budget = planning.plan(config, [planning.Trained(model)], max(lengths), config.batch_tokens)
         planning.divide(config, [model])
         optimizer = optimization.adamw([(model, config.learning_rate)], decay=config.weight_decay)
@@ -144,7 +140,7 @@ def train(config: Config) -> Checkpoint:
             config.home,
             stage="pretrain",
             kind="policy",
-            generation={"temperature": 1.0, "top_p": 1.0, "max_tokens": min(64, config.context // 2)},
+            **origin(source, config),
             probe=probes.policy_probe(model, [row.tolist() for row in data.validation[: probes.PROBES]]),
             config=run.config,
             data=summaries,
@@ -156,6 +152,43 @@ def train(config: Config) -> Checkpoint:
                 "steps": len(plan),
             },
         )
+
+
+def new_model(config: Config, tokenizer: Any) -> Any:
+    """A model with random weights."""
+    return building.new_llama(
+        tokenizer,
+        width=config.hidden_size,
+        layers=config.layers,
+        heads=config.heads,
+        feed_forward=config.feed_forward,
+        context=config.context,
+        std=config.initial_std,
+        seed=config.seed,
+    )
+
+
+def load(config: Config) -> loading.Source:
+    """The model to go on with. Raises `UserError` where there is none, or it does not take a row or end a document."""
+    assert config.model is not None
+    source = loading.load(config.model, config.home)
+    limits.context_of(source.model, config.context)
+    document_marks(source.tokenizer)
+    return source
+
+
+def origin(source: loading.Source | None, config: Config) -> dict[str, Any]:
+    """What a checkpoint says of the model that it went on from, and its sampling defaults."""
+    usual = {"temperature": 1.0, "top_p": 1.0, "max_tokens": min(64, config.context // 2)}
+    if source is None:
+        return {"generation": usual}
+    manifest = source.checkpoint.manifest if source.checkpoint else None
+    return {
+        "parents": source.parents,
+        "base_model": source.base_model,
+        "system": templates.system_of(source),
+        "generation": (manifest.generation if manifest else None) or usual,
+    }
 
 
 def load_tokenizer(name: str) -> Any:

@@ -28,7 +28,7 @@ def chain(home: Path) -> tuple[str, str, str]:
         ppo.Config(
             prompts=(str(home / "prompts.jsonl"),),
             model=policy.id,
-            reward=scorer.id,
+            reward=(scorer.id,),
             iterations=2,
             batch=16,
             minibatch=8,

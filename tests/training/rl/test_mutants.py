@@ -92,7 +92,7 @@ MUTANTS = (
         "logits.float() / temperature if temperature != 1.0 else logits.float()",
         "logits.float()",
     ),
-    Mutant("offset added", EPISODES, "raw - models.offset, finished", "raw + models.offset, finished"),
+    Mutant("offset added", EPISODES, "one[:, 0] - reward.offset", "one[:, 0] + reward.offset"),
     Mutant("values without offset", EPISODES, "(raw - models.offset) *", "raw *"),
     Mutant(
         "the policy is its own reference",

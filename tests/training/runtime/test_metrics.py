@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,3 +46,24 @@ def test_a_run_from_the_start_begins_a_new_file(tmp_path: Path) -> None:
         log.write(0, {"loss": value})
         log.close()
     assert [line["loss"] for line in metrics.read(tmp_path / "metrics.jsonl")] == [2.0]
+
+
+class Listener:
+    """A tracker that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        self.heard.append((step, dict(scalars)))
+
+    def close(self, completed: bool) -> None:
+        self.heard.append(completed)
+
+
+def test_trackers_hear_the_scalars_and_the_end(tmp_path: Path) -> None:
+    listener = Listener()
+    log = Metrics(tmp_path, 0, [listener])
+    log.write(4, {"loss": 1.5, "score": math.nan})
+    log.close(completed=False)
+    assert listener.heard == [(4, {"loss": 1.5}), False]

@@ -88,7 +88,7 @@ def config_for(stage: str, chain: Toy, home: Path) -> Any:
     if stage == "dpo":
         return dpo.Config((str(data / "rankings.jsonl"),), model, batch=4, **quick)
     changes = {"iterations": 3, "ptx_coefficient": 0.3, "kl_target": 1.0}
-    return config_of(chain, model=model, reward=str(chain.reward.path), home=home, **changes)
+    return config_of(chain, model=model, reward=(str(chain.reward.path),), home=home, **changes)
 
 
 def start(stage: str, chain: Toy, home: Path, **changes: Any) -> Checkpoint:

@@ -45,7 +45,7 @@ def train(stage: str, toy: Toy, **changes: Any) -> Checkpoint:
 
 
 def ppo_config(toy: Toy, **changes: Any) -> ppo.Config:
-    more = {"value_learning_rate": 1e-2, "reward": str(toy.reward.path), "warmup_iterations": 0}
+    more = {"value_learning_rate": 1e-2, "reward": (str(toy.reward.path),), "warmup_iterations": 0}
     prompts = (str(toy.home / "prompts.jsonl"),)
     return ppo.Config(
         prompts=prompts, iterations=2, batch=16, minibatch=8, max_tokens=9, **options(toy, **(more | changes))
@@ -99,8 +99,8 @@ def storages(*models: Any) -> set[int]:
 @pytest.mark.parametrize("adapted", [True, False])
 def test_ppos_models_hold_common_weights_once(toy_chain: Toy, adapted: bool) -> None:
     scorer = train("reward", toy_chain, seed=4).id if adapted else str(toy_chain.reward.path)
-    loaded = four_models.load(ppo_config(toy_chain, reward=scorer))
-    policy, value, reward_model = loaded.source.model, loaded.value, loaded.reward_source.model
+    loaded = four_models.load(ppo_config(toy_chain, reward=(scorer,)))
+    policy, value, reward_model = loaded.source.model, loaded.value, loaded.scorers[0].source.model
     body = len(storages(loaded.reference.base_model))
     assert storages(loaded.reference) <= storages(policy)
     assert len(storages(policy, loaded.reference, value, reward_model)) < (2 + (not adapted)) * body + 200

@@ -63,7 +63,7 @@ def test_before_any_step_policy_and_reference_agree_and_values_are_scores(start:
     assert episodes.sampler_gap < 1e-5
     rows = [p + r[:1] for p, r in zip(episodes.prompts, episodes.responses, strict=True)]
     states = [row[:-1] for row in rows]
-    raw = forward.scores_of(setup.models.reward, states) - setup.models.offset
+    raw = forward.scores_of(setup.models.rewards[0].model, states) - setup.models.offset
     torch.testing.assert_close(episodes.old_values[:, 0], raw.detach(), atol=1e-5, rtol=1e-5)
 
 
@@ -183,7 +183,7 @@ def test_advantages_are_whitened_and_returns_are_made_before(toy_chain: Toy, mon
     monkeypatch.setattr(ppo, "add_gradients", noting)
     config = config_of(toy_chain, iterations=1, seed=7)
     ppo.train(replace(config, home=toy_chain.home.parent / "whitened", model=str(toy_chain.policy.path),
-                      reward=str(toy_chain.reward.path)))  # fmt: skip
+                      reward=(str(toy_chain.reward.path),)))  # fmt: skip
     episodes, advantages, returns = given[0]
     tokens = advantages[episodes.mask.bool()]
     assert float(tokens.mean()) == pytest.approx(0, abs=1e-5)
@@ -245,7 +245,8 @@ def test_what_the_template_puts_after_the_stop_token_is_scored_too() -> None:
 
 def test_the_offset_moves_scores_and_values_alike(start: Any) -> None:
     setup, episodes, _ = start
-    moved = setup.models._replace(offset=setup.models.offset + 2.0)
+    offset = setup.models.offset + 2.0
+    moved = setup.models._replace(offset=offset, rewards=(setup.models.rewards[0]._replace(offset=offset),))
     prompts, responses = episodes.prompts, episodes.responses
     drawn = Rollouts(responses, [[0.0] * len(r) for r in responses], [True] * 16)
     rows = [list(range(16))]
@@ -289,7 +290,9 @@ def test_values_move_with_the_value_model_only(start: Any) -> None:
         models.value.score.weight += 1.0
     changed = values_of(models, episodes.prompts, episodes.responses)
     assert not torch.allclose(changed, episodes.old_values)
-    raw = forward.scores_of(models.reward, [p + r for p, r in zip(episodes.prompts, episodes.responses, strict=True)])
+    raw = forward.scores_of(
+        models.rewards[0].model, [p + r for p, r in zip(episodes.prompts, episodes.responses, strict=True)]
+    )
     torch.testing.assert_close((raw - models.offset)[episodes.finished], episodes.scores[episodes.finished])
 
 

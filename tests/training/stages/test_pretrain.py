@@ -91,3 +91,28 @@ def test_the_run_uses_its_tokens_and_learns(toy_home: Path, tmp_path: Path) -> N
 def test_without_a_tokenizer_the_fix_is_named(toy_home: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run `python -m training tokenizer` first"):
         pretrain.train(replace(toy.pretrain_config(toy_home), tokenizer=str(tmp_path / "none")))
+
+
+def test_an_existing_model_goes_on_with_its_own_tokenizer_and_sizes(toy_chain: Toy, tmp_path: Path) -> None:
+    config = replace(toy.pretrain_config(toy_chain.home, tokens=600, learning_rate=1e-3, seed=3), home=tmp_path)
+    start = str(toy_chain.policy.path)
+    made = pretrain.train(replace(config, model=start, tokenizer="nowhere", hidden_size=64, layers=7))
+    assert made.manifest.parents == (toy_chain.policy.id,)
+    assert made.manifest.generation == toy_chain.policy.manifest.generation
+    assert made.manifest.template_hash == toy_chain.policy.manifest.template_hash
+    models = [loading.load(path, tmp_path).model for path in (start, str(made.path))]
+    assert models[0].config.hidden_size == models[1].config.hidden_size
+    fresh = pretrain.train(config)
+    assert made.manifest.metrics["held_out_loss"] < fresh.manifest.metrics["held_out_loss"]
+    changes = [(a - b).abs().max() for a, b in zip(*(model.parameters() for model in models), strict=True)]
+    assert 0 < max(changes) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"model": "nothing"}, "no checkpoint 'nothing'"), ({"context": 64}, "beyond the 32 tokens that the model takes")],
+)
+def test_a_model_that_cannot_go_on_is_refused(toy_chain: Toy, changes: dict[str, Any], message: str) -> None:
+    config = toy.pretrain_config(toy_chain.home, model=str(toy_chain.policy.path))
+    with pytest.raises(UserError, match=message):
+        pretrain.train(replace(config, **changes))
