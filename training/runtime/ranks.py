@@ -4,8 +4,7 @@ Every process computes the same plan of steps from the same data, and takes a sh
 What they found out is added up or joined here. With one process every function is the identity.
 
 A process that ends takes the others with it: their next exchange fails at once, since its connections are closed, and
-`group` says so in one line. A long wait for an exchange says nothing of that: one process reads data and writes
-checkpoints while the others wait.
+`group` says so in one line. No limit of time stands for that: the others wait for as long as one reads data.
 """
 
 from __future__ import annotations
