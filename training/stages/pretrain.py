@@ -1,4 +1,4 @@
-"""Pretraining on text: a base model from scratch, or an existing model that goes on."""
+"""Pretraining on text: a base model from scratch, or an existing model further."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Config(planning.MemoryOptions):
     A B=2 takes every document of A once and of B twice per pass, B=0.5 a random half of B. All of it is tokenized
     before the first step, once; --limit bounds that."""
     model: str | None = None
-    """Go on with this model: checkpoint id, stage (its newest), folder or hub id. Its tokenizer and its sizes count,
+    """Train this model further: checkpoint id, stage (its newest), folder or hub id. Its tokenizer and its sizes count,
     not the options of a new one."""
     tokenizer: str = "{home}/tokenizer/default"
     """Folder of the tokenizer of a new model, or a hub id."""
@@ -169,7 +169,7 @@ def new_model(config: Config, tokenizer: Any) -> Any:
 
 
 def load(config: Config) -> loading.Source:
-    """The model to go on with. Raises `UserError` where there is none, or it does not take a row or end a document."""
+    """The model to train further. Raises `UserError` where there is none, or it does not take a row or end a document."""
     assert config.model is not None
     source = loading.load(config.model, config.home)
     limits.context_of(source.model, config.context)
@@ -178,7 +178,7 @@ def load(config: Config) -> loading.Source:
 
 
 def origin(source: loading.Source | None, config: Config) -> dict[str, Any]:
-    """What a checkpoint says of the model that it went on from, and its sampling defaults."""
+    """What a checkpoint says of the model that it was trained from, and its sampling defaults."""
     usual = {"temperature": 1.0, "top_p": 1.0, "max_tokens": min(64, config.context // 2)}
     if source is None:
         return {"generation": usual}
