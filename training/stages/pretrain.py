@@ -169,7 +169,7 @@ def new_model(config: Config, tokenizer: Any) -> Any:
 
 
 def load(config: Config) -> loading.Source:
-    """The model to train further. Raises `UserError` where there is none, or it does not take a row or end a document."""
+    """The model to train further. Raises `UserError` where it is not there, takes no such rows, or ends no document."""
     assert config.model is not None
     source = loading.load(config.model, config.home)
     limits.context_of(source.model, config.context)
