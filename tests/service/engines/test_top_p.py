@@ -15,11 +15,12 @@ VOCABULARY = 20_000
 @pytest.fixture
 def drawn_by(monkeypatch):
     """Functions (logits, k, p, seed) -> the token of each row: vLLM's own and ours. `p` is a number or one per row."""
-    import vllm._C  # noqa: F401 - what draws on a CPU
+    from vllm.platforms.cpu import CpuPlatform
     from vllm.v1.sample.ops import topk_topp_sampler
 
     from service.engines import server
 
+    CpuPlatform.import_kernels()  # what draws, for this CPU's instructions: others end the process
     sampler = topk_topp_sampler.TopKTopPSampler
     theirs = sampler.forward_cpu
     monkeypatch.setattr(sampler, "forward_cpu", theirs)
