@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from training.artifacts import comparisons
 from training.artifacts.comparisons import Comparison
@@ -41,6 +41,7 @@ SOURCES = {
 }
 ITEMS = {"hellaswag": 200, "piqa": 200, "truthfulqa": 100}  # that are measured
 POOL = 252  # prompts for ranking
+T = TypeVar("T")
 LONGEST_PROMPT = 1_000  # characters of a prompt in the pool: longer ones are tiring to rank
 
 
@@ -56,13 +57,22 @@ def source_of(name: str) -> str:
     return str(local) if os.environ.get(DATA_FOLDER) and local.is_file() else hub
 
 
+def _read(load: Callable[[str], T], source: str, option: str) -> T:
+    """What `load` makes of a source. Raises `UserError` with the ways to another one where it cannot be had."""
+    try:
+        return load(source)
+    except UserError as error:
+        ways = f"name another with {option}, or a folder of copies with the variable {DATA_FOLDER}"
+        raise UserError(f"{error} ({ways})") from None
+
+
 def split(sources: Sequence[str], folder: Path) -> dict[str, Path]:
     """Write the comparisons of these sources in four parts to FOLDER/PART.jsonl; part -> file.
 
     Raises:
         UserError: a source cannot be read, or a part holds fewer than `FEWEST` comparisons.
     """
-    rows = [row for source in sources for row in comparison_rows.load(source).records]
+    rows = [row for source in sources for row in _read(comparison_rows.load, source, "--data").records]
     rows = list({row.id: row for row in rows}.values())
     rows.sort(key=lambda row: (place(f"draw {_question(row)}"), row.id))
     parts: dict[str, list[Comparison]] = {name: [] for name in PARTS}
@@ -104,7 +114,7 @@ def write_pool(sources: Sequence[str], out: Path) -> list[PromptRecord]:
     """
     pool: list[PromptRecord] = []
     for source in sources:
-        rows = {row.id: row for row in prompt_rows.load(source).records}
+        rows = {row.id: row for row in _read(prompt_rows.load, source, "--prompts").records}
         usable = [row for row in rows.values() if _length(row) <= LONGEST_PROMPT]
         usable.sort(key=lambda row: place(str(row.messages[-1]["content"])))
         pool += usable[: max(1, POOL // len(sources))]
@@ -127,7 +137,8 @@ def write_items(name: str, source: str, out: Path, most: int | None = None) -> i
     Raises:
         UserError: the source cannot be read, or has no row.
     """
-    rows = [json.dumps(_measured(name, row), ensure_ascii=False, default=str) for row in _plain_rows(source)]
+    plain = _read(_plain_rows, source, f"--eval-data {name}=FILE")
+    rows = [json.dumps(_measured(name, row), ensure_ascii=False, default=str) for row in plain]
     rows = sorted(dict.fromkeys(rows), key=place)[: most or ITEMS.get(name, 200)]
     if not rows:
         raise UserError(f"{source} has no readable row: give another with --eval-data {name}=FILE")

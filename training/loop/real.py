@@ -131,8 +131,8 @@ def real(config: Config) -> int:
         if serving.in_use(config.port):
             return _hand_over(steps)
     serving.check_port(config.port)
+    files = prepare(config)  # first: a source that cannot be had is said before anything is fetched
     base = adopt(steps)
-    files = prepare(config)
     with ExitStack() as stack:
         service = _serve(steps, base, files["pool"], stack)
         opened = time.monotonic() - started

@@ -95,3 +95,13 @@ def test_prompts_too_long_to_rank_are_left_out(tmp_path: Path) -> None:
     file.write_text(json.dumps(rows[1]) + "\n")
     with pytest.raises(UserError, match="hold no prompt of at most 1,000 characters: give others with --prompts"):
         human_data.write_pool([str(file)], tmp_path / "out")
+
+
+def test_a_source_that_cannot_be_had_is_said_with_the_ways_to_another(tmp_path: Path) -> None:
+    missing = str(tmp_path / "none.jsonl")
+    with pytest.raises(UserError, match=r"name another with --data, or a folder of copies with .* ALIGNLOOP_DATA"):
+        human_data.split((missing,), tmp_path)
+    with pytest.raises(UserError, match="name another with --prompts"):
+        human_data.write_pool((missing,), tmp_path / "pool.jsonl")
+    with pytest.raises(UserError, match="name another with --eval-data piqa=FILE"):
+        human_data.write_items("piqa", missing, tmp_path / "items.jsonl")
