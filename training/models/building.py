@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,20 @@ from training.models.hardware import device, multiplies_in_bf16
 from training.models.head import head_of
 from training.models.weights import stored_dtype
 
+RANDOM = re.compile("drop|jitter")  # in names of numbers that change forward passes in training mode alone
+
 
 def without_dropout(model: Any) -> Any:
-    """Set every dropout to 0, so that training and evaluation give the same numbers."""
+    """Set every dropout to 0, and every noise of a router, so that training and evaluation give the same numbers.
+
+    Some models have modules of dropout, others numbers that they hand to a function, such as OPT's `dropout`.
+    """
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
+        for name, value in vars(module).items():
+            if isinstance(value, float) and RANDOM.search(name):
+                setattr(module, name, 0.0)
     return model
 
 
