@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
+from training.artifacts.errors import UserError
 from training.models.checks import LANGUAGE_HEADS, check_head, check_report
 from training.models.hardware import device, multiplies_in_bf16
 from training.models.head import head_of
@@ -82,9 +83,13 @@ def new_scalar_head(policy_path: str, pad_id: int | None, seed: int) -> Any:
     `loading.load`, `config.dtype` stays the dtype of the policy's files.
 
     Raises:
-        UserError: the policy's body lacks weights, or its architecture has no linear head named `score`.
+        UserError: the policy's body lacks weights, or its architecture has no form with a linear head named `score`.
     """
     config = AutoConfig.from_pretrained(policy_path, trust_remote_code=False)
+    if type(config) not in AutoModelForSequenceClassification._model_mapping:
+        raise UserError(
+            f"{policy_path} is a {config.model_type} model, which has no form with a score: use another model"
+        )
     model, report = AutoModelForSequenceClassification.from_pretrained(
         policy_path,
         num_labels=1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +12,14 @@ from transformers import (
     BioGptConfig,
     GPT2Config,
     GPTBigCodeConfig,
+    MambaConfig,
     MixtralConfig,
     OPTConfig,
     PreTrainedConfig,
     XGLMConfig,
 )
 
+from training.artifacts.errors import UserError
 from training.models import building, memory
 
 pytestmark = pytest.mark.unit
@@ -43,3 +46,10 @@ def test_checkpointed_activations_change_no_number(name: str) -> None:
     expected = model(ids, use_cache=False).logits
     memory.checkpoint_activations(model)
     torch.testing.assert_close(model(ids, use_cache=False).logits, expected)
+
+
+def test_an_architecture_without_scores_is_refused_in_one_line(tmp_path: Path) -> None:
+    config = MambaConfig(vocab_size=50, hidden_size=32, num_hidden_layers=1)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="is a mamba model, which has no form with a score: use another"):
+        building.new_scalar_head(str(tmp_path), 0, 0)
