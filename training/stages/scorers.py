@@ -44,7 +44,7 @@ def rewards_of(scorers: Sequence[Scorer], renderer: Renderer, prompts: Callable[
 def name_of(scorer: Scorer) -> str:
     """A checkpoint's id, or the last part of a folder's or a hub id's name."""
     checkpoint = scorer.source.checkpoint
-    return checkpoint.id if checkpoint else Path(scorer.source.path).name
+    return checkpoint.id if checkpoint else Path(scorer.source.path).absolute().name  # of `.` too
 
 
 def conversations_of(selections: Sequence[reading.Selection], renderer: Renderer, longest: int) -> Prompts:

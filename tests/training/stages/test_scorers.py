@@ -135,6 +135,14 @@ def test_a_response_that_a_reward_model_cannot_read_counts_as_unfinished(toy_cha
     assert episodes.scores[refused] <= episodes.scores[episodes.finished].min() - 1
 
 
+def test_a_folder_that_is_named_by_a_dot_has_a_name(
+    toy_chain: Toy, foreign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(foreign)
+    [reward] = ppo.prepare(config_of(toy_chain, reward=(".",))).models.rewards
+    assert reward.name == "judge"
+
+
 def test_what_no_reward_model_reads_is_a_share_and_no_mean(toy_chain: Toy) -> None:
     models = ppo.prepare(config_of(toy_chain)).models
     [reward] = models.rewards
