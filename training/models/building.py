@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,26 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
+from training.artifacts.errors import UserError
 from training.models.checks import LANGUAGE_HEADS, check_head, check_report
 from training.models.hardware import device, multiplies_in_bf16
 from training.models.head import head_of
 from training.models.weights import stored_dtype
 
+RANDOM = re.compile("drop|jitter")  # in names of numbers that change forward passes in training mode alone
+
 
 def without_dropout(model: Any) -> Any:
-    """Set every dropout to 0, so that training and evaluation give the same numbers."""
+    """Set every dropout to 0, and every noise of a router, so that training and evaluation give the same numbers.
+
+    Some models have modules of dropout, others numbers that they hand to a function, such as OPT's `dropout`.
+    """
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
+        for name, value in vars(module).items():
+            if isinstance(value, float) and RANDOM.search(name):
+                setattr(module, name, 0.0)
     return model
 
 
@@ -75,9 +83,13 @@ def new_scalar_head(policy_path: str, pad_id: int | None, seed: int) -> Any:
     `loading.load`, `config.dtype` stays the dtype of the policy's files.
 
     Raises:
-        UserError: the policy's body lacks weights, or its architecture has no linear head named `score`.
+        UserError: the policy's body lacks weights, or its architecture has no form with a linear head named `score`.
     """
     config = AutoConfig.from_pretrained(policy_path, trust_remote_code=False)
+    if type(config) not in AutoModelForSequenceClassification._model_mapping:
+        raise UserError(
+            f"{policy_path} is a {config.model_type} model, which has no form with a score: use another model"
+        )
     model, report = AutoModelForSequenceClassification.from_pretrained(
         policy_path,
         num_labels=1,

@@ -80,7 +80,8 @@ def ranking_logprobs(
 def _shares_pass(model: Any, rankings: Sequence[Sequence[Sequence[int]]]) -> bool:
     """Whether prompts with all their responses go forward as one row: where the model can, and it is less work."""
     longest, window = max(len(row) for rows in rankings for row in rows), shortest_window(model)
-    takes_mask = model.config._attn_implementation == "sdpa" and not is_stateful(model)
+    by_mask = getattr(model.config.get_text_config(), "alibi", False)  # where positions are read off a mask of tokens
+    takes_mask = model.config._attn_implementation == "sdpa" and not is_stateful(model) and not by_mask
     within = window is None or longest <= window  # the mask takes the place of the windows
     return takes_mask and within and _is_cheaper_shared(model, rankings)
 

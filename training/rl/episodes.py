@@ -34,8 +34,8 @@ class Reward(NamedTuple):
         """What the model gives these responses, offset not subtracted, -inf where it cannot read one: (rows, 1)."""
         rows = list(map(self.extend, prompts, responses))
         unreadable = torch.tensor([row is None for row in rows])
-        # A prompt stands in for an unreadable row, so that all processes make the same passes.
-        scores = forward.scores_of(self.model, [row or prompt for row, prompt in zip(rows, prompts, strict=True)])
+        # A token stands in for an unreadable row, so that all processes make the same passes.
+        scores = forward.scores_of(self.model, [row or [0] for row in rows])
         return scores.masked_fill(unreadable.to(scores.device), -torch.inf)[:, None]
 
 

@@ -13,11 +13,14 @@ from training.rl.episodes import Episodes
 def scalars_of(episodes: Episodes, kl: losses.KL) -> dict[str, float]:
     """Scalars of a policy's own rollouts: means over episodes or tokens; of several reward models also each one's.
 
+    Where a reward model cannot read some responses, also their share, and its own mean is over the others.
+
     Of an engine's rollouts also the mean importance weight, near 1 where engine and trainer agree, and the share of
     tokens whose weight is at its cap.
     """
     mask = episodes.mask
     several = episodes.parts if len(episodes.parts) > 1 else {}
+    unread = {name: scores.isneginf() for name, scores in episodes.parts.items()}
     weights = episodes.importance
     importance = {}
     if weights is not None:
@@ -35,7 +38,8 @@ def scalars_of(episodes: Episodes, kl: losses.KL) -> dict[str, float]:
         "response_tokens": float(mask.sum(1).mean()),
         "finished": float(episodes.finished.float().mean()),
         "sampler_gap": episodes.sampler_gap,
-        **{f"score/{name}": float(scores[~scores.isneginf()].mean()) for name, scores in several.items()},
+        **{f"score/{n}": float(scores[~unread[n]].mean()) for n, scores in several.items() if not unread[n].all()},
+        **{f"unreadable/{name}": float(which.float().mean()) for name, which in unread.items() if which.any()},
     }
 
 

@@ -6,6 +6,7 @@ Where they send them is theirs to say: `WANDB_MODE=offline`, `MLFLOW_TRACKING_UR
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -15,6 +16,7 @@ from training.artifacts.errors import UserError
 Name = Literal["wandb", "mlflow"]
 PROJECT = "alignloop"  # their name for what runs are compared within
 TAG = "alignloop.run"
+NOT_MLFLOW = re.compile(r"[^/\w.\- ]")  # in names of scalars, such as those of reward models: MLflow refuses them
 
 
 class Tracker(Protocol):
@@ -76,7 +78,7 @@ class Mlflow:
         mlflow.log_params({name: str(value)[:500] for name, value in settings.items()})
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        self._mlflow.log_metrics(dict(scalars), step=step)
+        self._mlflow.log_metrics({NOT_MLFLOW.sub("_", name): value for name, value in scalars.items()}, step=step)
 
     def close(self, completed: bool) -> None:
         self._mlflow.end_run("FINISHED" if completed else "KILLED")

@@ -63,13 +63,14 @@ def load(config: Config) -> Loaded:
         UserError: there is no such model, or the reference has another tokenizer than the policy.
     """
     source = loading.load(config.model, config.home)
-    with_lora = config.lora_rank > 0
-    start = lora.share(source.model) if with_lora else copy.deepcopy(source.model)
+    start = lora.share(source.model) if config.lora_rank > 0 else None
     own_reference = None if config.reference is None else loading.load(config.reference, config.home)
     if own_reference is not None:
         check_tokenizers(source.tokenizer, own_reference.tokenizer, "reference")
-    reference = start if own_reference is None else own_reference.model
-    over = dataclasses.replace(source, model=start) if with_lora else None
+        reference = own_reference.model
+    else:
+        reference = copy.deepcopy(source.model) if start is None else start
+    over = None if start is None else dataclasses.replace(source, model=start)
     adapters.add(config, source.model, "policy")
     names = (config.reward,) if isinstance(config.reward, str) else config.reward
     scorers = tuple(_scorer(name, weight, config, source, over) for name, weight in parse_mixture(names))

@@ -11,6 +11,7 @@ from typing import Any
 from training.artifacts.conversations import Refusal, sentence
 from training.artifacts.errors import UserError
 from training.artifacts.rendering import Renderer
+from training.artifacts.templates import ANSWERED
 from training.data import reading
 from training.data.usage import SourceUsage
 from training.models import forward, templates
@@ -43,7 +44,7 @@ def rewards_of(scorers: Sequence[Scorer], renderer: Renderer, prompts: Callable[
 def name_of(scorer: Scorer) -> str:
     """A checkpoint's id, or the last part of a folder's or a hub id's name."""
     checkpoint = scorer.source.checkpoint
-    return checkpoint.id if checkpoint else Path(scorer.source.path).name
+    return checkpoint.id if checkpoint else Path(scorer.source.path).absolute().name  # of `.` too
 
 
 def conversations_of(selections: Sequence[reading.Selection], renderer: Renderer, longest: int) -> Prompts:
@@ -79,12 +80,10 @@ def through_text(
     own = templates.renderer_for(scorer.source)
     own.require_end()
     name, context = name_of(scorer), forward.context_of(scorer.source.model)
-    for messages in conversations.values():
-        usable = own.usable(messages)
-        if isinstance(usable, Refusal):
-            raise UserError(
-                f"{name} cannot read a prompt ({sentence(usable)}): leave the prompt out, or the reward model"
-            )
+    answered = [[*messages, *ANSWERED[1:]] for messages in conversations.values()]
+    refusal = next((row for row in own.render(answered, longest=context) if isinstance(row, Refusal)), None)
+    if refusal is not None:
+        raise UserError(f"{name} cannot read a prompt ({sentence(refusal)}): leave the prompt out, or the reward model")
 
     def extend(prompt: list[int], response: list[int]) -> list[int] | None:
         answer = {"role": "assistant", "content": renderer.answer(response)}

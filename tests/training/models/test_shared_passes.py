@@ -10,6 +10,7 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
+    FalconConfig,
     Gemma2Config,
     Gemma3TextConfig,
     LlamaConfig,
@@ -91,6 +92,19 @@ def test_long_responses_to_short_prompts_go_alone() -> None:
     same = rankings(4, 9, 100)
     flat = [row for rows in same for row in rows]
     torch.testing.assert_close(shared_passes.ranking_scores(model, same), forward.scores_of(model, flat))
+
+
+@pytest.mark.parametrize("alibi", [True, False])
+def test_positions_that_are_read_off_the_mask_of_tokens_need_that_mask(alibi: bool) -> None:
+    config = FalconConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, alibi=alibi, pad_token_id=0,
+        num_labels=1, initializer_range=0.5,
+    )  # fmt: skip
+    model, rows = model_of(config), rankings(30, 3, 4)
+    scores, size = passes(model, rows)
+    assert size == (6 if alibi else 2)
+    flat = [row for of in rows for row in of]
+    torch.testing.assert_close(scores, forward.scores_of(model, flat).detach(), atol=1e-5, rtol=1e-5)
 
 
 def test_the_mask_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

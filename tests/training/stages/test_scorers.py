@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,17 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForSequenceClassification
 
 from tests.support import tiny_models
+from tests.support import toy_world as toy
 from tests.training.conftest import Toy
 from tests.training.stages.test_ppo import config_of
 from training.artifacts.errors import UserError
 from training.artifacts.rendering import Rendered, Renderer
 from training.models import forward, loading
 from training.models.memory import Budget
-from training.rl.episodes import Episodes, evaluate, shuffle_into_minibatches
+from training.rl import losses
+from training.rl.episodes import Episodes, Reward, evaluate, shuffle_into_minibatches
 from training.rl.rollouts import Sampling, generate
+from training.rl.scalars import scalars_of
 from training.stages import dpo, ppo
 
 pytestmark = pytest.mark.unit
@@ -82,10 +87,10 @@ def test_another_tokenizer_reads_the_text(toy_chain: Toy, foreign: Path) -> None
         torch.testing.assert_close(forward.scores_of(model, [row.ids])[0].detach(), score, atol=1e-5, rtol=1e-5)
 
 
-def questions(toy: Toy) -> list[Any]:
+def questions(chain: Toy) -> list[Any]:
     from training.artifacts.layouts import prompts
 
-    return [record.messages for record in prompts.load(str(toy.home / "prompts.jsonl")).records]
+    return [record.messages for record in prompts.load(str(chain.home / "prompts.jsonl")).records]
 
 
 def rows(renderer: Renderer, messages: Any) -> list[Rendered]:
@@ -128,6 +133,45 @@ def test_a_response_that_a_reward_model_cannot_read_counts_as_unfinished(toy_cha
     assert not episodes.finished[refused]
     assert episodes.scores.isfinite().all()
     assert episodes.scores[refused] <= episodes.scores[episodes.finished].min() - 1
+
+
+def test_a_folder_that_is_named_by_a_dot_has_a_name(
+    toy_chain: Toy, foreign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(foreign)
+    [reward] = ppo.prepare(config_of(toy_chain, reward=(".",))).models.rewards
+    assert reward.name == "judge"
+
+
+def test_what_no_reward_model_reads_is_a_share_and_no_mean(toy_chain: Toy) -> None:
+    models = ppo.prepare(config_of(toy_chain)).models
+    [reward] = models.rewards
+    nothing = reward._replace(name="nothing", extend=lambda p, r: None)
+    setup = ppo.prepare(config_of(toy_chain))
+    episodes = episodes_of(setup._replace(models=models._replace(rewards=(reward, nothing))))
+    scalars = scalars_of(episodes, losses.kl_estimators(episodes.old_logprobs, episodes.reference_logprobs))
+    assert all(map(isfinite, scalars.values()))
+    assert scalars["unreadable/nothing"] == 1
+    assert {f"score/{reward.name}"} == {name for name in scalars if name.startswith("score/")}
+
+
+def test_an_unreadable_response_needs_no_ids_of_the_policy(foreign: Path, toy_chain: Toy) -> None:
+    model = loading.load(str(foreign), toy_chain.home, "reward").model
+    reward = Reward("judge", model, 1.0, 0.0, lambda p, r: None)
+    assert reward.raw_scores([[10_000] * 600], [[10_000]]).isneginf().all()
+
+
+def test_a_template_that_refuses_a_prompt_is_noticed_at_the_start(
+    toy_chain: Toy, foreign: Path, tmp_path: Path
+) -> None:
+    folder, prompts = tmp_path / "strict", tmp_path / "prompts.jsonl"
+    shutil.copytree(foreign, folder)
+    own = tiny_models.tokenizer()
+    own.chat_template = "{{ raise_exception('no system') if messages[0]['role'] == 'system' }}" + own.chat_template
+    own.save_pretrained(folder)
+    toy.write_jsonl(prompts, [{"messages": [{"role": "system", "content": "be red"}, *toy.turns(toy.question(0))]}])
+    with pytest.raises(UserError, match=r"strict cannot read a prompt \(the chat template refuses the system role"):
+        ppo.prepare(config_of(toy_chain, reward=(str(folder),), prompts=(str(prompts),)))
 
 
 @pytest.mark.parametrize(
