@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from training.artifacts.files import write_atomically
+from training.artifacts.progress import CONSOLE
 from training.runtime.trackers import Tracker
 
 NAME = "metrics.jsonl"
@@ -25,7 +26,7 @@ class Metrics:
 
     def __init__(self, folder: Path, start: int, trackers: Sequence[Tracker] = ()) -> None:
         self._folder, self._start = folder, start
-        self._trackers = trackers
+        self._trackers = list(trackers)
         self._writer: Any = None
         self._lines: IO[str] | None = None
 
@@ -43,8 +44,14 @@ class Metrics:
         line = {"step": step, "time": datetime.now(UTC).isoformat(timespec="milliseconds")} | finite
         self._lines.write(json.dumps(line) + "\n")
         self._lines.flush()
-        for tracker in self._trackers:
-            tracker.write(step, finite)
+        for tracker in list(self._trackers):
+            try:
+                tracker.write(step, finite)
+            except Exception as error:  # of its network, mostly: no reason to lose a run
+                self._trackers.remove(tracker)
+                CONSOLE.print(
+                    f"{type(tracker).__name__} takes no more scalars from step {step} on: {error}", markup=False
+                )
 
     def close(self, completed: bool = True) -> None:
         """Flush and close the files; trackers hear whether the run has ended."""

@@ -73,6 +73,8 @@ def load(config: Config) -> Loaded:
     over = None if start is None else dataclasses.replace(source, model=start)
     adapters.add(config, source.model, "policy")
     names = (config.reward,) if isinstance(config.reward, str) else config.reward
+    if not names:
+        raise UserError("--reward names no reward model: give at least one")
     scorers = tuple(_scorer(name, weight, config, source, over) for name, weight in parse_mixture(names))
     value = _value(config, source, scorers[0])
     for model in (reference, *(scorer.source.model for scorer in scorers)):

@@ -72,7 +72,7 @@ def through_text(
     renderer: Renderer, scorer: Scorer, conversations: Prompts
 ) -> Callable[[list[int], list[int]], list[int] | None]:
     """The row that a reward model with another tokenizer reads: the conversation with the response's text, rendered
-    by its own chat template; None where that refuses the text.
+    by its own chat template; None where that refuses the text, or it is longer than the model takes.
 
     Raises:
         UserError: it cannot read one of the conversations.
@@ -88,14 +88,7 @@ def through_text(
     def extend(prompt: list[int], response: list[int]) -> list[int] | None:
         answer = {"role": "assistant", "content": renderer.answer(response)}
         [row] = own.render([[*conversations[tuple(prompt)], answer]])
-        if isinstance(row, Refusal):
-            return None
-        if len(row.ids) > context:
-            raise UserError(
-                f"a prompt with its response has {len(row.ids)} tokens of {name}, which takes {context}: use a smaller "
-                "--max-prompt-tokens or --max-tokens"
-            )
-        return list(row.ids)
+        return None if isinstance(row, Refusal) or len(row.ids) > context else list(row.ids)
 
     return extend
 

@@ -67,3 +67,17 @@ def test_trackers_hear_the_scalars_and_the_end(tmp_path: Path) -> None:
     log.write(4, {"loss": 1.5, "score": math.nan})
     log.close(completed=False)
     assert listener.heard == [(4, {"loss": 1.5}), False]
+
+
+def test_a_tracker_that_fails_ends_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Failing(Listener):
+        def write(self, step: int, scalars: Mapping[str, float]) -> None:
+            raise ConnectionError("no network")
+
+    listener = Listener()
+    log = Metrics(tmp_path, 0, [Failing(), listener])
+    for step in range(2):
+        log.write(step, {"loss": 1.0})
+    log.close()
+    assert capsys.readouterr().err.count("Failing takes no more scalars from step 0 on: no network") == 1
+    assert listener.heard == [(0, {"loss": 1.0}), (1, {"loss": 1.0}), True]
