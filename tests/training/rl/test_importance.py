@@ -9,8 +9,9 @@ import torch
 
 from tests.training.conftest import Toy
 from training.models import loading
+from training.models.memory import Budget
 from training.rl import losses
-from training.rl.episodes import PolicyModels, evaluate
+from training.rl.episodes import PolicyModels, Reward, evaluate
 from training.rl.rollouts import Sampling, generate
 from training.rl.scalars import scalars_of
 from training.rl.updates import ppo_gradients
@@ -45,7 +46,8 @@ def test_each_tokens_loss_and_gradient_have_their_weight() -> None:
 def models(toy_chain: Toy) -> PolicyModels:
     policy, reference = (loading.load(toy_chain.policy.id, toy_chain.home).model for _ in range(2))
     reward, value = (loading.load(toy_chain.reward.id, toy_chain.home, "reward").model for _ in range(2))
-    return PolicyModels(policy, reference, reward, value, 0.0, lambda prompt, response: [*prompt, *response])
+    scorer = Reward("scorer", reward, 1.0, 0.0, lambda prompt, response: [*prompt, *response])
+    return PolicyModels(policy, reference, value, (scorer,), 0.0)
 
 
 def test_samples_of_an_engine_are_weighted_and_the_trainers_own_are_not(models: PolicyModels) -> None:
@@ -57,7 +59,7 @@ def test_samples_of_an_engine_are_weighted_and_the_trainers_own_are_not(models: 
     rows = range(2)
     gradients, found = [], []
     for rollouts in (own, engines):
-        episodes = evaluate(models, prompts, rollouts, [rows], 1.0, 1000)
+        episodes = evaluate(models, prompts, rollouts, [rows], 1.0, Budget(1000))
         models.policy.zero_grad()
         ppo_gradients(
             models, episodes, episodes.mask, episodes.old_values, list(rows),

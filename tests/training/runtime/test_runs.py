@@ -71,6 +71,7 @@ MEMORY_AND_PLACES = {
     "home",
     "tokens_per_pass",
     "checkpoint_activations",
+    "log_to",
     "shard",
 }  # fields that are not part of a run's key
 

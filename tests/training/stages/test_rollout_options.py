@@ -29,7 +29,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(hardware, "device", lambda: kind)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if installed else None)
-        monkeypatch.setattr(rollout_options, "_processes", lambda: processes)
+        monkeypatch.setattr(rollout_options.ranks, "count", lambda: processes)
 
     return be
 
