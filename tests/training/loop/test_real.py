@@ -142,6 +142,7 @@ def test_steps_train_and_measure_and_are_not_done_again(tmp_path: Path, monkeypa
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_ppo_takes_text_in_the_first_turn_and_a_reward_model_of_both_in_the_next(tmp_path: Path) -> None:
     config = config_of(tmp_path, "--method", "ppo")
     steps = Steps(config)
