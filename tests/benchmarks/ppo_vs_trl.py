@@ -12,19 +12,14 @@ loaded; TRL's is the least of all micro-batches.
 from __future__ import annotations
 
 import argparse
-import json
 import random
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from tests.support import tiny_models
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import beside_trl, tiny_models
 
 
 @dataclass(frozen=True)
@@ -90,7 +85,7 @@ def main() -> None:
             ours = run([sys.executable, "-m", "tests.support.ppo_of_ours"], settings, size, "ours")
             trl = {
                 micro: run(
-                    [options.trl, ROOT / "tests/support/ppo_of_trl.py"],
+                    [options.trl, beside_trl.ROOT / "tests/support/ppo_of_trl.py"],
                     settings | {"micro": micro},
                     size,
                     f"TRL {micro}",
@@ -102,18 +97,12 @@ def main() -> None:
             speed.append(ours["episodes"] / max(one["episodes"] for one in trl.values()))
             memory.append(ours["above"] / min(one["above"] for one in trl.values()))
     for name, ratios in (("episodes/s", speed), ("peak memory", memory)):
-        print(f"ppo_vs_trl {options.size} {name} ratio {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+        beside_trl.report(f"ppo_vs_trl {options.size} {name}", ratios)
 
 
 def run(command: list[Any], settings: dict[str, Any], size: Size, name: str) -> dict[str, float]:
     """Episodes per second and bytes above the loaded models of one side, in a process of its own."""
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(settings, file)
-        file.flush()
-        done = subprocess.run([*map(str, command), file.name], capture_output=True, text=True, cwd=ROOT)
-    if done.returncode:
-        raise SystemExit(f"{name} failed: {done.stderr[-2000:]}")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    result = beside_trl.run(command, settings, name)
     episodes = size.batch * (size.iterations - 1) / sum(result["seconds"][1:])
     above = result["peak"] - result["loaded"]
     print(f"  {name}: {episodes:.1f} episodes/s, {above / 1e6:,.0f} MB above the loaded models", flush=True)

@@ -94,9 +94,8 @@ def main(settings: dict[str, Any]) -> None:
         (Path(folder) / "none.jsonl").write_text("")
         common = {"model": settings["model"], "home": Path(folder) / "home", "dtype": "float32", "batch": batch}
         data_files = {"data": (str(Path(folder) / "none.jsonl"),), "epochs": 1}
-        more = {"chat_template": "default"} if kind == "sft" and settings.get("base") else {}
         with contextlib.suppress(Enough):
-            stage.train(stage.Config(**common, **data_files, **more))
+            stage.train(stage.Config(**common, **data_files))
     seconds = [end - start for start, end in itertools.pairwise(moments)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     learned = [sum(sum(rows[i]["mask"][1:]) for i in step) for step in plan]

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from training.artifacts import checkpoints
-from training.artifacts.checkpoints import Checkpoint, Kind
+from training.artifacts.checkpoints import Checkpoint, Kind, Manifest
 from training.artifacts.errors import UserError
 from training.artifacts.files import exists
 from training.models import lora, weights
@@ -48,6 +48,15 @@ class Source:
     def key(self) -> str:
         """Unique key of the model: the checkpoint's id, or the path."""
         return self.checkpoint.id if self.checkpoint else self.path
+
+    @property
+    def manifest(self) -> Manifest | None:
+        return self.checkpoint.manifest if self.checkpoint else None
+
+    @property
+    def reward_offset(self) -> float:
+        """What is subtracted from a reward model's raw scores: 0 where no manifest says."""
+        return (self.manifest.reward_offset if self.manifest else None) or 0.0
 
     @property
     def parents(self) -> tuple[str, ...]:

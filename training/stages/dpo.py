@@ -91,9 +91,8 @@ def train(config: Config) -> Checkpoint:
     hardware.set_dtype(config.dtype)
     source = loading.load(config.model, config.home)
     model = source.model
-    own_reference = None if config.reference is None else loading.load(config.reference, config.home)
+    own_reference = four_models.reference_of(config.reference, config.home, source)
     if own_reference is not None:
-        four_models.check_tokenizers(source.tokenizer, own_reference.tokenizer, "reference")
         building.freeze(own_reference.model)
     reference_keys = [own_reference.key] if own_reference else []
     renderer = templates.renderer_for(source)
@@ -146,7 +145,7 @@ def train(config: Config) -> Checkpoint:
         metrics = rankings.measure(held_out_scores, data.training, data.held_out)
         run.log(len(plan), {name: value for name, value in metrics.items() if isinstance(value, float)})
         rows = [row.tolist() for row in data.held_out.rows[: probes.PROBES]]
-        manifest = source.checkpoint.manifest if source.checkpoint else None
+        manifest = source.manifest
         return publishing.publish(
             model,
             source.tokenizer,

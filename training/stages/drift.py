@@ -158,7 +158,7 @@ def _answers(
         sampled = rollouts.generate(source.model, [prompts[i] for i in part], 1, sampling)
         ids += sampled.ids
         finished += sampled.finished
-    offset = (reward.checkpoint.manifest.reward_offset or 0.0) if reward.checkpoint else 0.0
+    offset = reward.reward_offset
     rows = list(map(renderer.extend, prompts, ids))
     raw = _by_parts(rows, lambda part: forward.scores_of(reward.model, [rows[i] for i in part]))
     kl = [0.0] * len(ids)

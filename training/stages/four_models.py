@@ -64,9 +64,8 @@ def load(config: Config) -> Loaded:
     """
     source = loading.load(config.model, config.home)
     start = lora.share(source.model) if config.lora_rank > 0 else None
-    own_reference = None if config.reference is None else loading.load(config.reference, config.home)
+    own_reference = reference_of(config.reference, config.home, source)
     if own_reference is not None:
-        check_tokenizers(source.tokenizer, own_reference.tokenizer, "reference")
         reference = own_reference.model
     else:
         reference = copy.deepcopy(source.model) if start is None else start
@@ -101,6 +100,19 @@ def _value(config: Config, policy: Source, first: Scorer) -> Any:
     else:
         adapters.add(config, value, "value")
     return value
+
+
+def reference_of(name: str | None, home: Path, policy: Source) -> Source | None:
+    """The reference that the options name; None where that is the policy as it starts.
+
+    Raises:
+        UserError: there is no such model, or it has another tokenizer than the policy.
+    """
+    if name is None:
+        return None
+    reference = loading.load(name, home)
+    check_tokenizers(policy.tokenizer, reference.tokenizer, "reference")
+    return reference
 
 
 def have_same_ids(policy: Any, other: Any) -> bool:

@@ -49,7 +49,7 @@ def response_length(source: loading.Source, context: int, max_tokens: int | None
         UserError: it leaves no room for a prompt.
     """
     if max_tokens is None:
-        manifest = source.checkpoint.manifest if source.checkpoint else None
+        manifest = source.manifest
         default = (manifest.generation.get("max_tokens") if manifest else None) or context // 2
         max_tokens = max(1, min(int(default), RESPONSE, context - 1))
     if not 1 <= max_tokens < context:

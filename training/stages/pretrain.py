@@ -182,7 +182,7 @@ def origin(source: loading.Source | None, config: Config) -> dict[str, Any]:
     usual = {"temperature": 1.0, "top_p": 1.0, "max_tokens": min(64, config.context // 2)}
     if source is None:
         return {"generation": usual}
-    manifest = source.checkpoint.manifest if source.checkpoint else None
+    manifest = source.manifest
     return {
         "parents": source.parents,
         "base_model": source.base_model,

@@ -62,10 +62,8 @@ def conversations_of(selections: Sequence[reading.Selection], renderer: Renderer
 
 def _reward(scorer: Scorer, renderer: Renderer, conversations: Prompts) -> Reward:
     source = scorer.source
-    manifest = source.checkpoint.manifest if source.checkpoint else None
-    offset = (manifest.reward_offset if manifest else None) or 0.0
     extend = renderer.extend if scorer.reads_ids else through_text(renderer, scorer, conversations)
-    return Reward(name_of(scorer), source.model, scorer.weight, offset, extend)
+    return Reward(name_of(scorer), source.model, scorer.weight, source.reward_offset, extend)
 
 
 def through_text(

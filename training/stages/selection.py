@@ -86,8 +86,7 @@ def prompt_of(example: Example) -> list[int]:
 
 def mean_reward(scorer: Scorer, model: Any, renderer: Renderer, seed: int, budget: memory.Budget) -> dict[str, float]:
     """Mean reward of one sampled answer per prompt, unfinished ones penalised as in PPO, and the share of finished."""
-    manifest = scorer.source.checkpoint.manifest if scorer.source.checkpoint else None
-    offset = (manifest.reward_offset if manifest else None) or 0.0
+    offset = scorer.source.reward_offset
     sampling = rollouts.Sampling(1.0, scorer.max_tokens, renderer.stop_ids, runs.derive_seed(seed, "selection"))
     own = ranks.own_share([len(prompt) for prompt in scorer.prompts])
     answers = rollouts.join(rollouts.generate(model, scorer.prompts, 1, sampling, own))
