@@ -17,8 +17,8 @@ demo: setup  ## run the loop's first turn on the miniature world, then serve (AR
 real: setup  ## run the loop on a real language model, open for ranking in minutes (ARGS=--check: unattended; --next)
 	@$(PY) -m training real $(ARGS)
 
-test: setup  ## run all tests that this machine can run, except the slow ones
-	$(PY) -m pytest -m "not slow" $(ARGS)
+test: setup  ## run all tests that this machine can run, except the slow ones, on at most four cores
+	$(PY) -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadgroup --durations 25 $(ARGS)
 
 unit: setup  ## run only the fast tests, on all cores
 	$(PY) -m pytest -m "unit and not slow" --numprocesses auto --dist loadfile $(ARGS)

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of several processes (`make test`) one runs all tests of the service, which share its engines; any other file
+    goes to the next that is free."""
+    for item in items:
+        file = item.path.relative_to(Path(__file__).parent)
+        served = file.parts[0] == "service" or "gateway" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("served" if served else str(file)))
+
+
 @pytest.fixture(scope="session")
 def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint store; `tiny_policy` and `tiny_reward` are published in it."""

@@ -69,7 +69,8 @@ def main(settings: dict[str, Any]) -> None:
             temperature=1.0,
             seed=settings["seed"],
         )
-        rows = Dataset.from_dict({"input_ids": settings["prompts"]})
+        # More batches than are taken: at the end of its data accelerate makes a step after every micro-batch.
+        rows = Dataset.from_dict({"input_ids": settings["prompts"] * (settings["iterations"] + 1)})
         policy, reference, reward, value = models
         trainer = of_trl.PPOTrainer(
             args=arguments,

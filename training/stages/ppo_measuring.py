@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from training.artifacts import progress
 from training.models import memory
 from training.rl import batches, losses
 from training.rl.episodes import evaluate
@@ -22,9 +23,10 @@ def measure(
     """Scalars of the policy as it is now, on the batch of prompts after those of the last iteration, or on the
     held-out ones: the same prompts and random numbers every time."""
     roll_out_once = partial(roll_out_held_out if held_out else roll_out, setup, config, config.iterations)
-    prompts, rollouts = rollout_budget.run([], roll_out_once)
-    rows = range(len(prompts))
-    episodes = evaluate(setup.models, prompts, join(rollouts), [rows], config.temperature, budget)
+    with progress.bar("measuring the policy"):
+        prompts, rollouts = rollout_budget.run([], roll_out_once)
+        rows = range(len(prompts))
+        episodes = evaluate(setup.models, prompts, join(rollouts), [rows], config.temperature, budget)
     return scalars_of(episodes, losses.kl_estimators(episodes.old_logprobs, episodes.reference_logprobs))
 
 

@@ -14,6 +14,7 @@ import torch
 import tyro
 from transformers import AutoTokenizer
 
+from training.artifacts import progress
 from training.artifacts.checkpoints import Checkpoint
 from training.artifacts.errors import UserError
 from training.data import reading, rendering, splits
@@ -272,7 +273,8 @@ def held_out_loss(model: Any, rows: Sequence[Any], tokens_per_pass: int) -> floa
     """Mean cross-entropy per token, nats; of several processes each one's part of it."""
     with torch.no_grad():
         parts = batches.own_passes(rows, list(map(len, rows)), tokens_per_pass)
-        losses = sum(weight * float(next_token_loss(model, part)) for part, weight in parts)
+        shown = progress.track(parts, "held-out text")
+        losses = sum(weight * float(next_token_loss(model, part)) for part, weight in shown)
         return losses / sum(len(row) - 1 for row in rows)
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from training.artifacts import progress
 from training.artifacts.comparisons import SIMULATED
 from training.artifacts.rendering import Renderer
 from training.data import reading, rendering, splits
@@ -91,7 +92,7 @@ def own_scores(score: Score, of: Sequence[Ranking], tokens_per_pass: int) -> dic
     """Scores of the rankings' responses, by the rankings' numbers; of several processes each one's share of them."""
     scores: dict[int, list[float]] = {}
     with torch.no_grad():
-        for part, _ in _own_passes(of, tokens_per_pass):
+        for part, _ in progress.track(_own_passes(of, tokens_per_pass), "held-out rankings scored"):
             values = iter(score(part).tolist())
             scores |= {i: [next(values) for _ in of[i].rows] for i in part}
     return scores

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import tyro
 
+from training.artifacts import progress
 from training.artifacts.checkpoints import Checkpoint, System
 from training.artifacts.errors import UserError
 from training.artifacts.rendering import Renderer
@@ -333,7 +334,8 @@ def mean_loss(model: Any, examples: Sequence[Example], tokens_per_pass: int) -> 
     """Mean cross-entropy per learned token, nats; of several processes each one's part of it."""
     with torch.no_grad():
         parts = batches.own_passes(examples, [len(example.ids) for example in examples], tokens_per_pass)
-        return sum(weight * float(loss_of(model, part)) for part, weight in parts) / sum(map(learned_tokens, examples))
+        shown = progress.track(parts, "held-out demonstrations")
+        return sum(weight * float(loss_of(model, part)) for part, weight in shown) / sum(map(learned_tokens, examples))
 
 
 def generation_defaults(turns: np.ndarray, context: int) -> dict[str, Any]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -13,7 +17,7 @@ from training.artifacts.errors import UserError
 from training.models import forward, loading, memory
 from training.stages import sft
 
-pytestmark = pytest.mark.unit
+unit = pytest.mark.unit
 GB = 10**9
 EXAMPLES = [
     sft.Example(np.array([0, 3, *range(261, 261 + n), 0]), np.array([0, 0] + [1] * (n + 1)))
@@ -25,6 +29,7 @@ def gradient(model: Any) -> torch.Tensor:
     return torch.cat([p.grad.flatten().clone() for p in model.parameters()])
 
 
+@unit
 @pytest.mark.parametrize(
     "error",
     [
@@ -58,6 +63,20 @@ def test_memory_that_runs_out_halves_the_passes_and_changes_no_gradient(
     torch.testing.assert_close(gradient(model), whole, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.integration
+def test_a_limit_of_addresses_halves_the_passes_and_changes_no_gradient() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.address_limit", "250"],
+        capture_output=True, text=True, env=os.environ | {"MALLOC_ARENA_MAX": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert 128 <= found["tokens"] < 4096
+    assert found["losses"][0] == pytest.approx(found["losses"][1], rel=1e-6)
+    assert found["difference"] < 1e-6
+
+
+@unit
 def test_other_errors_pass_and_one_row_that_does_not_fit_is_said() -> None:
     def broken(tokens: int) -> None:
         raise RuntimeError("shapes do not match")
@@ -73,6 +92,7 @@ def test_other_errors_pass_and_one_row_that_does_not_fit_is_said() -> None:
         budget.run([], too_large)
 
 
+@unit
 def test_a_budget_is_part_of_a_runs_state() -> None:
     budget = memory.Budget(8192)
     budget.load_state_dict(memory.Budget(512).state_dict())
@@ -83,6 +103,7 @@ NEEDS = [memory.Need("gradients and moments", 2 * GB), memory.Need("logits", 0)]
 ACTIVATIONS = memory.Activations(GB // 2, 10**6)  # a megabyte per token
 
 
+@unit
 def test_a_plan_takes_as_many_tokens_as_fit() -> None:
     def tokens(available: int, longest: int = 500, given: int | None = None) -> int:
         budget, sentence = memory.plan(
@@ -98,6 +119,7 @@ def test_a_plan_takes_as_many_tokens_as_fit() -> None:
     assert tokens(int(3.4 * GB)) == 512
 
 
+@unit
 @pytest.mark.parametrize(
     "available, longest, given, fix",
     [
@@ -112,6 +134,7 @@ def test_what_cannot_fit_is_refused_with_what_would(available: int, longest: int
     assert fix in str(refused.value)
 
 
+@unit
 def test_measured_bytes_follow_the_model(toy_chain: Toy) -> None:
     model = loading.load(toy_chain.policy.id, toy_chain.home).model
     whole = memory.activations_of(model)
@@ -128,6 +151,7 @@ def test_measured_bytes_follow_the_model(toy_chain: Toy) -> None:
     assert memory.cache_per_token(model) == 2 * config.num_hidden_layers * heads * 4
 
 
+@unit
 def test_checkpointed_activations_change_no_gradient(toy_chain: Toy) -> None:
     model = loading.load(toy_chain.policy.id, toy_chain.home).model
     sft.add_gradients(model, EXAMPLES, 64)
