@@ -21,7 +21,7 @@ from transformers import AutoModelForSequenceClassification
 from training.artifacts.errors import UserError
 from training.models.building import round_frozen, without_dropout
 from training.models.head import head_of
-from training.models.layers import pattern_below
+from training.models.layers import layers_of, pattern_below
 
 FOLDER = "adapter"  # of a checkpoint, beside the whole weights
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -70,6 +70,22 @@ def add(model: Any, rank: int, alpha: float, seed: int, layers: int | None = Non
     _inject(config, model)
     train(model)
     round_frozen(model)
+
+
+def not_adapted(model: Any, layers: int | None = None) -> tuple[list[str], float]:
+    """The matrices that have no adapters, such as experts that are held as one tensor, and their share of all weights,
+    in the last `layers` layers or in all.
+    """
+    adapted = {id(p) for module in model.modules() if isinstance(module, BaseTunerLayer) for p in module.parameters()}
+    names = dict[str, None]()
+    total = left_out = 0
+    for layer in layers_of(model)[-layers if layers else None :]:
+        for name, parameter in layer.named_parameters():
+            total += parameter.numel()
+            if parameter.ndim > 1 and id(parameter) not in adapted:
+                left_out += parameter.numel()
+                names[name] = None
+    return list(names), left_out / total if total else 0.0
 
 
 def train(model: Any) -> None:

@@ -8,9 +8,12 @@ from typing import Any, Protocol
 
 import torch
 
+from training.artifacts import progress
 from training.artifacts.errors import UserError
 from training.models import layers, lora, memory, sharding
 from training.runtime import dtensors, runs
+
+NOTED_SHARE = 0.01  # of the layers' weights; state-space layers have thin convolutions without adapters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,12 @@ def add(config: Config, model: Any, purpose: str) -> None:
         alpha = 2.0 * config.lora_rank if config.lora_alpha is None else config.lora_alpha
         seed = runs.derive_seed(config.seed, "lora", purpose)
         lora.add(model, config.lora_rank, alpha, seed, config.train_layers)
+        names, share = lora.not_adapted(model, config.train_layers)
+        if share > NOTED_SHARE:
+            sentence = (
+                f"LoRA: {', '.join(names)} get no adapters and stay as they are, {share:.0%} of the layers' weights"
+            )
+            progress.CONSOLE.print(sentence, highlight=False, markup=False)
     freeze(config, model)
 
 

@@ -9,12 +9,13 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from transformers import GptOssConfig, GptOssForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from tests.training.conftest import Toy
 from training.artifacts.checkpoints import Checkpoint
 from training.artifacts.errors import UserError
 from training.models import building, forward, head, loading, lora, memory
-from training.stages import dpo, four_models, ppo, reward, sft
+from training.stages import adapters, dpo, four_models, ppo, reward, sft
 
 pytestmark = pytest.mark.unit
 ROWS = [[0, 3, 264, 265, 4, 261, 262, 0], [0, 3, 266, 4, 263, 0]]
@@ -162,3 +163,22 @@ def test_an_adapter_of_another_model_is_refused(toy_chain: Toy, tmp_path: Path) 
     config = loading.load(checkpoint.id, home_of(toy_chain), "reward").model.config
     with pytest.raises(UserError, match="does not fit its model"):
         lora.load_over(base, folder, config)
+
+
+def test_experts_without_adapters_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """Experts that are one tensor for all of them are no matrices to peft."""
+    sizes: dict[str, Any] = {
+        "vocab_size": 64, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0,
+    }  # fmt: skip
+    mixture = GptOssForCausalLM(GptOssConfig(num_local_experts=4, num_experts_per_tok=2, **sizes))
+    dense = LlamaForCausalLM(LlamaConfig(**sizes))
+    config = sft.Config(data=("x",), lora_rank=RANK)
+    adapters.add(config, dense, "policy")
+    assert lora.not_adapted(dense) == ([], 0.0)
+    assert capsys.readouterr().err == ""
+    adapters.add(config, mixture, "policy")
+    names, share = lora.not_adapted(mixture)
+    assert {"mlp.experts.gate_up_proj", "mlp.experts.down_proj"} <= set(names)
+    assert 0.5 < share < 1
+    assert "mlp.experts.gate_up_proj" in capsys.readouterr().err
