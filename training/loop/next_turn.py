@@ -29,7 +29,7 @@ print_status = runs.CONSOLE.print
 FEWEST = 20  # rankings: with fewer, chance decides what is learned
 STEP = "next-turn"
 K = 4  # responses that the stand-in labeler ranks at once: two of each policy
-LABELERS = 2
+LABELERS = 8  # side by side: engines write several answers at once in little more time than one
 NOISE = 0.25  # of the stand-in labeler, in standard deviations of its scores
 # Few rankings: more passes over them in smaller steps than the preset has for thousands.
 FEW = ("--epochs", "3", "--batch", "8")
