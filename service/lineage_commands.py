@@ -47,10 +47,8 @@ def _of_checkpoint(found: Behind) -> Iterator[str]:
         for promotion in step["promotions"]:
             gate = promotion["gate"]
             verdict = f"gate {gate['outcome']} against {gate['baseline']}" if gate else "without the gate"
-            yield (
-                f"    {promotion['action']:8} {promotion['alias']} {minute(promotion['time'])} by {promotion['actor']}, "
-                f"{verdict}"
-            )
+            when = f"{minute(promotion['time'])} by {promotion['actor']}"
+            yield f"    {promotion['action']:8} {promotion['alias']} {when}, {verdict}"
         for data in step["data"]:
             yield from _of_data(data)
 
@@ -64,7 +62,8 @@ def _title(step: CheckpointRow, aliases: list[str]) -> str:
 
 def _of_data(data: DataRow) -> Iterator[str]:
     used = f"{data['rows'] - data['left_out']:,} of {data['rows']:,} rows"
-    yield f"    data     {data['role']}: {data['path']}, {used}, sha256 {data['sha256'][:SHOWN]}, {STATES[data['state']]}"
+    content = f"sha256 {data['sha256'][:SHOWN]}, {STATES[data['state']]}"
+    yield f"    data     {data['role']}: {data['path']}, {used}, {content}"
     votes = data["votes"]
     if votes is None:
         return
@@ -83,7 +82,8 @@ def _of_vote(found: Ahead) -> Iterator[str]:
         yield "a vote of another store"
     else:
         state = "stands" if vote["stands"] else "withdrawn, corrected, or of an excluded labeler"
-        yield f"{vote['id']}: vote of {vote['labeler']}, {minute(vote['created'])}, guideline {vote['guideline']}, {state}"
+        given = f"{minute(vote['created'])}, guideline {vote['guideline']}"
+        yield f"{vote['id']}: vote of {vote['labeler']}, {given}, {state}"
         yield f"    prompt   {vote['prompt_id']}, task {vote['task']}"
         yield f"    compared {', '.join(name or 'unknown' for name in vote['compared'])}"
     for one in found["learned"]:

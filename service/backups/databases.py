@@ -144,7 +144,9 @@ def _run(program: str, options: Sequence[str], url: URL | None, more: Mapping[st
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | dict(more or {}))
     except FileNotFoundError:
-        raise UserError(f"{program} is not installed: install PostgreSQL's client programs (postgresql-client)") from None
+        raise UserError(
+            f"{program} is not installed: install PostgreSQL's client programs (postgresql-client)"
+        ) from None
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[0]
         raise UserError(f"{program} failed: {reason}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -12,6 +13,7 @@ import pytest
 from sqlalchemy import func, select
 
 from service.__main__ import main
+from service.backups import databases
 from service.labelers import add_labeler
 from service.preferences import answers, prompts, tasks
 from service.preferences.answers import Judgement
@@ -71,8 +73,6 @@ def command(stocked: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def publish(folder: Path, id: str, weights: bytes = b"weights") -> None:
-    import hashlib
-
     (folder / id).mkdir(parents=True)
     (folder / id / "model.safetensors").write_bytes(weights)
     fields = {
@@ -120,10 +120,7 @@ def test_nothing_that_was_accepted_before_a_backup_is_missing_after_its_restorat
         assert session.scalar(select(func.count()).select_from(Prompt)) == 50
     assert before <= found <= before | set(accepted)
     assert (tmp_path / "new-checkpoints/sft-1/model.safetensors").read_bytes() == b"weights"
-    # The restored store goes on.
-    with restored.session() as session:
-        open_prompt = next(f"p{i}" for i in range(49, -1, -1))
-    assert open_prompt == "p49"
+    restored.migrate()
     restored.close()
 
 
@@ -151,7 +148,7 @@ def test_a_second_backup_copies_only_new_checkpoints_and_the_newest_is_restored(
 
 def test_a_store_in_use_is_never_overwritten(stocked: Store, command: Command, tmp_path: Path) -> None:
     command("backup", str(tmp_path / "kept"))
-    with pytest.raises(UserError, match="has .* rows in .* tables: move it away, or give an empty one"):
+    with pytest.raises(UserError, match="tables: move it away, or give an empty one"):
         command("restore", str(tmp_path / "kept"))
 
 
@@ -212,10 +209,9 @@ class TestOnSqlite:
         with pytest.raises(UserError, match="holds no backup"):
             command("restore", str(tmp_path), database=empty)
         command("backup", str(tmp_path / "kept"))
+        file = next((tmp_path / "kept").glob("2*/database.sqlite"))
         with pytest.raises(UserError, match="is not a copy of a database of postgresql"):
-            from service.backups import databases
-
-            databases.restore(next((tmp_path / "kept").glob("2*/database.sqlite")), "postgresql://x@127.0.0.1:1/y")
+            databases.restore(file, "postgresql://x@127.0.0.1:1/y")
 
     def test_backups_are_the_owners_alone(self, stocked: Store, command: Command, tmp_path: Path) -> None:
         with stocked.session() as session:

@@ -140,7 +140,7 @@ def _state(path: str, sha256: str) -> State:
     file = Path(path).expanduser()
     if file.is_file():
         return "whole" if sha256_file(file) == sha256 else "changed"
-    if file.is_dir() or not file.is_absolute() and not file.suffix:
+    if file.is_dir() or (not file.is_absolute() and not file.suffix):
         return "elsewhere"
     return "missing"
 
