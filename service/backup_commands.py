@@ -44,7 +44,7 @@ def backup(settings: Settings, parsed: argparse.Namespace) -> None:
             "sha256": sha256_file(partial / copied.file), "rows": copied.rows, "checkpoints": manifests,
         }  # fmt: skip
         write_atomically(partial / NAME, json.dumps(facts, indent=2) + "\n")
-        final = folder / f"{created:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        final = folder / f"{created:%Y%m%d-%H%M%S-%f}"
         partial.rename(final)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
