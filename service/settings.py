@@ -76,8 +76,8 @@ class Settings(BaseSettings):
 
     engine_address: str = Field(
         "127.0.0.1",
-        description="this machine's name or IPv4 address, on which its engines listen and gateways reach them; they ask "
-        "for no key, so anything but loopback is for a network that only gateways are in",
+        description="name or IPv4 address of this machine, on which its engines listen and gateways reach them; they "
+        "ask for no key, so anything but loopback is for a network that only gateways are in",
     )
     dtype: str = Field("auto", description="engines' dtype; auto is float32 on CPU and the checkpoint's own on GPU")
     kv_cache_mib: int | None = Field(

@@ -23,9 +23,7 @@ FOLDER = Path(__file__).parents[2] / "deploy/monitoring"
 OWN = re.compile(r"alignloop_\w+")
 DASHBOARD: dict[str, Any] = json.loads((FOLDER / "grafana/alignloop.json").read_text())
 RULES: list[dict[str, Any]] = [
-    rule
-    for group in yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"]
-    for rule in group["rules"]
+    rule for group in yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"] for rule in group["rules"]
 ]
 
 

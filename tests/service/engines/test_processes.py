@@ -205,5 +205,5 @@ def test_engines_listen_where_gateways_of_other_machines_reach_them(tiny_policy:
         with pytest.raises(ValidationError, match="write one name or IPv4 address"):
             Settings(engine_address=wrong)
     elsewhere = Settings(engine_address="192.0.2.1")  # an address of documentation: no machine has it
-    with pytest.raises(UserError, match="engines cannot listen on 192.0.2.1 .*: set ALIGNLOOP_ENGINE_ADDRESS"):
+    with pytest.raises(UserError, match=r"engines cannot listen on 192\.0\.2\.1"):
         process.start(tiny_policy.path, "policy", elsewhere, EnginePlan(tiny_policy.id, 64))
