@@ -168,6 +168,12 @@ def parser() -> argparse.ArgumentParser:
     audit.add_argument("subject", nargs="?", help="an alias, a checkpoint, a key's name or a pseudonym")
     audit.add_argument("--limit", type=int, default=100, help="rows, the newest (100)")
 
+    trace = command("trace", "lineage_commands.trace", "say what is behind a checkpoint, or what a vote went into")
+    trace.add_argument("name", help="a checkpoint, an alias or a stage; or the id of an answer or of its task")
+    as_ = trace.add_mutually_exclusive_group()
+    as_.add_argument("--votes", action="store_true", help="only the ids of the votes, one per line")
+    as_.add_argument("--json", action="store_true", help="as JSON, with every id")
+
     export = command("export", "commands.export", "write the comparisons as a frozen JSONL file")
     export.add_argument("file", type=Path)
     imported = command("import", "commands.import_rows", "read prompts into the store")
@@ -176,6 +182,10 @@ def parser() -> argparse.ArgumentParser:
     imported.add_argument(
         "--correct", action="store_true", help="replace stored prompts by rows of the same id with another text"
     )
+    saved = command("backup", "backup_commands.backup", "copy the store and the checkpoints, while they are in use")
+    saved.add_argument("folder", type=Path, help="where backups are kept; checkpoints are copied into it once")
+    brought_back = command("restore", "backup_commands.restore", "bring a backup back into an empty store")
+    brought_back.add_argument("folder", type=Path, help="a backup, or the folder of several for the newest")
     return root
 
 

@@ -35,10 +35,14 @@ def promote(settings: Settings, parsed: argparse.Namespace) -> None:
     with store.session() as session:
         checkpoint = _checkpoint_id(session, settings.checkpoints, parsed.checkpoint)
         options = None if parsed.option is None else engine_options.parsed(parsed.option)
+        verdict = None
         if parsed.gate is not None:
             baseline = gate.require_pass(parsed.gate, checkpoint)
             _say_baseline(session, parsed.alias, baseline)
-        row = aliases.promote(session, settings.checkpoints, parsed.alias, checkpoint, actor(), options=options)
+            verdict = {"outcome": "PASS", "baseline": baseline, "file": str(parsed.gate)}
+        row = aliases.promote(
+            session, settings.checkpoints, parsed.alias, checkpoint, actor(), options=options, gate=verdict
+        )
         in_force = engines.options_of(session, checkpoint)
     say(f"{row.name} is to be {checkpoint} (version {row.version}){_with_options(in_force)}")
     if not parsed.no_wait:

@@ -8,6 +8,7 @@ Supervisors let it take effect when an engine of it has proved itself (`serve`),
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import delete, select, update
@@ -38,12 +39,20 @@ def get(session: Session, alias: str) -> Alias:
 
 
 def promote(
-    session: Session, alias: str, checkpoint: str, actor: str, *, version: int | None = None, action: str = "promote"
+    session: Session,
+    alias: str,
+    checkpoint: str,
+    actor: str,
+    *,
+    version: int | None = None,
+    action: str = "promote",
+    gate: Mapping[str, str] | None = None,
 ) -> Alias:
     """Make `checkpoint` the target of `alias`, by compare-and-swap.
 
     Args:
         version: the version that the caller saw; None takes the one read in this transaction.
+        gate: verdict of the release gate, for the audit.
 
     Raises:
         Conflict: somebody else changed the alias meanwhile.
@@ -70,7 +79,8 @@ def promote(
             fallback=None if row.served else fallback,
             note=None,
         )
-    _audit(session, actor, action, row, previous=previous)
+    verdict = {} if gate is None else {"gate": dict(gate)}
+    _audit(session, actor, action, row, previous=previous, **verdict)
     return row
 
 
@@ -215,7 +225,7 @@ def _one(result: Any) -> bool:
     return bool(result.rowcount == 1)
 
 
-def _audit(session: Session, actor: str, action: str, row: Alias, **more: str | None) -> None:
+def _audit(session: Session, actor: str, action: str, row: Alias, **more: Any) -> None:
     detail = {"checkpoint": row.checkpoint, "served": row.served, "version": row.version, **more}
     record(session, actor, action, row.name, **detail)
     session.flush()

@@ -43,6 +43,7 @@ from service.routes import (
     sessions,
     tasks,
     tokenize,
+    trace,
 )
 from service.settings import Settings
 from service.state import Gateway
@@ -60,6 +61,7 @@ ROUTERS = (
     tasks.router,
     pages.router,
     results.router,
+    trace.router,
     export.router,
     prompts.router,
     admin_engines.router,

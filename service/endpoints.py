@@ -48,6 +48,7 @@ class Endpoint:
         pad_id: a reward model's padding token, see `scores.scored_part`.
         takes_tools: whether the chat template tells the model about tools; None where that is not known.
         tool_parser: what the engine reads the model's calls of tools with.
+        figures: of the manifest, for the metrics.
     """
 
     checkpoint: str
@@ -66,6 +67,7 @@ class Endpoint:
     lost_system: tuple[str, ...] = ()
     takes_tools: bool | None = None
     tool_parser: str | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,10 @@ class Endpoints:
         self.view = View(ready, served, targets, states, failures, given_up)
         self._refreshed = time.monotonic()
         metrics.show_engines(states)
+        answering = [ready[checkpoint][0] for checkpoint in set(served.values()) if checkpoint in ready]
+        metrics.show_figures(
+            {(one.checkpoint, one.stage, name): value for one in answering for name, value in one.figures.items()}
+        )
 
     @property
     def age(self) -> float:
@@ -250,4 +256,5 @@ def _endpoint(row: Engine) -> Endpoint:
         lost_system=tuple(manifest.get("lost_system", ())),
         takes_tools=manifest.get("takes_tools"),
         tool_parser=manifest.get("tool_parser"),
+        figures={str(name): float(value) for name, value in manifest.get("figures", {}).items()},
     )

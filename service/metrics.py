@@ -43,8 +43,32 @@ class EnginesByState(Collector):
         yield family
 
 
+class TrainingFigures(Collector):
+    """What the stage that made a served checkpoint measured at its end, replaced as a whole."""
+
+    _labelnames = ("model", "stage", "figure")
+
+    def __init__(self) -> None:
+        self.values: Mapping[tuple[str, str, str], float] = {}
+
+    def describe(self) -> list[Metric]:
+        return [self._family()]
+
+    def collect(self) -> Iterable[Metric]:
+        family = self._family()
+        for labels, value in self.values.items():
+            family.add_metric(labels, value)
+        yield family
+
+    def _family(self) -> GaugeMetricFamily:
+        about = "Figures of the manifests of checkpoints that aliases are served by, such as accuracy/all and kl"
+        return GaugeMetricFamily("alignloop_training_figure", about, labels=self._labelnames)
+
+
 engines = EnginesByState()
 REGISTRY.register(engines)
+figures = TrainingFigures()
+REGISTRY.register(figures)
 
 
 def observe(route: str, model: str, status: int, duration: float) -> None:
@@ -64,6 +88,11 @@ def count_tokens(model: str, usage: dict[str, object] | None) -> None:
 def show_engines(states: Iterable[tuple[str, str]]) -> None:
     """Replace the engines' gauges by (checkpoint, state) pairs."""
     engines.counts = Count(states)
+
+
+def show_figures(values: Mapping[tuple[str, str, str], float]) -> None:
+    """Replace the figures by these, by checkpoint, stage and name."""
+    figures.values = values
 
 
 def text() -> bytes:

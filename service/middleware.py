@@ -20,6 +20,7 @@ from service.errors import ApiError, answer
 from service.settings import LOOPBACK_NAMES, Settings
 
 log = logging.getLogger(__name__)
+CHECKPOINT_HEADER = "x-alignloop-checkpoint"  # of an engine's answer: what gave it, whatever the alias moves to
 SECURITY_HEADERS = {
     "content-security-policy": (
         "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; object-src 'none'; "
@@ -159,6 +160,8 @@ class RequestChecks:
     def _finish_headers(self, headers: MutableHeaders, scope: Scope) -> None:
         for name, value in SECURITY_HEADERS.items():
             headers.setdefault(name, value)
+        if model := scope["state"].get("model"):
+            headers[CHECKPOINT_HEADER] = model
         request = Headers(scope=scope)
         if self.settings.allowed_origins and scope["path"].startswith(SHARED):
             headers.add_vary_header("Origin")

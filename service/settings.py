@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -73,6 +74,11 @@ class Settings(BaseSettings):
     )
     upstream_seconds: float = Field(600, gt=0, description="longest silence of an engine before 504")
 
+    engine_address: str = Field(
+        "127.0.0.1",
+        description="name or IPv4 address of this machine, on which its engines listen and gateways reach them; they "
+        "ask for no key, so anything but loopback is for a network that only gateways are in",
+    )
     dtype: str = Field("auto", description="engines' dtype; auto is float32 on CPU and the checkpoint's own on GPU")
     kv_cache_mib: int | None = Field(
         None, gt=0, description="key-value cache of each engine on CPU, in MiB; default: planned from model and memory"
@@ -104,6 +110,13 @@ class Settings(BaseSettings):
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
             raise ValueError("write scheme and host without a path, such as https://lab.example")
         return f"{parts.scheme}://{parts.netloc.lower()}"
+
+    @field_validator("engine_address")
+    @classmethod
+    def _is_one_machine(cls, value: str) -> str:
+        if value == "0.0.0.0" or not re.fullmatch(r"[A-Za-z0-9.-]+", value):
+            raise ValueError("write one name or IPv4 address, without a port, that gateways reach this machine by")
+        return value
 
     @field_validator("trusted_proxies")
     @classmethod

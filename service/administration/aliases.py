@@ -65,6 +65,7 @@ def promote(
     *,
     version: int | None = None,
     options: Mapping[str, Any] | None = None,
+    gate: Mapping[str, str] | None = None,
 ) -> Alias:
     """Make a checkpoint the target of an alias. Its requests move when an engine of it has proved itself.
 
@@ -72,6 +73,7 @@ def promote(
         store: folder of published checkpoints.
         version: the alias's version that the caller saw.
         options: vLLM options of the checkpoint; by default those that it has, or else those of the alias's target.
+        gate: verdict of the release gate that it is promoted with, for the audit.
 
     Raises:
         NotFound: nobody knows the checkpoint.
@@ -86,7 +88,7 @@ def promote(
     if options is None and before is not None and engines.options_of(session, checkpoint) is None:
         options = engines.options_of(session, before.checkpoint)
     engines.set_options(session, checkpoint, options)
-    return aliases.promote(session, alias, checkpoint, actor, version=version)
+    return aliases.promote(session, alias, checkpoint, actor, version=version, gate=gate)
 
 
 def roll_back(session: Session, alias: str, actor: str, *, version: int | None = None) -> Alias:

@@ -34,5 +34,6 @@ def served_manifest(checkpoint: Checkpoint, context: int, options: Sequence[str]
         "merge_system": renderer is not None and renderer.merges_system,
         "lost_system": list(renderer.lost_system) if renderer else [],
         "path": str(checkpoint.path.resolve()),
+        "figures": {name: value for name, value in manifest.metrics.items() if type(value) in (int, float)},
         **parsers.described(parsers.template_of(tokenizer), options),
     }

@@ -156,7 +156,7 @@ class Engine:
 
 
 def start(folder: Path, kind: str, settings: Settings, plan: EnginePlan) -> Engine:
-    """Start a vLLM server for a checkpoint's folder on a free loopback port. Returns at once: call `wait`.
+    """Start a vLLM server for a checkpoint's folder on a free port of `engine_address`. Returns at once: call `wait`.
 
     Args:
         folder: a published checkpoint.
@@ -169,7 +169,7 @@ def start(folder: Path, kind: str, settings: Settings, plan: EnginePlan) -> Engi
     checkpoint = load(folder)
     if checkpoint.manifest.kind != kind:
         raise UserError(f"{checkpoint.id} is a {checkpoint.manifest.kind} model, not a {kind} model")
-    port = _free_port()
+    port = _free_port(settings.engine_address)
     log = logs.new(settings.logs, checkpoint.id)
     read, write = os.pipe()
     command = [sys.executable, "-I", str(GUARD), str(read), *command_line(checkpoint, port, settings, plan)]
@@ -190,7 +190,7 @@ def start(folder: Path, kind: str, settings: Settings, plan: EnginePlan) -> Engi
         raise
     finally:
         os.close(read)
-    return Engine(checkpoint, f"http://127.0.0.1:{port}", log, None, process, write)
+    return Engine(checkpoint, f"http://{settings.engine_address}:{port}", log, None, process, write)
 
 
 def command_line(checkpoint: Checkpoint, port: int, settings: Settings, plan: EnginePlan) -> list[str]:
@@ -201,7 +201,7 @@ def command_line(checkpoint: Checkpoint, port: int, settings: Settings, plan: En
         sys.executable, "-W", "ignore", *server,
         "--model", str(checkpoint.path.resolve()),
         "--served-model-name", checkpoint.id,
-        "--host", "127.0.0.1",
+        "--host", settings.engine_address,
         "--port", str(port),
         "--max-model-len", str(plan.context),
         "--max-num-seqs", str(settings.max_num_seqs),
@@ -256,11 +256,18 @@ def _probe(checkpoint: Checkpoint) -> tuple[dict[str, object], str]:
     return {"model": checkpoint.id, "prompt": ids, "max_tokens": 1, "temperature": 0}, "/v1/completions"
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+def _free_port(address: str) -> int:
+    """Raises `UserError` for an address that is not this machine's."""
+    try:
+        with socket.socket() as listener:
+            listener.bind((address, 0))
+            port: int = listener.getsockname()[1]
+            return port
+    except OSError as error:
+        raise UserError(
+            f"engines cannot listen on {address} ({error.strerror or error}): set ALIGNLOOP_ENGINE_ADDRESS to this "
+            "machine's name or IPv4 address, as gateways reach it"
+        ) from None
 
 
 def _ended(process: subprocess.Popen[bytes]) -> bool:

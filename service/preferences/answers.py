@@ -63,7 +63,7 @@ def answer(session: Session, task_id: str, labeler_id: str, token: str, judgemen
     row = _row(task, judgement)
     if not close_task(session, task_id, labeler_id, token, "answered"):
         return _stored_before(session, task, row)
-    row.supersedes = _latest_id(session, task)
+    row.supersedes = latest_id(session, task)
     session.add(row)
     session.flush()
     return row
@@ -84,12 +84,12 @@ def undo(session: Session, task_id: str, labeler_id: str, minutes: float) -> tup
         ApiError: what `tasks.reopen_task` raises.
     """
     task = own_task(session, task_id, labeler_id)
-    if task.state == "open" and _latest_id(session, task) is not None:
+    if task.state == "open" and latest_id(session, task) is not None:
         return task, renew(session, task, minutes)
     answered = task.state == "answered"
     task = reopen_task(session, task_id, labeler_id)
     if answered:
-        row = Answer(task_id=task.id, labeler_id=labeler_id, withdrawn=True, supersedes=_latest_id(session, task))
+        row = Answer(task_id=task.id, labeler_id=labeler_id, withdrawn=True, supersedes=latest_id(session, task))
         session.add(row)
         session.flush()
     return task, renew(session, task, minutes)
@@ -143,13 +143,13 @@ def _row(task: Task, judgement: Judgement) -> Answer:
 
 def _stored_before(session: Session, task: Task, row: Answer) -> Answer:
     """The task's answer, where it says the same as `row`; the time taken may differ, as a page counts on."""
-    stored = session.get_one(Answer, _latest_id(session, task))
+    stored = session.get_one(Answer, latest_id(session, task))
     if any(getattr(stored, name) != getattr(row, name) for name in ("ranks", "ratings", "flags", "all_bad", "note")):
         raise closed_already(task)
     return stored
 
 
-def _latest_id(session: Session, task: Task) -> str | None:
+def latest_id(session: Session, task: Task) -> str | None:
     """The task's answer that nothing supersedes yet, withdrawn or not."""
     later = aliased(Answer)
     return session.scalar(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from pydantic import ValidationError
 
 from service.engines import environment, logs, process
 from service.engines.planning import EnginePlan
@@ -193,3 +195,15 @@ def test_an_engine_takes_only_its_kind(tmp_path: Path) -> None:
         assert environment.own(plan)["OMP_NUM_THREADS"] == "3"
     assert command[command.index("--runner") + 1] == "pooling"
     assert json.loads(command[command.index("--pooler-config") + 1]) == {"use_activation": False}
+
+
+def test_engines_listen_where_gateways_of_other_machines_reach_them(tiny_policy: Checkpoint) -> None:
+    own = socket.gethostname()
+    command = process.command_line(tiny_policy, 1234, Settings(engine_address=own), EnginePlan(tiny_policy.id, 64))
+    assert command[command.index("--host") + 1] == own
+    for wrong in ("0.0.0.0", "::", "http://gpu1", "gpu1:8000", "", "a b"):
+        with pytest.raises(ValidationError, match="write one name or IPv4 address"):
+            Settings(engine_address=wrong)
+    elsewhere = Settings(engine_address="192.0.2.1")  # an address of documentation: no machine has it
+    with pytest.raises(UserError, match=r"engines cannot listen on 192\.0\.2\.1"):
+        process.start(tiny_policy.path, "policy", elsewhere, EnginePlan(tiny_policy.id, 64))

@@ -56,6 +56,25 @@ def test_the_openai_client_completes_chats_and_streams(openai_client: openai.Ope
     assert several.usage.total_tokens <= several.usage.prompt_tokens + 3 * CONTEXT
 
 
+def test_every_answer_names_its_checkpoint_which_leads_to_what_is_behind_it(
+    gateway: Running, tiny_policy: Checkpoint, tiny_reward: Checkpoint
+) -> None:
+    messages = [{"role": "user", "content": "how is the water"}]
+    chat = {"model": "policy/production", "messages": messages, "max_tokens": 4}
+    judged = [*messages, {"role": "assistant", "content": "cold"}]
+    with gateway.client() as client:
+        with client.stream("POST", "/v1/chat/completions", json=chat | {"stream": True}) as streamed:
+            name = streamed.headers["x-alignloop-checkpoint"]
+            assert streamed.read().endswith(b"data: [DONE]\n\n")
+        whole = client.post("/v1/chat/completions", json=chat)
+        score = client.post("/score", json={"model": "reward/production", "conversations": [judged]})
+        behind = client.get(f"/admin/trace/checkpoints/{name}").json()
+        assert "x-alignloop-checkpoint" not in client.get("/v1/models").headers
+    assert name == whole.headers["x-alignloop-checkpoint"] == tiny_policy.id
+    assert score.headers["x-alignloop-checkpoint"] == tiny_reward.id
+    assert (behind["checkpoint"], behind["aliases"]) == (tiny_policy.id, ["policy/production"])
+
+
 def test_many_long_prompts_with_a_seed(gateway: Running) -> None:
     """More prompt tokens at once than the engine takes in a step, each request with its own random generator."""
     rows = [[5 + (i * j) % 400 for j in range(CONTEXT - 8)] for i in range(1, 65)]

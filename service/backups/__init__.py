@@ -1,0 +1,1 @@
+"""Backups of the database and the checkpoints, and their restoration."""

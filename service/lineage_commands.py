@@ -1,0 +1,96 @@
+"""`python -m service trace ID`: what is behind an answer, and what a vote went into."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+
+from service.administration import lineage
+from service.administration.lineage import STATES, Ahead, Behind, CheckpointRow, DataRow
+from service.console import minute, open_store
+from service.settings import Settings
+
+SHOWN = 8  # characters of a hash
+
+
+def trace(settings: Settings, parsed: argparse.Namespace) -> None:
+    """Print the way back from a checkpoint, or forward from a vote."""
+    with open_store(settings).session() as session:
+        if lineage.is_vote(session, settings.checkpoints, parsed.name):
+            found: Ahead | Behind = lineage.ahead(session, settings.checkpoints, parsed.name)
+        else:
+            found = lineage.behind(session, settings.checkpoints, parsed.name)
+    if parsed.json:
+        print(json.dumps(found, indent=2))
+    elif parsed.votes:
+        print("\n".join(_ids(found)))
+    else:
+        print("\n".join(_of_vote(found) if "learned" in found else _of_checkpoint(found)))
+
+
+def _ids(found: Ahead | Behind) -> list[str]:
+    """Ids of the votes behind a checkpoint, each once; of a vote, its own."""
+    if "learned" in found:
+        return [found["vote"]["id"]] if found["vote"] else []
+    votes = (data["votes"] for step in found["steps"] for data in step["data"])
+    return list(dict.fromkeys(id for vote in votes if vote for id in vote["ids"]))
+
+
+def _of_checkpoint(found: Behind) -> Iterator[str]:
+    for step in found["steps"]:
+        yield _title(step, found["aliases"] if step["id"] == found["checkpoint"] else [])
+        if step["made"]:
+            yield f"    made     {', '.join(step['made'])}"
+        if step["base_model"]:
+            yield f"    from     {step['base_model']}"
+        for promotion in step["promotions"]:
+            gate = promotion["gate"]
+            verdict = f"gate {gate['outcome']} against {gate['baseline']}" if gate else "without the gate"
+            when = f"{minute(promotion['time'])} by {promotion['actor']}"
+            yield f"    {promotion['action']:8} {promotion['alias']} {when}, {verdict}"
+        for data in step["data"]:
+            yield from _of_data(data)
+
+
+def _title(step: CheckpointRow, aliases: list[str]) -> str:
+    if step["stage"] is None:
+        return f"{step['id']}: no longer in the store, so what it was made from is not known"
+    answers = f", answers {', '.join(aliases)}" if aliases else ""
+    return f"{step['id']}: {step['kind']} of {step['stage']}, {minute(step['created'])}{answers}"
+
+
+def _of_data(data: DataRow) -> Iterator[str]:
+    used = f"{data['rows'] - data['left_out']:,} of {data['rows']:,} rows"
+    content = f"sha256 {data['sha256'][:SHOWN]}, {STATES[data['state']]}"
+    yield f"    data     {data['role']}: {data['path']}, {used}, {content}"
+    votes = data["votes"]
+    if votes is None:
+        return
+    simulated = f", {votes['simulated']:,} of them simulated" if votes["simulated"] else ""
+    yield f"    votes    {votes['count']:,}{simulated}"
+    yield f"             by {_counted(votes['labelers'])}; guideline {_counted(votes['guidelines'])}"
+
+
+def _counted(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in numbers.items())
+
+
+def _of_vote(found: Ahead) -> Iterator[str]:
+    vote = found["vote"]
+    if vote is None:
+        yield "a vote of another store"
+    else:
+        state = "stands" if vote["stands"] else "withdrawn, corrected, or of an excluded labeler"
+        given = f"{minute(vote['created'])}, guideline {vote['guideline']}"
+        yield f"{vote['id']}: vote of {vote['labeler']}, {given}, {state}"
+        yield f"    prompt   {vote['prompt_id']}, task {vote['task']}"
+        yield f"    compared {', '.join(name or 'unknown' for name in vote['compared'])}"
+    for one in found["learned"]:
+        how = f"trained on {one['file']}" if one["file"] else f"through {', '.join(one['through'])}"
+        answers = f", answers {', '.join(one['aliases'])}" if one["aliases"] else ""
+        yield f"{one['id']}: {how}{answers}"
+    if not found["learned"]:
+        yield "no checkpoint of the store learned from it"
+    for file in found["not_read"]:
+        yield f"not looked into: {file} is changed or missing since a checkpoint was trained on it"
