@@ -18,23 +18,22 @@ def trace(settings: Settings, parsed: argparse.Namespace) -> None:
     """Print the way back from a checkpoint, or forward from a vote."""
     with open_store(settings).session() as session:
         if lineage.is_vote(session, settings.checkpoints, parsed.name):
-            found: Ahead | Behind = lineage.ahead(session, settings.checkpoints, parsed.name)
+            ahead = lineage.ahead(session, settings.checkpoints, parsed.name)
+            found, votes, lines = json.dumps(ahead, indent=2), _own_id(ahead), _of_vote(ahead)
         else:
-            found = lineage.behind(session, settings.checkpoints, parsed.name)
-    if parsed.json:
-        print(json.dumps(found, indent=2))
-    elif parsed.votes:
-        print("\n".join(_ids(found)))
-    else:
-        print("\n".join(_of_vote(found) if "learned" in found else _of_checkpoint(found)))
+            behind = lineage.behind(session, settings.checkpoints, parsed.name)
+            found, votes, lines = json.dumps(behind, indent=2), _ids(behind), _of_checkpoint(behind)
+    print(found if parsed.json else "\n".join(votes if parsed.votes else lines))
 
 
-def _ids(found: Ahead | Behind) -> list[str]:
-    """Ids of the votes behind a checkpoint, each once; of a vote, its own."""
-    if "learned" in found:
-        return [found["vote"]["id"]] if found["vote"] else []
+def _ids(found: Behind) -> list[str]:
+    """Ids of the votes behind a checkpoint, each once."""
     votes = (data["votes"] for step in found["steps"] for data in step["data"])
     return list(dict.fromkeys(id for vote in votes if vote for id in vote["ids"]))
+
+
+def _own_id(found: Ahead) -> list[str]:
+    return [found["vote"]["id"]] if found["vote"] else []
 
 
 def _of_checkpoint(found: Behind) -> Iterator[str]:

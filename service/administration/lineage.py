@@ -196,18 +196,15 @@ def _aliases_of(session: Session, checkpoint: str) -> list[str]:
 
 
 def _step(session: Session, step: Step) -> CheckpointRow:
-    manifest = None if step.checkpoint is None else step.checkpoint.manifest
-    return {
-        "id": step.id,
-        "made": list(step.made),
-        "stage": manifest and manifest.stage,
-        "kind": manifest and manifest.kind,
-        "created": manifest and manifest.created,
-        "base_model": manifest and manifest.base_model,
-        "git_commit": manifest and manifest.git_commit,
-        "data": [_data(data) for data in step.data],
-        "promotions": _promotions(session, step.id),
-    }
+    row: CheckpointRow = {
+        "id": step.id, "made": list(step.made), "stage": None, "kind": None, "created": None, "base_model": None,
+        "git_commit": None, "data": [_data(data) for data in step.data], "promotions": _promotions(session, step.id),
+    }  # fmt: skip
+    if step.checkpoint is not None:
+        manifest = step.checkpoint.manifest
+        row["stage"], row["kind"], row["created"] = manifest.stage, manifest.kind, manifest.created
+        row["base_model"], row["git_commit"] = manifest.base_model, manifest.git_commit
+    return row
 
 
 def _data(data: Data) -> DataRow:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from training.data.items import Example
 from training.models import hardware, memory
 from training.stages import sft
 
@@ -32,7 +33,7 @@ def main(megabytes: str) -> None:
         )
     )  # fmt: skip
     row = np.arange(128) % 600
-    rows = [sft.Example(np.roll(row, shift), np.arange(128) > 0) for shift in range(TOKENS // len(row))]
+    rows = [Example(np.roll(row, shift), np.arange(128) > 0) for shift in range(TOKENS // len(row))]
     sft.add_gradients(model, rows[:1], TOKENS)  # threads, and what they hold, are there now
     model.zero_grad(set_to_none=True)
 

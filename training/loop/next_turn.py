@@ -88,8 +88,13 @@ def train_on(steps: Steps, turn: Turn, rows: Sequence[Comparison]) -> str:
     return policy
 
 
-def check(steps: Steps, service: Service, turn: Turn, files: Mapping[str, Path]) -> dict[str, Any]:
+def check(
+    steps: Steps, service: Service, turn: Turn, files: Mapping[str, Path], drift: Mapping[str, Any]
+) -> dict[str, Any]:
     """Have a stand-in labeler rank answers over HTTP, train the next turn on that, and measure it.
+
+    Args:
+        drift: of the policies before, which is not measured again.
 
     Returns:
         `stand_in` (what it is and how far it agrees with people), `next` (policy, rankings) and `drift` of all
@@ -111,12 +116,12 @@ def check(steps: Steps, service: Service, turn: Turn, files: Mapping[str, Path])
     policy = train_on(steps, first, rows)
     real.promote(steps, service, policy)
     _ask(service)
-    both = replace(first, policies=(*first.policies, policy))
+    measured = real.measure_drift(steps, replace(first, policies=(policy,)), files)
     return {
         "stand_in": {"agreement": agreement, "pairs": pairs, "trained_on": len(own)},
         "next": {"policy": policy, "rankings": len(rows), "simulated": len(rows), "used": _used(steps, policy)},
-        "policies": list(both.policies),
-        "drift": real.measure_drift(steps, both, files),
+        "policies": [*first.policies, policy],
+        "drift": {**measured, "policies": {**drift["policies"], **measured["policies"]}},
     }
 
 

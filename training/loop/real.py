@@ -142,7 +142,7 @@ def real(config: Config) -> int:
         figures = measure(steps, service, turn, files)
         figures["minutes"] = {"open": opened / 60, "measured": (time.monotonic() - started) / 60}
         if config.check:
-            figures |= next_turn.check(steps, service, turn, files)
+            figures |= next_turn.check(steps, service, turn, files, figures["drift"])
             figures["minutes"]["all"] = (time.monotonic() - started) / 60
         report = real_report.write(config.home / "reports" / f"real-{turn.policies[0]}", figures, steps.seconds)
         print_status(report.read_text(), markup=False, highlight=False)

@@ -160,7 +160,7 @@ def _answers(
         finished += sampled.finished
     offset = reward.reward_offset
     rows = list(map(renderer.extend, prompts, ids))
-    raw = _by_parts(rows, lambda part: forward.scores_of(reward.model, [rows[i] for i in part]))
+    raw = _by_parts(rows, lambda part: forward.scores_of(reward.model, [rows[i] for i in part]), "rewards")
     kl = [0.0] * len(ids)
     if source is not start:
         own, other = (_logprobs(model, prompts, ids, config.temperature) for model in (source.model, start.model))
@@ -175,16 +175,16 @@ def _logprobs(model: Any, prompts: list[list[int]], responses: list[list[int]], 
         rows = [prompts[i] for i in part], [responses[i] for i in part]
         return forward.response_logprobs(model, *rows, temperature).sum(1)
 
-    return _by_parts([[*p, *r] for p, r in zip(prompts, responses, strict=True)], compute)
+    return _by_parts([[*p, *r] for p, r in zip(prompts, responses, strict=True)], compute, "log-probabilities")
 
 
-def _by_parts(rows: Sequence[Sequence[int]], compute: Callable[[Sequence[int]], Tensor]) -> list[float]:
+def _by_parts(rows: Sequence[Sequence[int]], compute: Callable[[Sequence[int]], Tensor], title: str) -> list[float]:
     """One number per row, of `compute` for the numbers of the rows that go forward together."""
     values: dict[int, float] = {}
 
     def run(tokens: int) -> None:
         with torch.no_grad():
-            for part in batches.passes(range(len(rows)), list(map(len, rows)), tokens):
+            for part in progress.track(batches.passes(range(len(rows)), list(map(len, rows)), tokens), title):
                 values.update(zip(part, compute(part).tolist(), strict=True))
 
     memory.Budget(TOKENS_PER_PASS).run([], run)
