@@ -44,8 +44,9 @@ def routes() -> str:
 
 def metrics() -> str:
     rows = []
+    kinds = (MetricWrapperBase, service_metrics.EnginesByState, service_metrics.TrainingFigures)
     for collector in vars(service_metrics).values():
-        if not isinstance(collector, MetricWrapperBase | service_metrics.EnginesByState):
+        if not isinstance(collector, kinds):
             continue
         for family in collector.describe():
             name = family.name + ("_total" if family.type == "counter" else "")

@@ -61,7 +61,7 @@ class TrainingFigures(Collector):
         yield family
 
     def _family(self) -> GaugeMetricFamily:
-        about = "Figures of the manifests of checkpoints that aliases are served by, such as accuracy/all and kl"
+        about = "Figures in the manifests of checkpoints that serve aliases, such as accuracy/all and published/kl"
         return GaugeMetricFamily("alignloop_training_figure", about, labels=self._labelnames)
 
 
