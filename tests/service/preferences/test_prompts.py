@@ -106,7 +106,7 @@ HH = {"chosen": "\n\nHuman: One?\n\nAssistant: Yes.", "rejected": "\n\nHuman: On
     ("name", "content", "texts"),
     [
         ("a.json", json.dumps(ALPACA), [["Add.\n\n1 1"], ["Greet."]]),
-        ("a.jsonl.gz", gzip.compress(json.dumps(SHAREGPT).encode()), [["Be brief.", "One?"]]),
+        ("a.jsonl.gz", gzip.compress(json.dumps(SHAREGPT).encode(), mtime=0), [["Be brief.", "One?"]]),
         ("a.jsonl", json.dumps(HH), [["One?"]]),
         ("a.csv", 'prompt,other\n"One, two?",x\nThree?,y\n', [["One, two?"], ["Three?"]]),
         ("a.tsv", 'prompt\tother\n"One?\tx\n', [['"One?']]),

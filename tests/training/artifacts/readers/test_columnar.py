@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.zipped import zipped
 from training.artifacts.errors import UserError
 from training.artifacts.rows import Skip, open_source
 
@@ -47,7 +47,7 @@ def read(path: Path, content: bytes) -> list[Any]:
 def test_rows_come_back_and_a_missing_number_is_none(tmp_path: Path) -> None:
     expected = [ROWS[0], {**ROWS[1], "score": None}]
     assert read(tmp_path / "a.parquet", parquet(ROWS)) == expected
-    assert read(tmp_path / "a.parquet.gz", gzip.compress(parquet(ROWS))) == expected
+    assert read(tmp_path / "a.parquet.gz", zipped(parquet(ROWS))) == expected
     assert read(tmp_path / "a.arrow", arrow(ROWS, stream=True)) == expected
     assert read(tmp_path / "a.arrow", arrow(ROWS, stream=False)) == expected
 
@@ -86,7 +86,7 @@ def test_a_value_beyond_python_leaves_out_its_row_alone(tmp_path: Path) -> None:
         ("a.parquet", b"no parquet"),
         ("a.parquet", b""),
         ("a.parquet", parquet(ROWS)[:-20]),
-        ("a.parquet.gz", gzip.compress(parquet(ROWS))[:-9]),
+        ("a.parquet.gz", zipped(parquet(ROWS))[:-9]),
         ("a.arrow", b"no arrow"),
         ("a.arrow", arrow(ROWS, stream=True)[:-8]),
         ("a.arrow", arrow(ROWS, stream=True)[:-60]),

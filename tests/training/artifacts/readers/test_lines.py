@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.zipped import zipped
 from training.artifacts.errors import UserError
 from training.artifacts.rows import open_source
 
 pytestmark = pytest.mark.unit
 
 LINES = b"".join(b'{"a": %d}\n' % i for i in range(500))
-WHOLE = gzip.compress(LINES)
+WHOLE = zipped(LINES)
 FLIPPED = WHOLE[:60] + bytes([WHOLE[60] ^ 255]) + WHOLE[61:]
 
 
@@ -29,7 +29,7 @@ def read(path: Path, content: bytes) -> list[Any]:
         ("a.jsonl", LINES),
         ("a.jsonl.gz", WHOLE),
         ("a.JSONL.GZ", WHOLE),
-        ("a.jsonl.gz", gzip.compress(LINES[:100]) + gzip.compress(LINES[100:])),
+        ("a.jsonl.gz", zipped(LINES[:100]) + zipped(LINES[100:])),
         ("a.jsonl.gz", WHOLE + b"\0" * 100),
         ("a.jsonl", WHOLE),  # the name lacks .gz, the bytes leave no doubt
     ],
@@ -47,7 +47,7 @@ def test_a_compressed_file_is_read_like_any(tmp_path: Path, name: str, content: 
         ("a.jsonl.gz", WHOLE + b"trailing", "is damaged or cannot be read"),
         ("a.json.gz", WHOLE[:-12], "is damaged or cannot be read"),
         ("a.txt.gz", WHOLE[:-12], "is damaged or cannot be read"),
-        ("a.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 500)[:-12], "is damaged or cannot be read"),
+        ("a.csv.gz", zipped(b"a,b\n" + b"1,2\n" * 500)[:-12], "is damaged or cannot be read"),
         ("a.jsonl.gz", LINES, "is not gzip data: compress it again, or name it without .gz"),
         ("a.jsonl", "\ufeff[]".encode("utf-16"), "is UTF-16 text: convert it"),
         ("a.jsonl", "\ufeff[]".encode("utf-32-le"), "is UTF-32 text: convert it"),
@@ -56,9 +56,9 @@ def test_a_compressed_file_is_read_like_any(tmp_path: Path, name: str, content: 
         ("a.csv", b"BZh9\na,b\n", "is compressed with bzip2: unpack it"),
         ("a.txt", b"\xfd7zXZ\0\na\n", "is compressed with xz: unpack it"),
         ("a.json", b"PAR1{}PAR1", "is a Parquet file: name it .parquet"),
-        ("a.jsonl.gz", gzip.compress(WHOLE), "unpacked, is compressed with gzip once more: unpack it once"),
-        ("a.csv.gz", gzip.compress(b"PK\x03\x04"), "unpacked, is a zip archive or a spreadsheet: unpack it"),
-        ("a.txt.gz", gzip.compress("\ufeffa".encode("utf-16")), "unpacked, is UTF-16 text: convert it"),
+        ("a.jsonl.gz", zipped(WHOLE), "unpacked, is compressed with gzip once more: unpack it once"),
+        ("a.csv.gz", zipped(b"PK\x03\x04"), "unpacked, is a zip archive or a spreadsheet: unpack it"),
+        ("a.txt.gz", zipped("\ufeffa".encode("utf-16")), "unpacked, is UTF-16 text: convert it"),
     ],
 )
 def test_damage_is_one_sentence(tmp_path: Path, name: str, content: bytes, message: str) -> None:
