@@ -64,12 +64,12 @@ def restore(settings: Settings, parsed: argparse.Namespace) -> None:
     # The database last: until it is there, the same command can be given again.
     checkpoints.copy_missing(folder.parent / CHECKPOINTS, settings.checkpoints, "restoring checkpoints")
     databases.restore(file, settings.database)
-    found = _rows(settings.database)
-    if found != facts["rows"]:
-        raise UserError(f"the restored database has other rows than the backup ({found}): restore it again")
+    rows = _rows(settings.database)
+    if rows != facts["rows"]:
+        raise UserError(f"the restored database has other rows than the backup ({rows}): restore it again")
     Store(settings.database).migrate()  # of an older version
     say(
-        f"{sum(found.values()):,} rows and {len(facts['checkpoints'])} checkpoints of {facts['created']} are restored; "
+        f"{sum(rows.values()):,} rows and {len(facts['checkpoints'])} checkpoints of {facts['created']} are restored; "
         "answers that were given later are not in them"
     )
 
@@ -87,10 +87,10 @@ def _backup_of(folder: Path) -> Path:
     """The backup that a folder is, or the newest of those in it."""
     if (folder / NAME).is_file():
         return folder
-    found = sorted(file.parent for file in folder.glob(f"[!.]*/{NAME}"))
-    if not found:
+    backups = sorted(file.parent for file in folder.glob(f"[!.]*/{NAME}"))
+    if not backups:
         raise UserError(f"{folder} holds no backup: give a folder that `python -m service backup` wrote to")
-    return found[-1]
+    return backups[-1]
 
 
 def _facts_of(folder: Path) -> dict[str, Any]:

@@ -19,28 +19,28 @@ def trace(settings: Settings, parsed: argparse.Namespace) -> None:
     with open_store(settings).session() as session:
         if lineage.is_vote(session, settings.checkpoints, parsed.name):
             ahead = lineage.ahead(session, settings.checkpoints, parsed.name)
-            found, votes, lines = json.dumps(ahead, indent=2), _own_id(ahead), _of_vote(ahead)
+            as_json, votes, lines = json.dumps(ahead, indent=2), _own_id(ahead), _of_vote(ahead)
         else:
             behind = lineage.behind(session, settings.checkpoints, parsed.name)
-            found, votes, lines = json.dumps(behind, indent=2), _ids(behind), _of_checkpoint(behind)
-    print(found if parsed.json else "\n".join(votes if parsed.votes else lines))
+            as_json, votes, lines = json.dumps(behind, indent=2), _ids(behind), _of_checkpoint(behind)
+    print(as_json if parsed.json else "\n".join(votes if parsed.votes else lines))
 
 
-def _ids(found: Behind) -> list[str]:
+def _ids(traced: Behind) -> list[str]:
     """Ids of the votes behind a checkpoint, each once."""
-    votes = (data["votes"] for step in found["steps"] for data in step["data"])
+    votes = (data["votes"] for step in traced["steps"] for data in step["data"])
     return list(dict.fromkeys(id for vote in votes if vote for id in vote["ids"]))
 
 
-def _own_id(found: Ahead) -> list[str]:
-    return [found["vote"]["id"]] if found["vote"] else []
+def _own_id(traced: Ahead) -> list[str]:
+    return [traced["vote"]["id"]] if traced["vote"] else []
 
 
-def _of_checkpoint(found: Behind) -> Iterator[str]:
-    for step in found["steps"]:
-        yield _title(step, found["aliases"] if step["id"] == found["checkpoint"] else [])
-        if step["made"]:
-            yield f"    made     {', '.join(step['made'])}"
+def _of_checkpoint(traced: Behind) -> Iterator[str]:
+    for step in traced["steps"]:
+        yield _title(step, traced["aliases"] if step["id"] == traced["checkpoint"] else [])
+        if step["children"]:
+            yield f"    made     {', '.join(step['children'])}"
         if step["base_model"]:
             yield f"    from     {step['base_model']}"
         for promotion in step["promotions"]:
@@ -75,21 +75,21 @@ def _counted(numbers: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in numbers.items())
 
 
-def _of_vote(found: Ahead) -> Iterator[str]:
-    vote = found["vote"]
+def _of_vote(traced: Ahead) -> Iterator[str]:
+    vote = traced["vote"]
     if vote is None:
         yield "a vote of another store"
     else:
         state = "stands" if vote["stands"] else "withdrawn, corrected, or of an excluded labeler"
-        given = f"{minute(vote['created'])}, guideline {vote['guideline']}"
-        yield f"{vote['id']}: vote of {vote['labeler']}, {given}, {state}"
+        when = f"{minute(vote['created'])}, guideline {vote['guideline']}"
+        yield f"{vote['id']}: vote of {vote['labeler']}, {when}, {state}"
         yield f"    prompt   {vote['prompt_id']}, task {vote['task']}"
         yield f"    compared {', '.join(name or 'unknown' for name in vote['compared'])}"
-    for one in found["learned"]:
+    for one in traced["learned"]:
         how = f"trained on {one['file']}" if one["file"] else f"through {', '.join(one['through'])}"
         answers = f", answers {', '.join(one['aliases'])}" if one["aliases"] else ""
         yield f"{one['id']}: {how}{answers}"
-    if not found["learned"]:
+    if not traced["learned"]:
         yield "no checkpoint of the store learned from it"
-    for file in found["not_read"]:
+    for file in traced["not_read"]:
         yield f"not looked into: {file} is changed or missing since a checkpoint was trained on it"

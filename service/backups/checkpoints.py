@@ -24,13 +24,13 @@ def copy_missing(store: Path, target: Path, title: str) -> dict[str, str]:
     """
     target.mkdir(parents=True, exist_ok=True)
     checkpoints.sweep(target)  # what a killed run left
-    found = list(checkpoints.checkpoints(store)) if store.is_dir() else []
-    with progress.bar(title, len(found)) as bar:
-        for checkpoint in found:
+    all_of_store = list(checkpoints.checkpoints(store)) if store.is_dir() else []
+    with progress.bar(title, len(all_of_store)) as bar:
+        for checkpoint in all_of_store:
             bar.note(checkpoint.id)
             _copy(checkpoint, target)
             bar.advance()
-    return {checkpoint.id: _hash(checkpoint.path / MANIFEST) for checkpoint in found}
+    return {checkpoint.id: _hash(checkpoint.path / MANIFEST) for checkpoint in all_of_store}
 
 
 def _copy(checkpoint: Checkpoint, target: Path) -> None:
@@ -44,8 +44,8 @@ def _copy(checkpoint: Checkpoint, target: Path) -> None:
         for file in sorted(path for path in checkpoint.path.rglob("*") if path.is_file()):
             name = file.relative_to(checkpoint.path)
             (staged / name).parent.mkdir(parents=True, exist_ok=True)
-            found, recorded = _copy_file(file, staged / name), checkpoint.manifest.weights.get(name.as_posix())
-            if recorded is not None and found != recorded:
+            sha256, recorded = _copy_file(file, staged / name), checkpoint.manifest.weights.get(name.as_posix())
+            if recorded is not None and sha256 != recorded:
                 raise UserError(f"{file} is damaged: its sha256 is not the manifest's; delete {checkpoint.path}")
         missing = [name for name in checkpoint.manifest.weights if not (staged / name).is_file()]
         if missing:

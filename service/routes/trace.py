@@ -34,7 +34,7 @@ def trace_vote(request: Request, vote: str, caller: Admin) -> Ahead:
 @router.get("/trace/{name:path}", include_in_schema=False)
 def trace_page(request: Request, name: str, labeler: Labeler) -> HTMLResponse:
     """The same for people, votes counted by labeler."""
-    return render(request, "trace.html", labeler, found=_behind(request, name), states=lineage.STATES)
+    return render(request, "trace.html", labeler, behind=_behind(request, name), states=lineage.STATES)
 
 
 def _behind(request: Request, name: str) -> Behind:

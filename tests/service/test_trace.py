@@ -95,8 +95,8 @@ def test_a_checkpoint_leads_to_the_exact_votes_behind_it(home: Home, trace: Comm
     assert [step["id"] for step in found["steps"]][:2] == ["ppo-2", "ppo-1"]
     steps = {step["id"]: step for step in found["steps"]}
     assert steps.keys() == {"ppo-2", "ppo-1", "gone-1", "reward-1", "sft-1"}
-    assert steps["sft-1"]["made"] == ["ppo-1", "reward-1"]
-    assert (steps["gone-1"]["stage"], steps["gone-1"]["made"]) == (None, ["ppo-2"])
+    assert steps["sft-1"]["children"] == ["ppo-1", "reward-1"]
+    assert (steps["gone-1"]["stage"], steps["gone-1"]["children"]) == (None, ["ppo-2"])
     (data,) = steps["reward-1"]["data"]
     assert (data["state"], data["votes"]["count"]) == ("whole", 2)
     assert data["votes"]["labelers"] == {home.pseudonym: 2}

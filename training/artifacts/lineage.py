@@ -65,12 +65,12 @@ class Step:
 
     Attributes:
         checkpoint: None where the store no longer has it.
-        made: ids of the checkpoints that were made from it directly, among those of the trace.
+        children: ids of the checkpoints that were made from it directly, among those of the trace.
     """
 
     id: str
     checkpoint: Checkpoint | None
-    made: tuple[str, ...]
+    children: tuple[str, ...]
     data: tuple[Data, ...] = field(default=())
 
 
@@ -80,29 +80,30 @@ def ancestry(store: Path, id: str) -> list[Step]:
     Raises:
         UserError: the store has no checkpoint of this id.
     """
-    made: dict[str, list[str]] = {id: []}
+    children: dict[str, list[str]] = {id: []}
     whole: dict[str, Checkpoint | None] = {id: checkpoints.load(store / id)}
     waiting = [id]
     while waiting:
         child = waiting.pop(0)
         for parent in _parents(whole[child]):
-            if parent not in made:
-                made[parent] = []
+            if parent not in children:
+                children[parent] = []
                 whole[parent] = _load(store, parent)
                 waiting.append(parent)
-            made[parent].append(child)
+            children[parent].append(child)
     return [
-        Step(name, whole[name], tuple(made[name]), tuple(data_of(whole[name]))) for name in _children_first(id, made)
+        Step(name, whole[name], tuple(children[name]), tuple(data_of(whole[name])))
+        for name in _children_first(id, children)
     ]
 
 
-def _children_first(id: str, made: dict[str, list[str]]) -> list[str]:
+def _children_first(id: str, children: dict[str, list[str]]) -> list[str]:
     """Every checkpoint after all that were made from it."""
     order: list[str] = []
-    rest = list(made)
+    rest = list(children)
     while rest:
         # A cycle cannot be published; one that was written by hand is cut at its first checkpoint.
-        following = next((name for name in rest if set(made[name]) <= set(order)), rest[0])
+        following = next((name for name in rest if set(children[name]) <= set(order)), rest[0])
         order.append(following)
         rest.remove(following)
     return order
