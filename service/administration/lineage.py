@@ -59,8 +59,8 @@ class PromotionRow(TypedDict):
 
 
 class CheckpointRow(TypedDict):
-    """A checkpoint of the way; `children` are the ids of those that were made from it. Where the store no longer has it,
-    nothing but its id is known, and `stage` is None."""
+    """A checkpoint of the way; `children` are the ids of those that were made from it. Where the store no longer has
+    it, nothing but its id is known, and `stage` is None."""
 
     id: str
     children: list[str]
@@ -197,8 +197,9 @@ def _aliases_of(session: Session, checkpoint: str) -> list[str]:
 
 def _step(session: Session, step: Step) -> CheckpointRow:
     row: CheckpointRow = {
-        "id": step.id, "children": list(step.children), "stage": None, "kind": None, "created": None, "base_model": None,
-        "git_commit": None, "data": [_data(data) for data in step.data], "promotions": _promotions(session, step.id),
+        "id": step.id, "children": list(step.children), "stage": None, "kind": None, "created": None,
+        "base_model": None, "git_commit": None, "data": [_data(data) for data in step.data],
+        "promotions": _promotions(session, step.id),
     }  # fmt: skip
     if step.checkpoint is not None:
         manifest = step.checkpoint.manifest
