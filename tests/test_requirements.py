@@ -20,7 +20,6 @@ NOT_IMPORTED = {
     "import-linter": "make lint",
     "mypy": "make lint",
     "pytest-timeout": "`timeout` in pyproject.toml",
-    "pytest-xdist": "make unit",
     "python-multipart": "FastAPI reads forms with it",
     "ruff": "make lint",
     "tenacity": "lm-eval's models of an OpenAI server",
