@@ -71,7 +71,7 @@ def test_every_route_refuses_who_may_not(app_client: Build, make_key: MakeKey) -
     refused = 0
     for route in app.routes:
         level = auth.access_of(route) or ""
-        path = getattr(route, "path", "").replace("{alias:path}", "policy/x").replace("{model:path}", "x")
+        path = getattr(route, "path", "").replace("{alias:path}", "policy/x").replace("{model:path}", "x").replace("{name:path}", "x")
         path = re.sub(r"\{\w+\}", "x", path)
         for method in sorted(getattr(route, "methods", None) or {"GET"}):
             if level.startswith("key:"):
@@ -79,7 +79,7 @@ def test_every_route_refuses_who_may_not(app_client: Build, make_key: MakeKey) -
                 tries = [({"Authorization": key.encode("latin-1")}, 401) for key in WRONG_KEYS]
                 tries += [({}, 401), (expired, 401), *((make_key(other), 403) for other in others)]
             elif level == "labeler":
-                page = path in ("/", "/compare", "/rank", "/playground", "/results")
+                page = path in ("/", "/compare", "/rank", "/playground", "/results", "/trace/x")
                 cookies = ["x", "alignloop_session_8000=x", "alignloop_session_8000=\xff", "=", ";;;"]
                 tries = [({}, 303 if page else 401), (make_key("admin"), 303 if page else 401)]
                 tries += [({"Cookie": cookie.encode("latin-1")}, 303 if page else 401) for cookie in cookies]

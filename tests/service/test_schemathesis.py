@@ -51,6 +51,8 @@ REFUSED = {  # always, or as nothing of the kind exists
     "delete /admin/keys/{key}",
     "post /admin/aliases/{alias}/rollback",
     "post /api/tasks/{task_id}/undo",
+    "get /admin/trace/checkpoints/{name}",
+    "get /admin/trace/votes/{vote}",
 }
 
 
