@@ -44,9 +44,8 @@ def routes() -> str:
 
 def metrics() -> str:
     rows = []
-    kinds = (MetricWrapperBase, service_metrics.EnginesByState, service_metrics.TrainingFigures)
     for collector in vars(service_metrics).values():
-        if not isinstance(collector, kinds):
+        if not isinstance(collector, MetricWrapperBase | service_metrics.Replaced):
             continue
         for family in collector.describe():
             name = family.name + ("_total" if family.type == "counter" else "")

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import secrets
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-from sqlalchemy import create_engine
 
 from service.backups import checkpoints, databases
 from service.console import say
@@ -64,7 +61,7 @@ def restore(settings: Settings, parsed: argparse.Namespace) -> None:
     # The database last: until it is there, the same command can be given again.
     checkpoints.copy_missing(folder.parent / CHECKPOINTS, settings.checkpoints, "restoring checkpoints")
     databases.restore(file, settings.database)
-    rows = _rows(settings.database)
+    rows = databases.rows_of(settings.database)
     if rows != facts["rows"]:
         raise UserError(f"the restored database has other rows than the backup ({rows}): restore it again")
     Store(settings.database).migrate()  # of an older version
@@ -78,7 +75,7 @@ def _existing(settings: Settings) -> Store:
     """The store as it is, whatever version wrote it: a backup comes before an upgrade."""
     url = parse_url(settings.database)
     missing = url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file()
-    if missing or not _rows(settings.database):
+    if missing or not databases.rows_of(settings.database):
         raise UserError(f"{url.render_as_string(hide_password=True)} holds no store: correct --home or --database")
     return Store(settings.database)
 
@@ -111,14 +108,5 @@ def _check_checkpoints(folder: Path, manifests: dict[str, str]) -> None:
     """Raise `UserError` unless all are there, with the manifests that they had."""
     for id, sha256 in manifests.items():
         file = folder / id / published.MANIFEST
-        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
+        if not file.is_file() or sha256_file(file) != sha256:
             raise UserError(f"{file} is missing or damaged: restore another backup, or copy the checkpoint back")
-
-
-def _rows(url: str) -> dict[str, int]:
-    engine = create_engine(parse_url(url), hide_parameters=True)
-    try:
-        with engine.connect() as connection:
-            return databases.count_rows(connection)
-    finally:
-        engine.dispose()

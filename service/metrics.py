@@ -25,49 +25,31 @@ identical = Counter(
 )
 
 
-class EnginesByState(Collector):
-    """Engines by checkpoint and state, replaced as a whole: a scrape never sees a half of them."""
+class Replaced(Collector):
+    """A gauge whose values are replaced as a whole: a scrape never sees a half of them."""
 
-    _labelnames = ("model", "state")  # as prometheus_client's own metrics have it
-
-    def __init__(self) -> None:
-        self.counts: Mapping[tuple[str, str], int] = {}
-
-    def describe(self) -> list[Metric]:
-        return [GaugeMetricFamily("alignloop_engines", "Engines by state", labels=self._labelnames)]
-
-    def collect(self) -> Iterable[Metric]:
-        family = GaugeMetricFamily("alignloop_engines", "Engines by state", labels=self._labelnames)
-        for labels, number in self.counts.items():
-            family.add_metric(labels, number)
-        yield family
-
-
-class TrainingFigures(Collector):
-    """What the stage that made a served checkpoint measured at its end, replaced as a whole."""
-
-    _labelnames = ("model", "stage", "figure")
-
-    def __init__(self) -> None:
-        self.values: Mapping[tuple[str, str, str], float] = {}
+    def __init__(self, name: str, about: str, labels: tuple[str, ...]) -> None:
+        self._name, self._about = name, about
+        self._labelnames = labels  # as prometheus_client's own metrics have it
+        self.values: Mapping[tuple[str, ...], float] = {}
 
     def describe(self) -> list[Metric]:
-        return [self._family()]
+        return [GaugeMetricFamily(self._name, self._about, labels=self._labelnames)]
 
     def collect(self) -> Iterable[Metric]:
-        family = self._family()
+        family = GaugeMetricFamily(self._name, self._about, labels=self._labelnames)
         for labels, value in self.values.items():
             family.add_metric(labels, value)
         yield family
 
-    def _family(self) -> GaugeMetricFamily:
-        about = "Figures in the manifests of checkpoints that serve aliases, such as accuracy/all and published/kl"
-        return GaugeMetricFamily("alignloop_training_figure", about, labels=self._labelnames)
 
-
-engines = EnginesByState()
+engines = Replaced("alignloop_engines", "Engines by state", ("model", "state"))
+figures = Replaced(
+    "alignloop_training_figure",
+    "Figures in the manifests of checkpoints that serve aliases, such as accuracy/all and published/kl",
+    ("model", "stage", "figure"),
+)
 REGISTRY.register(engines)
-figures = TrainingFigures()
 REGISTRY.register(figures)
 
 
@@ -85,12 +67,12 @@ def count_tokens(model: str, usage: dict[str, object] | None) -> None:
             tokens.labels(model, kind).inc(number)
 
 
-def show_engines(states: Iterable[tuple[str, str]]) -> None:
+def show_engines(states: Iterable[tuple[str, ...]]) -> None:
     """Replace the engines' gauges by (checkpoint, state) pairs."""
-    engines.counts = Count(states)
+    engines.values = Count(states)
 
 
-def show_figures(values: Mapping[tuple[str, str, str], float]) -> None:
+def show_figures(values: Mapping[tuple[str, ...], float]) -> None:
     """Replace the figures by these, by checkpoint, stage and name."""
     figures.values = values
 

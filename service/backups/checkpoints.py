@@ -9,6 +9,7 @@ from pathlib import Path
 from training.artifacts import checkpoints, progress
 from training.artifacts.checkpoints import MANIFEST, Checkpoint
 from training.artifacts.errors import UserError
+from training.artifacts.files import sha256_file
 
 BLOCK = 2**20
 
@@ -30,7 +31,7 @@ def copy_missing(store: Path, target: Path, title: str) -> dict[str, str]:
             bar.note(checkpoint.id)
             _copy(checkpoint, target)
             bar.advance()
-    return {checkpoint.id: _hash(checkpoint.path / MANIFEST) for checkpoint in all_of_store}
+    return {checkpoint.id: sha256_file(checkpoint.path / MANIFEST) for checkpoint in all_of_store}
 
 
 def _copy(checkpoint: Checkpoint, target: Path) -> None:
@@ -65,7 +66,3 @@ def _copy_file(source: Path, target: Path) -> str:
             writing.write(block)
     shutil.copystat(source, target)
     return digest.hexdigest()
-
-
-def _hash(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -41,17 +41,12 @@ def copy(store: Store, folder: Path) -> Copied:
     name = FILES[store.engine.dialect.name]
     if store.engine.dialect.name == "sqlite":
         _copy_sqlite(str(store.engine.url.database), folder / name)
-        engine = create_engine(f"sqlite:///{folder / name}")
-        try:
-            with engine.connect() as connection:
-                return Copied(name, count_rows(connection))
-        finally:
-            engine.dispose()
+        return Copied(name, rows_of(f"sqlite:///{folder / name}"))
     with store.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection, connection.begin():
         snapshot = connection.scalar(text("select pg_export_snapshot()"))
         options = ["--format", "custom", "--no-owner", "--no-privileges", "--snapshot", str(snapshot)]
         _run("pg_dump", [*options, "--file", str(folder / name)], store.engine.url)
-        return Copied(name, count_rows(connection))
+        return Copied(name, _count_rows(connection))
 
 
 def restore(file: Path, url: str) -> None:
@@ -73,8 +68,17 @@ def restore(file: Path, url: str) -> None:
                         "--dbname", _name_of(parsed), str(file)], None, _environment(parsed))  # fmt: skip
 
 
-def count_rows(connection: Connection) -> dict[str, int]:
-    """Rows of each table."""
+def rows_of(url: str) -> dict[str, int]:
+    """Rows of each table of a database."""
+    engine = create_engine(parse_url(url), hide_parameters=True)
+    try:
+        with engine.connect() as connection:
+            return _count_rows(connection)
+    finally:
+        engine.dispose()
+
+
+def _count_rows(connection: Connection) -> dict[str, int]:
     names = sorted(inspect(connection).get_table_names())
     return {name: connection.scalar(select(func.count()).select_from(table(name))) or 0 for name in names}
 
@@ -112,12 +116,7 @@ def refuse_used(url: str) -> None:
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite" and not Path(str(parsed.database)).is_file():
         return
-    engine = create_engine(parsed, hide_parameters=True)
-    try:
-        with engine.connect() as connection:
-            rows = count_rows(connection)
-    finally:
-        engine.dispose()
+    rows = rows_of(url)
     if rows:
         shown = parsed.render_as_string(hide_password=True)
         raise UserError(

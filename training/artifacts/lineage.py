@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -124,13 +124,18 @@ def data_of(checkpoint: Checkpoint | None) -> Iterator[Data]:
     """The sources of a checkpoint, each compared with what lies there now."""
     if checkpoint is None:
         return
+    for role, path, sha256, facts in _sources(checkpoint):
+        yield _data(role, path, sha256, facts)
+
+
+def _sources(checkpoint: Checkpoint) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
+    """(role, path, sha256, all facts) of each source in a manifest."""
     for role, facts in checkpoint.manifest.data.items():
         if isinstance(facts, dict) and "sha256" in facts:
-            yield _data(role, facts)
+            yield role, str(facts.get("path", "")), str(facts["sha256"]), facts
 
 
-def _data(role: str, facts: dict[str, Any]) -> Data:
-    path, sha256 = str(facts.get("path", "")), str(facts["sha256"])
+def _data(role: str, path: str, sha256: str, facts: Mapping[str, Any]) -> Data:
     state = _state(path, sha256)
     votes = _votes(Path(path)) if state == "whole" and role.split("/")[0] in VOTES else None
     skipped = facts.get("skipped") or {}
@@ -193,11 +198,9 @@ def learned_from(store: Path, vote: str) -> tuple[list[Learned], list[str]]:
     seen: dict[tuple[str, str], bool] = {}  # path and hash -> whether the vote is in it
     for checkpoint in checkpoints.checkpoints(store):
         holding = None
-        for role, facts in checkpoint.manifest.data.items():
-            # Validation rows choose no gradient.
-            if role.split("/")[0] != VOTES[0] or not isinstance(facts, dict) or "sha256" not in facts:
+        for role, path, sha256, _ in _sources(checkpoint):
+            if role.split("/")[0] != VOTES[0]:  # validation rows choose no gradient
                 continue
-            path, sha256 = str(facts.get("path", "")), str(facts["sha256"])
             if (path, sha256) not in seen:
                 state = _state(path, sha256)
                 if state in ("changed", "missing"):
