@@ -11,6 +11,7 @@ context.configure(
     target_metadata=Base.metadata,
     render_as_batch=True,
     transactional_ddl=True,
+    on_version_apply=[lambda **_: context.config.attributes.get("advance", lambda: None)()],
 )
 with context.begin_transaction():
     context.run_migrations()
