@@ -35,11 +35,11 @@ def fill(engine: Engine, rows: int) -> dict[str, int]:
             if table.name == "alembic_version":
                 continue
             count = max(10, rows * SHARES.get(table.name, 1) // 100)
-            made = [_row(table, number, ids) for number in range(count)]
-            connection.execute(table.insert(), made)
+            values = [_row(table, number, ids) for number in range(count)]
+            connection.execute(table.insert(), values)
             done[table.name] = count
             if "id" in table.c and table.name != "audit":
-                ids[table.name] = [row["id"] for row in made]
+                ids[table.name] = [row["id"] for row in values]
     return done
 
 

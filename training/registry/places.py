@@ -69,7 +69,8 @@ class Place:
 
     def read(self, name: str) -> bytes | None:
         """A small file; None where it is not there."""
-        return self._again(lambda: self._files.cat_file(self._path(name)), missing=None)
+        content: bytes | None = self._again(lambda: self._files.cat_file(self._path(name)), missing=None)
+        return content
 
     def read_block(self, name: str, start: int, end: int) -> bytes:
         """Bytes start to end of a file; fewer where it ends before. Empty where it is not there."""
@@ -77,8 +78,8 @@ class Place:
 
     def size(self, name: str) -> int | None:
         """Bytes of a file; None where it is not there."""
-        found = self._again(lambda: self._files.info(self._path(name)), missing=None)
-        return None if found is None or found.get("type") == "directory" else int(found["size"])
+        entry = self._again(lambda: self._files.info(self._path(name)), missing=None)
+        return None if entry is None or entry.get("type") == "directory" else int(entry["size"])
 
     def write(self, name: str, content: bytes) -> None:
         """Write a small file whole."""

@@ -31,7 +31,7 @@ SPARE = 2**20  # bytes that stay free on the disk
 @dataclass(frozen=True)
 class Config:
     """Copy checkpoints from a place that they were pushed to. Every file is compared with its hash before the
-    checkpoint is there; a stopped pull goes on where it was. Without names it lists the checkpoints of the place."""
+    checkpoint is there; a stopped pull resumes. Without names it lists the checkpoints of the place."""
 
     url: tyro.conf.Positional[str]
     """The place: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or file:///FOLDER."""
@@ -93,8 +93,8 @@ def _pull(id: str, place: Place, store: Path) -> Checkpoint:
     final = store / id
     if final.exists() or final.is_symlink():
         own = checkpoints.load(final)
-        there = place.read(f"{id}/{MANIFEST}")
-        if there is not None and there != (final / MANIFEST).read_bytes():
+        remote = place.read(f"{id}/{MANIFEST}")
+        if remote is not None and remote != (final / MANIFEST).read_bytes():
             raise UserError(f"{final} is another checkpoint than {place.url}/{id}: use another --home")
         _say(f"{id}: is there already")
         return own
@@ -154,7 +154,7 @@ def _fetch(contents: Contents, manifest: bytes, place: Place, folder: Path) -> N
     """Bring all files into a folder. Those of an earlier pull stay where their hash is right; the manifest is last."""
     with progress.bar(f"pulling {contents.id}", contents.size) as bar:
         _remove_others(contents, folder)
-        wanted = []
+        absent = []
         for name, file in contents.files.items():
             path = local(folder, name)
             if name != MANIFEST and path.is_file() and path.stat().st_size == file.size:
@@ -163,9 +163,9 @@ def _fetch(contents: Contents, manifest: bytes, place: Place, folder: Path) -> N
                     bar.advance(file.size)
                     continue
             if name != MANIFEST:
-                wanted.append(name)
-        _check_room(sum(contents.files[name].size for name in wanted), folder)
-        for name in wanted:
+                absent.append(name)
+        _check_room(sum(contents.files[name].size for name in absent), folder)
+        for name in absent:
             bar.note(name)
             _fetch_file(contents, name, place, folder, bar.advance)
         if checkpoints.tokenizer_hash(folder) != _fields(manifest, contents.id).get("tokenizer_hash"):

@@ -21,7 +21,7 @@ from training.runtime.configuration import parse
 @dataclass(frozen=True)
 class Config:
     """Copy checkpoints to a place that other machines pull them from. What is there already is left alone; a stopped
-    push goes on where it was."""
+    push resumes."""
 
     url: tyro.conf.Positional[str]
     """The place: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or file:///FOLDER."""
@@ -45,8 +45,8 @@ def push(config: Config) -> list[str]:
     if not config.names:
         raise UserError("no checkpoint is named: give ids, or stages for the newest of each")
     place = Place(config.url)
-    chosen = {one.id: one for one in (checkpoints.resolve(name, store) for name in config.names)}
-    whole, absent = with_parents(store, chosen.values(), config.parents)
+    named = {one.id: one for one in (checkpoints.resolve(name, store) for name in config.names)}
+    whole, absent = with_parents(store, named.values(), config.parents)
     for checkpoint in whole:
         _push(checkpoint, place, config.replace)
     ids = [one.id for one in whole]
@@ -59,12 +59,12 @@ def push(config: Config) -> list[str]:
     return ids
 
 
-def with_parents(store: Path, chosen: Iterable[Checkpoint], wanted: bool) -> tuple[list[Checkpoint], list[str]]:
+def with_parents(store: Path, named: Iterable[Checkpoint], parents: bool) -> tuple[list[Checkpoint], list[str]]:
     """Checkpoints with all that they were made from, that first; and ids that the store does not have."""
-    if not wanted:
-        return list(chosen), []
+    if not parents:
+        return list(named), []
     order: dict[str, Checkpoint | None] = {}
-    for one in chosen:
+    for one in named:
         for step in reversed(lineage.ancestry(one.path.parent, one.path.name)):
             order.setdefault(step.id, step.checkpoint)
     return [one for one in order.values() if one is not None], [id for id, one in order.items() if one is None]
@@ -73,12 +73,12 @@ def with_parents(store: Path, chosen: Iterable[Checkpoint], wanted: bool) -> tup
 def _push(checkpoint: Checkpoint, place: Place, replace: bool) -> None:
     contents = contents_of(checkpoint)
     id, manifest = checkpoint.id, (checkpoint.path / MANIFEST).read_bytes()
-    there = place.read(f"{id}/{MANIFEST}")
-    if there is not None and not replace:
-        _refuse_other(there, manifest, place, id)
+    remote = place.read(f"{id}/{MANIFEST}")
+    if remote is not None and not replace:
+        _refuse_other(remote, manifest, place, id)
         _say(f"{id}: is there already")
         return
-    place.remove(f"{id}/{MANIFEST}")  # first: while files change, it is no checkpoint
+    place.remove(f"{id}/{MANIFEST}")  # first: while files change, it is not a checkpoint
     with progress.bar(f"pushing {id}", contents.size) as bar:
         for name, file in contents.files.items():
             if name == MANIFEST:
@@ -96,8 +96,8 @@ def _push(checkpoint: Checkpoint, place: Place, replace: bool) -> None:
     _say(f"{id}: {len(contents.files)} files, {contents.size / 1e6:,.1f} MB, in {place.url}")
 
 
-def _refuse_other(there: bytes, own: bytes, place: Place, id: str) -> None:
-    if there != own:
+def _refuse_other(remote: bytes, own: bytes, place: Place, id: str) -> None:
+    if remote != own:
         raise UserError(f"{place.url}/{id} is another checkpoint than the one of this home: use another place")
 
 

@@ -78,7 +78,7 @@ def test_one_migration_up_and_down_keeps_what_the_version_before_wrote(
 ) -> None:
     make_old_store(empty_database, before)
     store = Store(empty_database)
-    old_stores.fill(store.engine, 500)
+    old_stores.fill(store.engine, 200)
     columns, rows = all_columns(store.engine), contents(store.engine)
     assert changed(empty_database, lambda: upgrade_store(empty_database, after)) == []
     downgrade_store(empty_database, before)
