@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import secrets
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +20,6 @@ from training.artifacts.files import make_folder, sha256_file, write_atomically
 FORMAT = 1
 NAME = "backup.json"  # written last: a folder without it is not a backup
 CHECKPOINTS = "checkpoints"  # of all backups of a folder, each once
-PARTIAL = ".partial-"
 
 
 def backup(settings: Settings, parsed: argparse.Namespace) -> None:
@@ -29,9 +27,11 @@ def backup(settings: Settings, parsed: argparse.Namespace) -> None:
     folder: Path = parsed.folder
     store = _existing(settings)
     make_folder(folder)
-    partial = folder / f"{PARTIAL}{secrets.token_hex(4)}"
-    partial.mkdir(mode=0o700)  # votes and hashes of keys are the owner's alone
+    _refuse_itself(settings.checkpoints, folder / CHECKPOINTS)
+    published.sweep(folder)  # what a killed backup left
+    partial = published.staging(folder)
     try:
+        partial.chmod(0o700)  # votes and hashes of keys are the owner's alone
         created = datetime.now(UTC)
         copied = databases.copy(store, partial)
         # After the database, which names checkpoints that were there before.
@@ -59,7 +59,9 @@ def restore(settings: Settings, parsed: argparse.Namespace) -> None:
     _check_checkpoints(folder.parent / CHECKPOINTS, facts["checkpoints"])
     databases.refuse_used(settings.database)
     # The database last: until it is there, the same command can be given again.
-    checkpoints.copy_missing(folder.parent / CHECKPOINTS, settings.checkpoints, "restoring checkpoints")
+    checkpoints.copy_missing(
+        folder.parent / CHECKPOINTS, settings.checkpoints, "restoring checkpoints", facts["checkpoints"]
+    )
     databases.restore(file, settings.database)
     rows = databases.rows_of(settings.database)
     if rows != facts["rows"]:
@@ -69,6 +71,13 @@ def restore(settings: Settings, parsed: argparse.Namespace) -> None:
         f"{sum(rows.values()):,} rows and {len(facts['checkpoints'])} checkpoints of {facts['created']} are restored; "
         "answers that were given later are not in them"
     )
+
+
+def _refuse_itself(store: Path, target: Path) -> None:
+    """Raise `UserError` where the checkpoints would be copied onto or into themselves."""
+    store, target = store.resolve(), target.resolve()
+    if store == target or store in target.parents:
+        raise UserError(f"{target} would be a copy of itself: keep backups outside of {store.parent}")
 
 
 def _existing(settings: Settings) -> Store:
@@ -97,6 +106,8 @@ def _facts_of(folder: Path) -> dict[str, Any]:
         if facts["format"] != FORMAT:
             raise UserError(f"{file} has format {facts['format']}, this version reads {FORMAT}: update AlignLoop")
         missing = {"created", "database", "sha256", "rows", "checkpoints"} - facts.keys()
+        if not missing and not _is_sound(facts):
+            raise ValueError("its fields are not those of a backup")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{file} is damaged ({error}): restore another backup") from None
     if missing or Path(facts["database"]).name != facts["database"] or not (folder / facts["database"]).is_file():
@@ -104,9 +115,19 @@ def _facts_of(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def _check_checkpoints(folder: Path, manifests: dict[str, str]) -> None:
-    """Raise `UserError` unless all are there, with the manifests that they had."""
-    for id, sha256 in manifests.items():
-        file = folder / id / published.MANIFEST
-        if not file.is_file() or sha256_file(file) != sha256:
-            raise UserError(f"{file} is missing or damaged: restore another backup, or copy the checkpoint back")
+def _is_sound(facts: dict[str, Any]) -> bool:
+    """Whether every field has its type, and no name leads out of the folder."""
+    texts = all(isinstance(facts[name], str) for name in ("created", "database", "sha256"))
+    tables = all(isinstance(facts[name], dict) for name in ("rows", "checkpoints"))
+    return texts and tables and all(id and Path(id).name == id for id in facts["checkpoints"])
+
+
+def _check_checkpoints(folder: Path, digests: dict[str, str]) -> None:
+    """Raise `UserError` unless all are there, with the files that they had."""
+    for id, digest in digests.items():
+        try:
+            whole = checkpoints.digest(published.load(folder / id)) == digest
+        except UserError:  # its manifest is missing or damaged
+            whole = False
+        if not whole:
+            raise UserError(f"{folder / id} is missing or damaged: restore another backup, or copy the checkpoint back")

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
+from service.html import error_page, is_page
 from training.artifacts.errors import UserError
 
 TYPES = {
@@ -130,61 +131,70 @@ def answer(error: ApiError) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Give every kind of failure the same shape."""
+    """Give every kind of failure the same shape; on a page, the look of a page."""
 
-    @app.exception_handler(ApiError)
-    async def api_error(_: Request, error: ApiError) -> JSONResponse:
+    def respond(request: Request, error: ApiError) -> Response:
+        if is_page(request):
+            return error_page(request, error.status, _shortened(error.message), error.headers)
         return answer(error)
 
+    @app.exception_handler(ApiError)
+    async def api_error(request: Request, error: ApiError) -> Response:
+        return respond(request, error)
+
     @app.exception_handler(NotFound)
-    async def not_found(_: Request, error: NotFound) -> JSONResponse:
-        return answer(ApiError(404, str(error), code="not_found"))
+    async def not_found(request: Request, error: NotFound) -> Response:
+        return respond(request, ApiError(404, str(error), code="not_found"))
 
     @app.exception_handler(Conflict)
-    async def conflict(_: Request, error: Conflict) -> JSONResponse:
-        return answer(ApiError(409, str(error), code="conflict"))
+    async def conflict(request: Request, error: Conflict) -> Response:
+        return respond(request, ApiError(409, str(error), code="conflict"))
 
     @app.exception_handler(UserError)
-    async def user_error(_: Request, error: UserError) -> JSONResponse:
-        return answer(ApiError(400, str(error)))
+    async def user_error(request: Request, error: UserError) -> Response:
+        return respond(request, ApiError(400, str(error)))
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
         message = f"{where}: {first['msg']}" if where else str(first["msg"])
-        return answer(ApiError(400, message, param=where or None, code="invalid_value"))
+        return respond(request, ApiError(400, message, param=where or None, code="invalid_value"))
 
     @app.exception_handler(HTTPException)
-    async def http_error(_: Request, error: HTTPException) -> Response:
+    async def http_error(request: Request, error: HTTPException) -> Response:
         if error.status_code < 400:  # a redirect, which has not failed
             return Response(status_code=error.status_code, headers=error.headers)
-        return answer(ApiError(error.status_code, str(error.detail), headers=error.headers))
+        return respond(request, ApiError(error.status_code, str(error.detail), headers=error.headers))
 
     @app.exception_handler(DataError)
-    async def unstorable(_: Request, __: DataError) -> JSONResponse:
+    async def unstorable(request: Request, __: DataError) -> Response:
         # PostgreSQL takes no NUL character in text.
-        return answer(ApiError(400, "a value cannot be stored: remove control characters", code="invalid_value"))
+        return respond(
+            request, ApiError(400, "a value cannot be stored: remove control characters", code="invalid_value")
+        )
 
     @app.exception_handler(IntegrityError)
-    async def overtaken(_: Request, __: IntegrityError) -> JSONResponse:
+    async def overtaken(request: Request, __: IntegrityError) -> Response:
         # Two requests at once looked, found nothing, and added the same.
-        return answer(ApiError(409, "another request did the same at the same time: look again", code="conflict"))
+        return respond(
+            request, ApiError(409, "another request did the same at the same time: look again", code="conflict")
+        )
 
     @app.exception_handler(RecursionError)
-    async def too_deep(request: Request, _: RecursionError) -> JSONResponse:
+    async def too_deep(request: Request, __: RecursionError) -> Response:
         # JSON can be read a little deeper than it can be walked through and written again.
         log.warning("%s %s: nested too deeply", request.method, request.url.path)
-        return answer(ApiError(400, "the body is nested too deeply", code="invalid_json"))
+        return respond(request, ApiError(400, "the body is nested too deeply", code="invalid_json"))
 
     for unavailable in STORE_UNAVAILABLE:
 
         @app.exception_handler(unavailable)
-        async def store_unavailable(_: Request, error: Exception) -> JSONResponse:
+        async def store_unavailable(request: Request, error: Exception) -> Response:
             log.warning("the store does not answer: %s", str(getattr(error, "orig", error)).strip().splitlines()[:1])
             message = "the service's database is busy or cannot be reached: try again"
-            return answer(ApiError(503, message, code="store_unavailable", headers={"Retry-After": "5"}))
+            return respond(request, ApiError(503, message, code="store_unavailable", headers={"Retry-After": "5"}))
 
     @app.exception_handler(Exception)
-    async def bug(_: Request, __: Exception) -> JSONResponse:
-        return answer(ApiError(500, "the service failed; its log has the traceback"))
+    async def bug(request: Request, __: Exception) -> Response:
+        return respond(request, ApiError(500, "the service failed; its log has the traceback"))

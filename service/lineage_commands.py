@@ -17,11 +17,12 @@ SHOWN = 8  # characters of a hash
 def trace(settings: Settings, parsed: argparse.Namespace) -> None:
     """Print the way back from a checkpoint, or forward from a vote."""
     with open_store(settings).session() as session:
-        if lineage.is_vote(session, settings.checkpoints, parsed.name):
+        id = lineage.checkpoint_of(session, settings.checkpoints, parsed.name)
+        if id is None:  # so it is looked for among votes
             ahead = lineage.ahead(session, settings.checkpoints, parsed.name)
             as_json, votes, lines = json.dumps(ahead, indent=2), _own_id(ahead), _of_vote(ahead)
         else:
-            behind = lineage.behind(session, settings.checkpoints, parsed.name)
+            behind = lineage.behind(session, settings.checkpoints, id)
             as_json, votes, lines = json.dumps(behind, indent=2), _ids(behind), _of_checkpoint(behind)
     print(as_json if parsed.json else "\n".join(votes if parsed.votes else lines))
 

@@ -18,6 +18,8 @@ MODULES = {stage: f"training.stages.{stage}" for stage in STAGES} | {
     "real": "training.loop.real",
     "accuracy": "training.stages.accuracy",
     "drift": "training.stages.drift",
+    "push": "training.registry.push",
+    "pull": "training.registry.pull",
     "clean": "training.runtime.cleaning",
 }
 TRAINED = ("pretrain", "sft", "reward", "ppo", "dpo")  # stages that run in several processes too

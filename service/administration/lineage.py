@@ -14,7 +14,6 @@ from service.errors import NotFound
 from service.preferences import answers
 from service.store.models import Alias, Answer, Audit, Labeler, Task
 from training.artifacts import checkpoints, lineage
-from training.artifacts.errors import UserError
 from training.artifacts.lineage import Data, Step
 
 PROMOTIONS = ("promote", "rollback", "take_back")
@@ -113,14 +112,32 @@ class Ahead(TypedDict):
     not_read: list[str]
 
 
-def behind(session: Session, store: Path, name: str) -> Behind:
-    """What a checkpoint was made from; `name` is its id, its stage, or an alias that it answers.
+def checkpoint_of(session: Session, store: Path, name: str) -> str | None:
+    """The id of the checkpoint that an id, a stage or an alias names; None where it names none. The store may no longer
+    have one that an alias or a promotion names."""
+    alias = session.get(Alias, name)
+    if alias is not None:
+        return alias.served or alias.checkpoint
+    id = checkpoints.id_of(name, store)
+    if id is None and _promotions(session, name):
+        return name
+    return id
+
+
+def behind_name(session: Session, store: Path, name: str) -> Behind:
+    """What the checkpoint of an id, a stage or an alias was made from.
 
     Raises:
-        UserError: there is no such checkpoint.
+        NotFound: there is no such checkpoint.
     """
-    alias = session.get(Alias, name)
-    id = (alias.served or alias.checkpoint) if alias is not None else checkpoints.resolve(name, store).id
+    id = checkpoint_of(session, store, name)
+    if id is None:
+        raise NotFound(f"no checkpoint {name!r}: give an id, a stage or an alias (`python -m service aliases list`)")
+    return behind(session, store, id)
+
+
+def behind(session: Session, store: Path, id: str) -> Behind:
+    """What a checkpoint was made from."""
     steps = lineage.ancestry(store, id)
     return {
         "checkpoint": id,
@@ -156,17 +173,6 @@ def ahead(session: Session, store: Path, vote: str) -> Ahead:
         ],
         "not_read": not_read,
     }
-
-
-def is_vote(session: Session, store: Path, name: str) -> bool:
-    """Whether the name is not that of a checkpoint or an alias, so that it is looked for among votes."""
-    if session.get(Alias, name) is not None:
-        return False
-    try:
-        checkpoints.resolve(name, store)
-    except UserError:
-        return True
-    return False
 
 
 def _newest(session: Session, task_id: str) -> Answer | None:

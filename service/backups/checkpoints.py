@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from training.artifacts import checkpoints, progress
@@ -14,11 +16,14 @@ from training.artifacts.files import sha256_file
 BLOCK = 2**20
 
 
-def copy_missing(store: Path, target: Path, title: str) -> dict[str, str]:
+def copy_missing(store: Path, target: Path, title: str, only: Collection[str] | None = None) -> dict[str, str]:
     """Copy every checkpoint of `store` that `target` does not have. Checkpoints never change, so the others are done.
 
+    Args:
+        only: names of folders; by default all.
+
     Returns:
-        sha256 of each checkpoint's manifest by id, the copied ones and those that were there.
+        `digest` of each checkpoint by the name of its folder, the copied ones and those that were there.
 
     Raises:
         UserError: weights are not those of their manifest, or `target` has another checkpoint of the same id.
@@ -26,12 +31,24 @@ def copy_missing(store: Path, target: Path, title: str) -> dict[str, str]:
     target.mkdir(parents=True, exist_ok=True)
     checkpoints.sweep(target)  # what a killed run left
     all_of_store = list(checkpoints.checkpoints(store)) if store.is_dir() else []
+    if only is not None:
+        all_of_store = [one for one in all_of_store if one.path.name in only]
     with progress.bar(title, len(all_of_store)) as bar:
         for checkpoint in all_of_store:
             bar.note(checkpoint.id)
             _copy(checkpoint, target)
             bar.advance()
-    return {checkpoint.id: sha256_file(checkpoint.path / MANIFEST) for checkpoint in all_of_store}
+    return {checkpoint.path.name: digest(checkpoint) for checkpoint in all_of_store}
+
+
+def digest(checkpoint: Checkpoint) -> str:
+    """sha256 over the names and hashes of all files. Of weights it takes the hash that the manifest has: they are read
+    when they are copied."""
+    total = hashlib.sha256()
+    for file in sorted(path for path in checkpoint.path.rglob("*") if path.is_file()):
+        name = file.relative_to(checkpoint.path).as_posix()
+        total.update(f"{name}\0{checkpoint.manifest.weights.get(name) or sha256_file(file)}\n".encode())
+    return total.hexdigest()
 
 
 def _copy(checkpoint: Checkpoint, target: Path) -> None:
@@ -51,10 +68,20 @@ def _copy(checkpoint: Checkpoint, target: Path) -> None:
         missing = [name for name in checkpoint.manifest.weights if not (staged / name).is_file()]
         if missing:
             raise UserError(f"{checkpoint.path} has no {missing[0]}, which its manifest names: delete it")
-        staged.rename(final)
+        _rename(staged, final, checkpoint)
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
         raise
+
+
+def _rename(staged: Path, final: Path, checkpoint: Checkpoint) -> None:
+    try:
+        staged.rename(final)
+    except OSError:
+        if not (final / MANIFEST).is_file():
+            raise
+        shutil.rmtree(staged, ignore_errors=True)  # another backup at the same time was faster
+        _copy(checkpoint, final.parent)  # compares it
 
 
 def _copy_file(source: Path, target: Path) -> str:
@@ -64,5 +91,7 @@ def _copy_file(source: Path, target: Path) -> str:
         while block := reading.read(BLOCK):
             digest.update(block)
             writing.write(block)
+        writing.flush()
+        os.fsync(writing.fileno())
     shutil.copystat(source, target)
     return digest.hexdigest()

@@ -15,6 +15,7 @@ from sqlalchemy import URL, Connection, create_engine, func, inspect, select, ta
 
 from service.store.database import POSTGRESQL, Store, parse_url
 from training.artifacts.errors import UserError
+from training.artifacts.processes import die_with_parent
 
 PAGES = 1000  # of SQLite's, copied at once: the service writes in between
 FILES = {"sqlite": "database.sqlite", "postgresql": "database.pgdump"}
@@ -85,9 +86,12 @@ def _count_rows(connection: Connection) -> dict[str, int]:
 
 def _copy_sqlite(source: str, target: Path) -> None:
     target.touch(mode=0o600)
-    with closing(sqlite3.connect(source)) as reading, closing(sqlite3.connect(target)) as writing:
-        reading.backup(writing, pages=PAGES)
-        writing.execute("PRAGMA journal_mode=DELETE")  # one file, whole
+    try:
+        with closing(sqlite3.connect(source)) as reading, closing(sqlite3.connect(target)) as writing:
+            reading.backup(writing, pages=PAGES)
+            writing.execute("PRAGMA journal_mode=DELETE")  # one file, whole
+    except sqlite3.Error as error:  # no room, or a damaged source
+        raise UserError(f"{source} could not be copied to {target.parent} ({error}): make room, or mend it") from None
 
 
 def _restore_sqlite(file: Path, url: URL) -> None:
@@ -141,7 +145,9 @@ def _run(program: str, options: Sequence[str], url: URL | None, more: Mapping[st
         command += ["--dbname", _name_of(url)]
         more = _environment(url)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | dict(more or {}))
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=os.environ | dict(more or {}), preexec_fn=die_with_parent
+        )
     except FileNotFoundError:
         raise UserError(
             f"{program} is not installed: install PostgreSQL's client programs (postgresql-client)"

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse
-from fastapi.templating import Jinja2Templates
 
 from service.auth import labeler_session, open_to_all
 from service.errors import ApiError
+from service.html import templates
 from service.labelers import SignedIn
 from service.preferences.guidelines import FLAGS, guideline
 from service.state import gateway_of
 
 router = APIRouter(tags=["pages"], default_response_class=HTMLResponse, include_in_schema=False)
-templates = Jinja2Templates(Path(__file__).parent.parent / "templates")
 # Where people land after signing in: a link could otherwise send them elsewhere. Browsers read backslashes as slashes
 # and drop tabs and line ends, so that only what is certainly a path of this service passes.
 OWN_PATH = re.compile(r"/(?:[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*/?)?", re.ASCII)
@@ -35,6 +33,7 @@ async def page_session(request: Request) -> SignedIn:
         raise HTTPException(303, headers={"Location": f"/sign-in?next={quote(request.url.path)}"}) from None
 
 
+page_session.is_page = True  # type: ignore[attr-defined]  # read by `html.is_page`
 page_session.access = "labeler"  # type: ignore[attr-defined]  # read by `auth.access_of`
 Labeler = Annotated[SignedIn, Depends(page_session)]
 

@@ -17,7 +17,7 @@ router = APIRouter(tags=["admin"])
 # Plain functions: FastAPI runs them in threads, where database and files may block.
 
 
-@router.get("/admin/trace/checkpoints/{name:path}", responses=error_answers(400))
+@router.get("/admin/trace/checkpoints/{name:path}", responses=error_answers(404))
 def trace_checkpoint(request: Request, name: str, caller: Admin) -> Behind:
     """All that a checkpoint was made from, with every vote; `name` is its id, its stage or an alias."""
     return _behind(request, name)
@@ -40,4 +40,4 @@ def trace_page(request: Request, name: str, labeler: Labeler) -> HTMLResponse:
 def _behind(request: Request, name: str) -> Behind:
     state = gateway_of(request)
     with state.store.session() as session:
-        return lineage.behind(session, state.settings.checkpoints, name)
+        return lineage.behind_name(session, state.settings.checkpoints, name)

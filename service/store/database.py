@@ -127,4 +127,10 @@ def _make_private(file: Path) -> None:
         with suppress(FileExistsError):
             os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except OSError as error:
-        raise UserError(f"cannot make the database {file}: {error.strerror}; name another --database") from None
+        if not file.is_file():
+            raise UserError(f"cannot make the database {file}: {error.strerror}; name another --database") from None
+    if not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
+        raise UserError(
+            f"the database {file} cannot be written, and SQLite writes beside it even to read: correct the permissions "
+            "or the mount of its folder, or use PostgreSQL with --database"
+        )

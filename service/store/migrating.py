@@ -21,6 +21,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError, ProgrammingError
 
+from training.artifacts import progress
 from training.artifacts.errors import UserError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -51,7 +52,11 @@ def migrate(engine: Engine) -> None:
                 _lock(connection)
                 _refuse_newer(connection, scripts, url)
                 configuration.attributes["connection"] = connection
-                command.upgrade(configuration, "head")
+                revision = MigrationContext.configure(connection).get_current_revision()
+                steps = list(scripts.iterate_revisions("head", revision or "base"))
+                with progress.bar("upgrading the database", len(steps)) as bar:
+                    configuration.attributes["advance"] = bar.advance
+                    command.upgrade(configuration, "head")
                 _check_references(connection, url)
         finally:
             alone.dispose()
@@ -155,4 +160,8 @@ def reason(error: DBAPIError, url: str) -> str:
         return f"cannot open the database {url}: {first}; create it (createdb), or correct --database"
     if isinstance(error, DatabaseError) and not isinstance(error, OperationalError):
         return f"the store {url} cannot be upgraded: {first}"
+    if "unable to open" in first:
+        return (
+            f"cannot open the database {url}: its folder is missing, or cannot be written; correct --home or --database"
+        )
     return f"cannot open the database {url}: {first}; start it, or correct --database"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
@@ -174,9 +176,63 @@ def test_over_http_and_as_a_page(
     ahead = client.get(f"/admin/trace/votes/{home.votes[1]}", headers=key)
     assert ahead.json() == json.loads(trace(home.votes[1], "--json"))
     assert client.get("/admin/trace/votes/nothing", headers=key).status_code == 404
-    assert client.get("/admin/trace/checkpoints/nothing", headers=key).status_code == 400
+    assert client.get("/admin/trace/checkpoints/nothing", headers=key).status_code == 404
     assert client.get("/admin/trace/checkpoints/ppo-2", headers=make_key("export")).status_code == 403
+    missing = client.get("/trace/nothing")
+    assert (missing.status_code, missing.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "no checkpoint &#39;nothing&#39;" in missing.text
     page = client.get("/trace/ppo-2").text
     assert "reward-1" in page
     assert home.pseudonym in page
     assert home.votes[0] not in page
+
+
+def test_a_promoted_checkpoint_that_is_gone_is_said(
+    home: Home, app_client: Callable[..., TestClient], trace: Command
+) -> None:
+    common = ["--no-wait", "--home", str(home.folder), "--database", str(home.store.engine.url)]
+    main(["promote", "policy/production", "other-1", *common])
+    shutil.rmtree(home.folder / "checkpoints/other-1")
+    for name in ("policy/production", "other-1"):
+        shown = trace(name)
+        assert "other-1: no longer in the store" in shown
+        assert "promote  policy/production" in shown
+    page = app_client(open=True).get("/trace/policy/production")
+    assert (page.status_code, "No longer in the store" in page.text) == (200, True)
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "../x", "/etc", ".", "~", "x" * 5000, "%2e%2e/x", "a\x00b", "\ud800", "latest:"]
+)
+def test_no_name_leads_out_of_the_store(
+    name: str, home: Home, app_client: Callable[..., TestClient], trace: Command, tmp_path: Path
+) -> None:
+    home.publish("../x")
+    with pytest.raises(UserError) as caught:
+        trace(name)
+    assert "\n" not in str(caught.value)
+    if "\ud800" not in name and name not in (".", ".."):  # which no client sends as they are
+        answered = app_client(open=True).get("/trace/" + quote(name, safe=""))
+        assert answered.status_code in (307, 400, 404)
+
+
+def test_manifests_written_by_hand_break_no_trace(home: Home, trace: Command, tmp_path: Path) -> None:
+    def rewrite(folder: str, **fields: object) -> None:
+        file = home.folder / "checkpoints" / folder / MANIFEST
+        file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+    odd = {"path": "~nobody-here/x.jsonl", "sha256": "0", "rows": "many", "skipped": [1]}
+    long = {"path": "x" * 5000 + ".jsonl", "sha256": "0"}
+    rewrite("other-1", data={"comparisons": odd, "validation": long}, parents=["other-1", "../other-1", "ppo-2"])
+    rewrite("ppo-2", parents=["other-1", "ppo-1"])
+    steps = json.loads(trace("other-1", "--json"))["steps"]
+    assert steps[0]["id"] == "other-1"
+    assert {step["id"]: step["stage"] for step in steps}["../other-1"] is None
+    assert [data["state"] for data in steps[0]["data"]] == ["missing", "missing"]
+    assert "ppo-2" in trace(home.votes[0])
+    for fields in ({"parents": [["x"]]}, {"data": []}, {"weights": ["x"]}, {"id": 7}, {"stage": None}):
+        home.publish("bad-1")
+        rewrite("bad-1", **fields)
+        with pytest.raises(UserError, match="is not a checkpoint"):
+            trace("bad-1")
+        shutil.rmtree(home.folder / "checkpoints/bad-1")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from alembic import command
@@ -32,15 +33,24 @@ def make_old_store(url: str, revision: str) -> None:
     store.close()
 
 
+def upgrade_store(url: str, revision: str) -> None:
+    """Bring the tables to where the migration `revision` leaves them."""
+    _change(url, revision, command.upgrade)
+
+
 def downgrade_store(url: str, revision: str) -> None:
     """Take the tables back to how the migration `revision` left them."""
+    _change(url, revision, command.downgrade)
+
+
+def _change(url: str, revision: str, change: Callable[[Config, str], None]) -> None:
     store = Store(url)
     alone = _single(store.engine)
     configuration = Config()
     configuration.set_main_option("script_location", str(MIGRATIONS))
     with alone.begin() as connection:
         configuration.attributes["connection"] = connection
-        command.downgrade(configuration, revision)
+        change(configuration, revision)
     alone.dispose()
     store.close()
 

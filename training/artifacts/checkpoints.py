@@ -230,6 +230,10 @@ def load(path: Path) -> Checkpoint:
             raise UserError(f"{file} has format {fields['format']}, this version reads {FORMAT}: update AlignLoop")
         for name in ("parents", "stop_ids"):
             fields[name] = tuple(fields[name])
+        if not all(isinstance(one, str) for one in (fields["id"], fields["stage"], fields["kind"], *fields["parents"])):
+            raise TypeError("id, stage, kind and parents are texts")
+        if not all(isinstance(fields.get(name, {}), dict) for name in ("data", "weights", "metrics", "generation")):
+            raise TypeError("data, weights, metrics and generation are objects")
         manifest = Manifest(**fields)
     except (OSError, ValueError, TypeError, KeyError) as error:  # ValueError: no JSON, or no UTF-8
         raise UserError(f"{file} is not a manifest ({error}): publish or adopt the checkpoint again") from None
@@ -268,6 +272,19 @@ def resolve(reference: str | Path, store: Path) -> Checkpoint:
         return load(local)
     known = ", ".join(c.id for c in every[-5:]) or "none yet"
     raise UserError(f"no checkpoint {name!r} in {store} (the newest there: {known})")
+
+
+def id_of(name: str, store: Path) -> str | None:
+    """The id of a checkpoint of the store by its id or its stage, as in `resolve`; None where there is none. Nothing
+    outside the store is looked at, so that names may come from strangers."""
+    inside = "/" not in name and not name.startswith(".")
+    if inside and exists(store / name / MANIFEST):
+        try:
+            return load(store / name).id
+        except UserError:
+            return None
+    stage = name.removeprefix("latest:")
+    return next((one.id for one in reversed(list(checkpoints(store))) if one.manifest.stage == stage), None)
 
 
 def tokenizer_hash(folder: Path) -> str:

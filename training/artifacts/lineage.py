@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,13 +76,9 @@ class Step:
 
 
 def ancestry(store: Path, id: str) -> list[Step]:
-    """The checkpoint and all that it was made from, it first, parents after those that were made from them.
-
-    Raises:
-        UserError: the store has no checkpoint of this id.
-    """
+    """The checkpoint and all that it was made from, it first, parents after those that were made from them."""
     children: dict[str, list[str]] = {id: []}
-    whole: dict[str, Checkpoint | None] = {id: checkpoints.load(store / id)}
+    whole: dict[str, Checkpoint | None] = {id: _load(store, id)}
     waiting = [id]
     while waiting:
         child = waiting.pop(0)
@@ -99,14 +96,14 @@ def ancestry(store: Path, id: str) -> list[Step]:
 
 def _children_first(id: str, children: dict[str, list[str]]) -> list[str]:
     """Every checkpoint after all that were made from it."""
-    order: list[str] = []
-    rest = list(children)
+    order: dict[str, None] = {}
+    rest = dict.fromkeys(children)
     while rest:
         # A cycle cannot be published; one that was written by hand is cut at its first checkpoint.
-        following = next((name for name in rest if set(children[name]) <= set(order)), rest[0])
-        order.append(following)
-        rest.remove(following)
-    return order
+        following = next((name for name in rest if order.keys() >= set(children[name])), next(iter(rest)))
+        order[following] = None
+        del rest[following]
+    return list(order)
 
 
 def _parents(checkpoint: Checkpoint | None) -> tuple[str, ...]:
@@ -114,6 +111,8 @@ def _parents(checkpoint: Checkpoint | None) -> tuple[str, ...]:
 
 
 def _load(store: Path, id: str) -> Checkpoint | None:
+    if "/" in id or id.startswith("."):  # of a manifest that was written by hand: nothing outside the store is read
+        return None
     try:
         return checkpoints.load(store / id)
     except UserError:
@@ -137,18 +136,34 @@ def _sources(checkpoint: Checkpoint) -> Iterator[tuple[str, str, str, Mapping[st
 
 def _data(role: str, path: str, sha256: str, facts: Mapping[str, Any]) -> Data:
     state = _state(path, sha256)
-    votes = _votes(Path(path)) if state == "whole" and role.split("/")[0] in VOTES else None
-    skipped = facts.get("skipped") or {}
-    return Data(role, path, sha256, int(facts.get("rows", 0)), sum(skipped.values()), state, votes)
+    votes = _votes(Path(path).expanduser()) if state == "whole" and role.split("/")[0] in VOTES else None
+    skipped = facts.get("skipped")
+    left_out = sum(map(_count, skipped.values())) if isinstance(skipped, dict) else 0
+    return Data(role, path, sha256, _count(facts.get("rows")), left_out, state, votes)
+
+
+def _count(value: Any) -> int:
+    return value if type(value) is int else 0
 
 
 def _state(path: str, sha256: str) -> State:
-    file = Path(path).expanduser()
-    if file.is_file():
-        return "whole" if sha256_file(file) == sha256 else "changed"
-    if file.is_dir() or (not file.is_absolute() and not file.suffix):
-        return "elsewhere"
+    try:
+        file = Path(path).expanduser()
+        if file.is_file():
+            state = file.stat()
+            same = _sha256(file, state.st_size, state.st_mtime_ns, state.st_ino) == sha256
+            return "whole" if same else "changed"
+        if file.is_dir() or (not file.is_absolute() and not file.suffix):
+            return "elsewhere"
+    except (OSError, RuntimeError, ValueError):  # one that this process may not read, or no system takes the name of
+        return "missing"
     return "missing"
+
+
+@lru_cache(maxsize=1024)
+def _sha256(file: Path, size: int, changed: int, inode: int) -> str:
+    """Read once per file and change: a page that is looked at must not read gigabytes again."""
+    return sha256_file(file)
 
 
 def _votes(file: Path) -> Votes | None:
@@ -168,7 +183,7 @@ def votes_in(file: Path) -> list[Comparison]:
     """The comparisons of a file in our own format that labelers gave; none of any other file."""
     try:
         rows, _ = comparisons.read(file)
-    except UserError:
+    except (UserError, OSError):
         return []
     return [row for row in rows if row.labeler is not None]
 
@@ -205,7 +220,9 @@ def learned_from(store: Path, vote: str) -> tuple[list[Learned], list[str]]:
                 state = _state(path, sha256)
                 if state in ("changed", "missing"):
                     unread[path] = None
-                seen[path, sha256] = state == "whole" and any(row.id == vote for row in votes_in(Path(path)))
+                seen[path, sha256] = state == "whole" and any(
+                    row.id == vote for row in votes_in(Path(path).expanduser())
+                )
             if seen[path, sha256]:
                 holding = path
         through = tuple(parent for parent in checkpoint.manifest.parents if parent in learned)

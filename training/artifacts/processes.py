@@ -54,7 +54,7 @@ def start(
             text=True,
             # A group of its own: Ctrl-C reaches this process alone, which then ends its children in order.
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
     finally:
         if stream is not None:
@@ -113,5 +113,6 @@ def _signal(process: subprocess.Popen[str], number: int) -> None:
         return
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """In a child before it begins: it gets SIGTERM when its parent ends, however that ends (Linux)."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

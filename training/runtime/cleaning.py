@@ -14,6 +14,7 @@ import tyro
 
 from training.artifacts import checkpoints, progress
 from training.artifacts.errors import UserError
+from training.registry import pull
 from training.runtime import locks, runs
 from training.runtime.configuration import parse
 
@@ -73,7 +74,7 @@ def clean(config: Config) -> list[Leftover]:
 
 def find(home: Path) -> list[Leftover]:
     """Folders of stopped runs and turns, and of checkpoints that were never published, oldest first."""
-    return sorted([*_runs(home), *_turns(home), *_staged(home)], key=lambda one: one.changed)
+    return sorted([*_runs(home), *_turns(home), *_staged(home), *_pulled(home)], key=lambda one: one.changed)
 
 
 def delete(leftover: Leftover) -> bool:
@@ -112,6 +113,12 @@ def _turns(home: Path) -> Iterator[Leftover]:
 def _staged(home: Path) -> Iterator[Leftover]:
     for folder in checkpoints.left_over(home / "checkpoints"):
         yield _leftover(folder, "a checkpoint that was never published")._replace(lockable=False)
+
+
+def _pulled(home: Path) -> Iterator[Leftover]:
+    for folder in _folders(home / "checkpoints"):
+        if folder.name.startswith(pull.PREFIX) and _is_over(one := _leftover(folder, "a pull that was stopped")):
+            yield one
 
 
 def _folders(parent: Path) -> list[Path]:

@@ -42,6 +42,8 @@ COMMANDS = {
     "real": "the loop on a real language model with human comparisons, then serve",
     "accuracy": "held-out accuracy of a reward model, beside length alone",
     "drift": "reward and KL of policies on held-out prompts",
+    "push": "copy checkpoints into an object store",
+    "pull": "copy checkpoints from an object store, or list those that it has",
     "clean": "list what stopped runs left, and delete it on request",
 }
 TABLES = STAGES | COMMANDS  # tables of a preset
