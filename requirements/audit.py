@@ -1,4 +1,4 @@
-"""What the locked packages bring along: published vulnerabilities, licences, a bill of materials, and secrets in the tree.
+"""What the locked packages bring along: vulnerabilities, licences, a bill of materials; and secrets in the tree.
 
 `make audit` runs it in an environment of its own (audit.txt); audit.toml decides. Exit status 1: something is refused.
 What could not be checked is said as a WARNING, never passed over.
