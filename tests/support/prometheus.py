@@ -42,7 +42,7 @@ class Prometheus:
         return reply.json()["data"]
 
     def values(self, query: str) -> list[float]:
-        """Values of a query now, without those that are no number, as of a quantile of nothing."""
+        """Values of a query now, without NaN, as a quantile of nothing is."""
         result = self.ask("query", query=query)["result"]
         return [value for row in result if not math.isnan(value := float(row["value"][1]))]
 
