@@ -81,7 +81,7 @@ def _advisories(source: list[str], lines: list[str]) -> list[dict[str, Any]] | N
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(lines))
         file.flush()
-        command = [TOOLS / "pip-audit", "--requirement", file.name, "--no-deps", "--disable-pip", "--format", "json"]
+        command = [str(TOOLS / "pip-audit"), "--requirement", file.name, "--no-deps", "--disable-pip", "--format=json"]
         try:
             done = subprocess.run(
                 [*command, "--vulnerability-service", *source], capture_output=True, text=True, timeout=SOURCE_SECONDS

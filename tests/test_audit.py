@@ -129,6 +129,7 @@ def test_without_a_source_of_advisories_that_is_said(tmp_path: Path) -> None:
     assert "WARNING: vulnerabilities not checked: no advisory source reachable" in done.stdout
 
 
+@pytest.mark.slow  # `make audit` does the same in CI: half a minute of checking against the schema
 def test_the_bill_of_materials_names_what_is_locked(tmp_path: Path) -> None:
     done = audit(tmp_path, "bill", "--python", PYTHON)
     assert done.returncode == 0, done.stdout + done.stderr

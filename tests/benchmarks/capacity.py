@@ -2,7 +2,7 @@
 
 `costs` measures a gateway over an engine of fixed pace: CPU time and bytes of requests, tokens and votes. `rows` fills
 SQLite and PostgreSQL with votes and looks at their size. `transactions` counts those of a vote in PostgreSQL. `check`
-predicts a twentieth of 1,000 requests per second and 10,000 labelers, then runs it, and compares. Aim: within TOLERANCES.
+predicts a twentieth of 1,000 requests/s and 10,000 labelers, then runs it, and compares. Aim: within TOLERANCES.
 """
 
 from __future__ import annotations
