@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from service import capacity
@@ -108,5 +109,8 @@ def test_a_twentieth_of_the_load_goes_as_predicted() -> None:
     """Measured and predicted on this machine: the model holds, whatever the machine."""
     from tests.benchmarks.capacity import check, costs, missed
 
+    busy = psutil.cpu_percent(interval=3)
+    if busy > 25:
+        pytest.skip(f"other work takes {busy:.0f} % of this machine: seconds of answers would be those of its queue")
     results = check(costs(15), 25)
     assert missed(results) == [], results
