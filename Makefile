@@ -3,7 +3,7 @@
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup demo real test unit slow lint docs pictures clean
+.PHONY: help setup demo real test unit slow lint audit docs pictures clean
 
 help:  ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -31,6 +31,14 @@ lint: setup  ## run ruff, mypy and import-linter
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports
+
+.audit/venv/audit.txt: requirements/audit.txt
+	@$(PY) -m venv --clear .audit/venv
+	@.venv/bin/uv pip install --quiet --python .audit/venv/bin/python --no-deps --requirement requirements/audit.txt
+	@cp requirements/audit.txt $@
+
+audit: setup .audit/venv/audit.txt  ## check licences, vulnerabilities and secrets, write a bill of materials to .audit
+	@.audit/venv/bin/python requirements/audit.py $(ARGS)
 
 docs: setup  ## write the generated parts of the documents again
 	@$(PY) -m docs.reference

