@@ -47,7 +47,7 @@ class Replaced(Collector):
 engines = Replaced("alignloop_engines", "Engines by state", ("model", "state"))
 figures = Replaced(
     "alignloop_training_figure",
-    "Figures in the manifests of checkpoints that serve aliases, such as accuracy/all and published/kl",
+    "Figures in the manifests of checkpoints that serve aliases, such as accuracy/heldout and published/kl",
     ("model", "stage", "figure"),
 )
 table_age = Gauge("alignloop_table_age_seconds", "Seconds since the gateway last read the table of engines")

@@ -46,7 +46,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, tiny_reward: Checkpoint) -
     with stub_engine(answer) as engine:
         for policy in ("policy-1", "policy-2"):
             add_engine(store, policy, engine.url, {**MANIFEST, "stage": "ppo", "figures": {"published/kl": 3.2}})
-        figures = {"accuracy/all": 0.62, "length_accuracy/all": 0.53}
+        figures = {"accuracy/heldout": 0.62, "length_accuracy/heldout": 0.53}  # as training names them, by group
         manifest = served_manifest(tiny_reward, 256) | {"figures": figures}
         add_engine(store, "reward-1", engine.url, manifest, "reward")
         with store.session() as session:
