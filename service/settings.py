@@ -7,12 +7,11 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from typing_extensions import Self
 
 from training.artifacts.errors import UserError
 
@@ -89,7 +88,8 @@ class Settings(BaseSettings):
         "ask for no key, so anything but loopback is for a network that only gateways are in",
     )
     engine_kind: Literal["policy", "reward"] | None = Field(
-        None, description="the kind of models that this supervisor serves, where another one serves the rest; default: both"
+        None,
+        description="the kind of models that this supervisor serves, where another one serves the rest; default: both",
     )
     dtype: str = Field("auto", description="engines' dtype; auto is float32 on CPU and the checkpoint's own on GPU")
     kv_cache_mib: int | None = Field(
@@ -145,7 +145,7 @@ class Settings(BaseSettings):
         if self.database.startswith("sqlite") and self.engine_address not in LOOPBACK_NAMES:
             raise ValueError(
                 f"ALIGNLOOP_ENGINE_ADDRESS={self.engine_address} is for gateways of other machines, and "
-                "ALIGNLOOP_DATABASE is SQLite, a file of one machine: name a PostgreSQL database, or leave the address out"
+                "ALIGNLOOP_DATABASE is SQLite, a file of one machine: name a PostgreSQL database, or drop the address"
             )
         return self
 

@@ -16,6 +16,7 @@ set -a
 . deploy/images/bases.env
 set +a
 for target in gateway engines trainer; do
-  "$builder" build --target "$target" --build-arg "PYTHON_IMAGE=$PYTHON_IMAGE" --build-arg "PACKAGES=$packages" \
+  # Health checks are of Docker's format: OCI's own has none.
+  "$builder" build $([ "$builder" = buildah ] && echo --format docker) --target "$target" --build-arg "PYTHON_IMAGE=$PYTHON_IMAGE" --build-arg "PACKAGES=$packages" \
     --tag "alignloop-$target:$tag" --file deploy/images/Dockerfile ${BUILD_OPTIONS:-} .
 done

@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 SILENT_SECONDS = 60
+USAGE = "usage: health.py gateway|engines [--ready]"
 
 
 def gateway() -> str | None:
@@ -37,16 +38,20 @@ def engines(ready: bool) -> str | None:
     return "engines start" if ready and word != "ready" else None
 
 
-def main(arguments: list[str]) -> int:
+def problem(arguments: list[str]) -> str | None:
+    """What is wrong, or None."""
     if arguments[:1] == ["gateway"]:
-        problem = gateway()
-    elif arguments[:1] == ["engines"]:
-        problem = engines("--ready" in arguments)
-    else:
-        problem = "usage: health.py gateway|engines [--ready]"
-    if problem:
-        print(problem, file=sys.stderr)
-    return 1 if problem else 0
+        return gateway()
+    if arguments[:1] == ["engines"]:
+        return engines("--ready" in arguments)
+    return USAGE
+
+
+def main(arguments: list[str]) -> int:
+    wrong = problem(arguments)
+    if wrong:
+        print(wrong, file=sys.stderr)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

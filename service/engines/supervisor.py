@@ -145,7 +145,9 @@ class Supervisor:
         """Checkpoints by importance: where memory is short, the last ones do without. Where this supervisor serves one
         kind alone, those of the other are left out; one that cannot be read is not, for somebody has to say so."""
         names = now_wanted.checkpoints(*self.named, *self.remote)
-        return [name for name in names if self.settings.engine_kind in (None, self._kind(name) or self.settings.engine_kind)]
+        return [
+            name for name in names if self.settings.engine_kind in (None, self._kind(name) or self.settings.engine_kind)
+        ]
 
     def _kind(self, name: str) -> str:
         """Kind of a checkpoint, read once; empty while it cannot be read."""
