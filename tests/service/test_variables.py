@@ -1,4 +1,4 @@
-"""Variables of the environment that contradict each other, or that nothing reads, are refused before anything starts."""
+"""Variables of the environment that contradict each other, or that nothing reads, are refused before a start."""
 
 from __future__ import annotations
 
