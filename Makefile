@@ -3,10 +3,10 @@
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: deploy-tools help setup demo real test unit slow lint docs pictures clean
+.PHONY: help setup demo real test unit slow lint tools docs pictures clean
 
 help:  ## show the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup:  ## install the locked packages into .venv
 	@bash requirements/install.sh
@@ -32,7 +32,7 @@ lint: setup  ## run ruff, mypy and import-linter
 	$(PY) -m mypy
 	.venv/bin/lint-imports
 
-deploy-tools:  ## install what checks deploy/ into .tools: kubectl, kubernetes-validate, hadolint
+tools:  ## install what checks deploy/ into .tools: kubectl, kubernetes-validate, hadolint
 	@bash requirements/deploy.sh
 
 docs: setup  ## write the generated parts of the documents again

@@ -106,13 +106,13 @@ def environment(objects: Sequence[Object], container: Object) -> dict[str, str]:
     for one in container.get("env", ()):
         source = one.get("valueFrom", {})
         if "secretKeyRef" in source:
-            wanted = source["secretKeyRef"]
-            values = secrets_of(_find(objects, "Secret", wanted["name"]))
-            if wanted["key"] not in values:
+            reference = source["secretKeyRef"]
+            values = secrets_of(_find(objects, "Secret", reference["name"]))
+            if reference["key"] not in values:
                 raise UserError(
-                    f"the secret {wanted['name']} has no {wanted['key']}: add it to the overlay's .env file"
+                    f"the secret {reference['name']} has no {reference['key']}: add it to the overlay's .env file"
                 )
-            variables[one["name"]] = values[wanted["key"]]
+            variables[one["name"]] = values[reference["key"]]
         else:
             variables[one["name"]] = ADDRESS if source else one.get("value", "")
     return {key: value.replace("$(POD_IP)", ADDRESS) for key, value in variables.items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from service.settings import PREFIX
 from tests.support.deployment import ROOT, copied, render
 
 pytestmark = pytest.mark.unit
@@ -35,7 +36,7 @@ def test_a_whole_overlay_is_handed_on_as_it_is(rendered: str) -> None:
     ("before", "after", "said"),
     [
         ("PGPASSWORD: b25l", 'PGPASSWORD: ""', "the secret PGPASSWORD is empty"),
-        ("name: ALIGNLOOP_ENGINE_KIND", "name: ALIGNLOOP_ENGINES_KIND", "did you mean ALIGNLOOP_ENGINE_KIND?"),
+        ("name: ALIGNLOOP_ENGINE_KIND", f"name: {PREFIX}ENGINES_KIND", "did you mean ALIGNLOOP_ENGINE_KIND?"),
         ("value: reward", "value: rewards", "engine_kind Input should be 'policy' or 'reward'"),
         ("value: reward", "value: policy", "no supervisor serves reward models"),
         ("minReplicas: 2", "minReplicas: 9", "minReplicas 9 is more than maxReplicas 8: lower it"),

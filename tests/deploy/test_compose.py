@@ -47,14 +47,14 @@ def _has(name: str) -> bool:
 def services(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     done = compose(tmp_path_factory.mktemp("compose"), bases() | SECRETS)
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = yaml.safe_load(done.stdout)["services"]
-    return found
+    read: dict[str, Any] = yaml.safe_load(done.stdout)["services"]
+    return read
 
 
 def whole() -> dict[str, Any]:
     """The file as it is written, the trainer's profile included."""
-    found: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
-    return found
+    read: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    return read
 
 
 @pytest.mark.parametrize("missing", [*SECRETS, "POSTGRES_IMAGE"])

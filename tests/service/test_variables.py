@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.__main__ import main
+from service.settings import PREFIX
 from training.artifacts.errors import run_command
 
 pytestmark = pytest.mark.unit
@@ -16,11 +17,11 @@ pytestmark = pytest.mark.unit
     ("variables", "said"),
     [
         (
-            {"ALIGNLOOP_DATABSE": "sqlite://"},
-            "nothing reads the variable ALIGNLOOP_DATABSE: did you mean ALIGNLOOP_DATABASE?",
+            {PREFIX + "DATABSE": "sqlite://"},
+            f"nothing reads the variable {PREFIX}DATABSE: did you mean ALIGNLOOP_DATABASE?",
         ),
         # What Kubernetes sets for a Service named alignloop-web.
-        ({"ALIGNLOOP_WEB_SERVICE_HOST": "10.0.0.1"}, "nothing reads the variable ALIGNLOOP_WEB_SERVICE_HOST"),
+        ({PREFIX + "WEB_SERVICE_HOST": "10.0.0.1"}, f"nothing reads the variable {PREFIX}WEB_SERVICE_HOST"),
         ({"ALIGNLOOP_PORT": "tcp://10.0.0.1:8000"}, "setting `port` ($ALIGNLOOP_PORT)"),
         ({"ALIGNLOOP_ENGINE_KIND": "rewards"}, "setting `engine_kind` ($ALIGNLOOP_ENGINE_KIND)"),
         ({"ALIGNLOOP_ENGINE_ADDRESS": "10.0.0.1"}, "ALIGNLOOP_DATABASE is SQLite, a file of one machine"),

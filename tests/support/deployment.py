@@ -31,14 +31,14 @@ SECRETS = {
 }
 
 
-def tool(name: str, install: str = "make deploy-tools") -> str:
+def tool(name: str, install: str = "make tools") -> str:
     """A command's path: of .tools, else of the system. Skips the test without it, and fails where CI is set."""
-    found = shutil.which(name, path=f"{ROOT / '.tools/bin'}{os.pathsep}{os.environ['PATH']}")
-    if found is None and os.environ.get("CI"):
+    path = shutil.which(name, path=f"{ROOT / '.tools/bin'}{os.pathsep}{os.environ['PATH']}")
+    if path is None and os.environ.get("CI"):
         pytest.fail(f"{name} is not installed: {install}")
-    if found is None:
+    if path is None:
         pytest.skip(f"{name} is not installed: {install}")
-    return found
+    return path
 
 
 def copied(folder: Path, *, secrets: bool = True) -> Path:
