@@ -9,23 +9,25 @@ read by the service's own code, as each container would read them.
 from __future__ import annotations
 
 import base64
+import io
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from typing import Any
 from unittest import mock
 
 import yaml
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
+import service.__main__ as service_commands
 from service.settings import Settings, check_names
 from service.store.database import parse_url
 from training.artifacts.errors import UserError
 
 Object = Mapping[str, Any]
 ADDRESS = "10.0.0.1"  # stands for what the cluster fills in, such as a pod's own
+OF_THE_SERVICE = re.compile(r"(?:^|/)alignloop-(?:gateway|engines)\b")  # images that run `python -m service`
 PLACEHOLDERS = {"USER", "HOST", "NAME"}  # of secrets.env.example
 
 
@@ -64,13 +66,9 @@ def _of_container(objects: Sequence[Object], item: Object, container: Object) ->
     try:
         variables = environment(objects, container)
         check_names(variables)
-        if "alignloop" not in container["image"] or container.get("args", [])[:1] not in (
-            ["serve"],
-            ["engines"],
-            ["migrate"],
-        ):
+        if not OF_THE_SERVICE.search(container["image"]):
             return
-        settings = settings_of(variables)
+        settings = settings_of(container["args"], variables)
         url = parse_url(settings.database)
         if url.get_backend_name() == "sqlite":
             yield f"{where}: ALIGNLOOP_DATABASE is SQLite, a file of one machine: name a PostgreSQL database"
@@ -84,18 +82,14 @@ def _of_container(objects: Sequence[Object], item: Object, container: Object) ->
         yield f"{where}: {error}"
 
 
-def settings_of(variables: Mapping[str, str]) -> Settings:
+def settings_of(arguments: Sequence[str], variables: Mapping[str, str]) -> Settings:
     """The service's settings in a container. Raises `UserError` for what the service itself would refuse."""
-    with mock.patch.dict(os.environ, variables, clear=True):
+    complaint = io.StringIO()
+    with mock.patch.dict(os.environ, variables, clear=True), redirect_stderr(complaint):
         try:
-            return Settings()
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise UserError(
-                f"{'.'.join(map(str, first['loc']))} {first['msg'].removeprefix('Value error, ')}".strip()
-            ) from None
-        except SettingsError as error:
-            raise UserError(str(error)) from None
+            return service_commands.settings_of(service_commands.parser().parse_args(arguments))
+        except SystemExit:
+            raise UserError(complaint.getvalue().strip().splitlines()[-1]) from None
 
 
 def environment(objects: Sequence[Object], container: Object) -> dict[str, str]:
@@ -137,11 +131,11 @@ def name(item: Object) -> str:
     return str(item["metadata"]["name"])
 
 
-def _find(objects: Sequence[Object], kind: str, wanted: str) -> Object:
+def _find(objects: Sequence[Object], kind: str, its_name: str) -> Object:
     for item in of_kind(objects, kind):
-        if name(item) == wanted:
+        if name(item) == its_name:
             return item
-    raise UserError(f"there is no {kind} {wanted}: let the overlay generate it")
+    raise UserError(f"there is no {kind} {its_name}: let the overlay generate it")
 
 
 def main() -> int:

@@ -37,8 +37,13 @@ def test_a_whole_overlay_is_handed_on_as_it_is(rendered: str) -> None:
     [
         ("PGPASSWORD: b25l", 'PGPASSWORD: ""', "the secret PGPASSWORD is empty"),
         ("name: ALIGNLOOP_ENGINE_KIND", f"name: {PREFIX}ENGINES_KIND", "did you mean ALIGNLOOP_ENGINE_KIND?"),
-        ("value: reward", "value: rewards", "engine_kind Input should be 'policy' or 'reward'"),
+        (
+            "value: reward",
+            "value: rewards",
+            "setting `engine_kind` ($ALIGNLOOP_ENGINE_KIND): Input should be 'policy' or 'reward'",
+        ),
         ("value: reward", "value: policy", "no supervisor serves reward models"),
+        ("- serve\n", "- server\n", "invalid choice: 'server'"),
         ("minReplicas: 2", "minReplicas: 9", "minReplicas 9 is more than maxReplicas 8: lower it"),
         ("value: 0.0.0.0", "value: 127.0.0.1", "is reached from its own pod only"),
         # sqlite:////data/service.db
