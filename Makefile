@@ -3,7 +3,7 @@
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup demo real test unit slow lint audit docs pictures clean
+.PHONY: help setup demo real test unit slow lint audit tools docs pictures clean
 
 help:  ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -39,6 +39,9 @@ lint: setup  ## run ruff, mypy and import-linter
 
 audit: setup .audit/venv/audit.txt  ## check licences, vulnerabilities and secrets, write a bill of materials to .audit
 	@.audit/venv/bin/python requirements/audit.py $(ARGS)
+
+tools:  ## install what checks deploy/ into .tools: kubectl, kubernetes-validate, hadolint
+	@bash requirements/deploy.sh
 
 docs: setup  ## write the generated parts of the documents again
 	@$(PY) -m docs.reference

@@ -18,7 +18,7 @@ from pydantic_settings import SettingsError
 
 from service.capacity import ABOUT, Load, Machines
 from service.ending import exit_on_sigterm
-from service.settings import SCOPES, Settings, variable_of
+from service.settings import SCOPES, Settings, check_names, variable_of
 from training.artifacts.errors import UserError, run_command
 
 LONG_RUNNING = "serving"  # the module of the commands that run until they are told to end
@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
 
 
 def settings_of(parsed: argparse.Namespace) -> Settings:
-    """Command line before environment before defaults. Raises `UserError` for a wrong value."""
+    """Command line before environment before defaults. Raises `UserError` for a wrong value or an unknown variable."""
+    check_names(os.environ)
     home = parsed.home
     values: dict[str, Any] = {
         name: value
@@ -56,6 +57,8 @@ def settings_of(parsed: argparse.Namespace) -> Settings:
         return Settings(**values)
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:  # two settings that contradict each other
+            raise UserError(first["msg"].removeprefix("Value error, ")) from None
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"setting `{where}` (${variable_of(where)}): {first['msg']}") from None
     except SettingsError as error:
@@ -110,6 +113,7 @@ def parser() -> argparse.ArgumentParser:
     below_engines = engines.add_subparsers(metavar="ACTION", help="instead of running it: list")
     command("list", "alias_commands.list_engines", "list engines: state, plan, reason", below_engines, below)
 
+    command("migrate", "commands.migrate", "create the tables of the store, or bring them up to date")
     keys = subparsers.add_parser("keys", help="API keys").add_subparsers(metavar="ACTION", required=True)
     add = command("add", "key_commands.add_key", "add a key; it is shown once", keys)
     add.add_argument("name", help="who uses it")

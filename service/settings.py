@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from training.artifacts.errors import UserError
 
 SCOPES = ("generate", "score", "export", "eval", "admin")  # of API keys
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+PREFIX = "ALIGNLOOP_"
+# Read by other commands, by the set-up and by the tests.
+OTHER_VARIABLES = frozenset(
+    PREFIX + name for name in ("KEY", "JUDGE_KEY", "PACKAGES", "DATA", "TEST_POSTGRES", "LITELLM", "SMOLLM2")
+)
 
 
 def variable_of(name: str) -> str:
     """The environment variable of a setting."""
-    return f"ALIGNLOOP_{name.upper()}"
+    return f"{PREFIX}{name.upper()}"
 
 
 class Settings(BaseSettings):
     """Settings of gateway and supervisor. A list is written as JSON: `ALIGNLOOP_ALLOWED_HOSTS='["lab.example"]'`."""
 
-    model_config = SettingsConfigDict(env_prefix="ALIGNLOOP_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     database: str = Field("sqlite:///runs/service.db", description="SQLAlchemy URL of the store")
     checkpoints: Path = Field(Path("runs/checkpoints"), description="folder of published checkpoints")
@@ -79,6 +87,10 @@ class Settings(BaseSettings):
         description="name or IPv4 address of this machine, on which its engines listen and gateways reach them; they "
         "ask for no key, so anything but loopback is for a network that only gateways are in",
     )
+    engine_kind: Literal["policy", "reward"] | None = Field(
+        None,
+        description="the kind of models that this supervisor serves, where another one serves the rest; default: both",
+    )
     dtype: str = Field("auto", description="engines' dtype; auto is float32 on CPU and the checkpoint's own on GPU")
     kv_cache_mib: int | None = Field(
         None, gt=0, description="key-value cache of each engine on CPU, in MiB; default: planned from model and memory"
@@ -128,6 +140,15 @@ class Settings(BaseSettings):
                 raise ValueError(f"{value!r} is not an address or network, such as 10.0.0.0/8") from None
         return values
 
+    @model_validator(mode="after")
+    def _share_the_store(self) -> Self:
+        if self.database.startswith("sqlite") and self.engine_address not in LOOPBACK_NAMES:
+            raise ValueError(
+                f"ALIGNLOOP_ENGINE_ADDRESS={self.engine_address} is for gateways of other machines, and "
+                "ALIGNLOOP_DATABASE is SQLite, a file of one machine: name a PostgreSQL database, or drop the address"
+            )
+        return self
+
     @property
     def url(self) -> str:
         """Where people reach the service."""
@@ -154,3 +175,16 @@ class Settings(BaseSettings):
             raise UserError(
                 f"listening on {self.host} needs a key first: run `python -m service keys add NAME --scopes admin`"
             )
+
+
+def check_names(variables: Iterable[str]) -> None:
+    """Refuse variables with our prefix that nothing reads: a misspelled setting would be left out in silence.
+
+    Raises:
+        UserError: it names the first of them, and the setting that was probably meant.
+    """
+    known = {variable_of(name) for name in Settings.model_fields} | OTHER_VARIABLES
+    for name in sorted(name for name in variables if name.startswith(PREFIX) and name not in known):
+        near = difflib.get_close_matches(name, known, 1)
+        meant = f"did you mean {near[0]}?" if near else "docs/reference/settings.md lists them"
+        raise UserError(f"nothing reads the variable {name}: {meant} Correct it, or unset it")

@@ -15,10 +15,10 @@ import pytest
 pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parent.parent
-CODE = ("training/**/*.py", "service/**/*.py", "evals/**/*.py", "docs/*.py", "tests/support/*.py")
+CODE = ("training/**/*.py", "service/**/*.py", "evals/**/*.py", "docs/*.py", "deploy/**/*.py", "tests/support/*.py")
 PROSE = (
     *CODE,
-    "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**/*.md", "Makefile", "training/**/*.toml",
+    "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**/*.md", "deploy/**/*.md", "Makefile", "training/**/*.toml",
     "evals/templates/*", "service/templates/*", "service/static/*.js",
 )  # fmt: skip
 

@@ -14,7 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("training", "service", "evals", "docs", "tests")
+PACKAGES = ("training", "service", "evals", "docs", "deploy", "tests")
 # Packages that no file imports, and why they are needed all the same; and what is imported without being named.
 NOT_IMPORTED = {
     "import-linter": "make lint",

@@ -38,7 +38,7 @@ def settle(
             if aliases.serve(session, target.alias, target.version, supervisor):
                 sentences.append(f"{target.alias} is answered by {target.checkpoint}")
         elif mine and all(slot.given_up for slot in mine) and ages[target] >= SETTLE_SECONDS:
-            if not _hopeless_elsewhere(session, supervisor, target.checkpoint):
+            if not _hopeless_elsewhere(session, supervisor, mine[0]):
                 continue
             reason = mine[0].detail or "its engine failed"
             sentence = aliases.take_back(session, target.alias, target.version, reason, supervisor)
@@ -46,9 +46,11 @@ def settle(
     return sentences
 
 
-def _hopeless_elsewhere(session: Session, supervisor: str, checkpoint: str) -> bool:
-    """Whether every other living supervisor has given the checkpoint up too."""
+def _hopeless_elsewhere(session: Session, supervisor: str, slot: Slot) -> bool:
+    """Whether every other living supervisor has given the slot's checkpoint up too. Those that serve nothing but the
+    other kind of models may be for that kind alone (`engine_kind`): nobody waits for them."""
     rows = table.others(session, supervisor)
-    gave_up = {row.supervisor for row in rows if row.checkpoint == checkpoint and row.given_up}
-    tries = {row.supervisor for row in rows if row.checkpoint == checkpoint and not row.given_up}
-    return not tries and gave_up == {row.supervisor for row in rows}
+    gave_up = {row.supervisor for row in rows if row.checkpoint == slot.id and row.given_up}
+    tries = {row.supervisor for row in rows if row.checkpoint == slot.id and not row.given_up}
+    may_try = {row.supervisor for row in rows if not slot.kind or row.kind in ("", slot.kind)}
+    return not tries and gave_up == may_try

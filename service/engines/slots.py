@@ -28,6 +28,7 @@ class Slot:
     Attributes:
         id: the checkpoint's.
         url: of a server elsewhere, empty for an engine of this machine.
+        kind: of the checkpoint; empty where that is not known.
         state: starting, ready, draining or failed, as in the endpoint table.
         detail: why it failed.
         plan: its context, memory, threads and options; kept for as long as it is wanted.
@@ -49,6 +50,7 @@ class Slot:
 
     id: str
     url: str = ""
+    kind: str = ""
     state: str = "starting"
     detail: str | None = None
     engine: Engine | None = None

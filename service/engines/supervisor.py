@@ -37,6 +37,7 @@ TICK_SECONDS = 0.5
 BEAT_SECONDS = 1.0
 WATCH_SECONDS = 1.5  # between two looks at an engine
 GRACE_SECONDS = 4 * REFRESH_SECONDS  # a ready engine stays this long when nothing names it: gateways look behind
+SIGN_FILE = "supervisor.sign"  # in the folder of logs: its age and its word
 WATCHERS = 32  # looks at engines, and starts of servers elsewhere, at once: all may hang
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Supervisor:
         # Folders given by path may lie outside the store: remember where.
         self.named = {c.id: c for c in (resolve(name, settings.checkpoints) for name in serve)}
         self.slots: dict[tuple[str, str], Slot] = {}
+        self.kinds: dict[str, str] = {}
         self.first_seen: dict[Target, float] = {}
         self.stop = threading.Event()
         # Starting is bound by the processor: more at once would only make all of them late.
@@ -80,7 +82,8 @@ class Supervisor:
         try:
             with self.console.status("") as status:
                 while not self.stop.is_set():
-                    self._try_tick()
+                    if self._try_tick():
+                        self._sign()
                     status.update(self._headline())
                     if any(slot.work for slot in self.slots.values()):
                         status.start()
@@ -92,14 +95,25 @@ class Supervisor:
             heart.join()
             self._end()
 
-    def _try_tick(self) -> None:
+    def _try_tick(self) -> bool:
+        """Whether it went through, the store's absence included: nothing here would be better after a new start."""
         try:
             self.tick()
+            return True
         except SQLAlchemyError as error:
             # The engines keep serving; the table is written again when the database is back.
             self._say(f"the store does not answer, trying again: {error}")
+            return bool(self.slots)
         except Exception:
             log.exception("the supervisor goes on after a failure of its own")
+            return False
+
+    def _sign(self) -> None:
+        """Tell those who look after this process (deploy/images/health.py) that it works, and whether engines start."""
+        waiting = any(slot.state != "ready" and not slot.given_up for slot in self.slots.values())
+        with suppress(OSError):
+            self.settings.logs.mkdir(parents=True, exist_ok=True)
+            (self.settings.logs / SIGN_FILE).write_text("starting" if waiting else "ready")
 
     def _beat(self) -> None:
         """Keep the heartbeat apart from all work: whatever hangs, engines that answer stay in the table."""
@@ -128,13 +142,26 @@ class Supervisor:
         self._write(now_wanted)
 
     def _to_serve(self, now_wanted: Demand) -> list[str]:
-        """Checkpoints by importance: where memory is short, the last ones do without."""
-        return now_wanted.checkpoints(*self.named, *self.remote)
+        """Checkpoints by importance: where memory is short, the last ones do without. Where this supervisor serves one
+        kind alone, those of the other are left out; one that cannot be read is not, for somebody has to say so."""
+        names = now_wanted.checkpoints(*self.named, *self.remote)
+        return [
+            name for name in names if self.settings.engine_kind in (None, self._kind(name) or self.settings.engine_kind)
+        ]
+
+    def _kind(self, name: str) -> str:
+        """Kind of a checkpoint, read once; empty while it cannot be read."""
+        if name not in self.kinds:
+            try:
+                self.kinds[name] = self._checkpoint(name).manifest.kind
+            except Exception:  # a folder that no version of ours wrote; `_usable` says what is wrong
+                return ""
+        return self.kinds[name]
 
     def _open_slots(self, names: Sequence[str], now_wanted: Demand) -> None:
         for name in names:
             for url in self.remote.get(name, [""]):
-                slot = self.slots.setdefault((name, url), Slot(name, url, began=self.clock()))
+                slot = self.slots.setdefault((name, url), Slot(name, url, self._kind(name), began=self.clock()))
                 slot.proven = slot.proven or name in now_wanted.served
                 wish = now_wanted.wishes.get(name, ())
                 if slot.given_up and slot.wish != wish:

@@ -21,7 +21,7 @@ def write(session: Session, supervisor: str, slots: Iterable[Slot]) -> None:
         row = rows.pop(slot.row, None)
         if row is None:
             row = Engine(
-                id=slot.row, checkpoint=slot.id, kind="", url=slot.url, supervisor=supervisor, manifest={},
+                id=slot.row, checkpoint=slot.id, kind=slot.kind, url=slot.url, supervisor=supervisor, manifest={},
                 heartbeat=clock(session),
             )  # fmt: skip
             session.add(row)

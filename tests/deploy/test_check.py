@@ -1,0 +1,82 @@
+"""An overlay whose values are missing or contradict each other is refused in one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.settings import PREFIX
+from tests.support.deployment import ROOT, copied, render
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> str:
+    done = render(copied(tmp_path_factory.mktemp("deploy")) / "gpu-production")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def checked(text: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "deploy.check"], input=text, cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_a_whole_overlay_is_handed_on_as_it_is(rendered: str) -> None:
+    done = checked(rendered)
+    assert (done.returncode, done.stdout, done.stderr) == (0, rendered, "")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("PGPASSWORD: b25l", 'PGPASSWORD: ""', "the secret PGPASSWORD is empty"),
+        ("name: ALIGNLOOP_ENGINE_KIND", f"name: {PREFIX}ENGINES_KIND", "did you mean ALIGNLOOP_ENGINE_KIND?"),
+        (
+            "value: reward",
+            "value: rewards",
+            "setting `engine_kind` ($ALIGNLOOP_ENGINE_KIND): Input should be 'policy' or 'reward'",
+        ),
+        ("value: reward", "value: policy", "no supervisor serves reward models"),
+        ("- serve\n", "- server\n", "invalid choice: 'server'"),
+        ("minReplicas: 2", "minReplicas: 9", "minReplicas 9 is more than maxReplicas 8: lower it"),
+        ("value: 0.0.0.0", "value: 127.0.0.1", "is reached from its own pod only"),
+        # sqlite:////data/service.db
+        ("cG9zdGdyZXNxbDovL2FAZGIuZXhhbXBsZTo1NDMyL2I=", "c3FsaXRlOi8vLy9kYXRhL3NlcnZpY2UuZGI=", "is SQLite"),
+        # postgresql://USER@HOST:5432/NAME
+        (
+            "cG9zdGdyZXNxbDovL2FAZGIuZXhhbXBsZTo1NDMyL2I=",
+            "cG9zdGdyZXNxbDovL1VTRVJASE9TVDo1NDMyL05BTUU=",
+            "still holds USER, HOST or NAME",
+        ),
+        ("  PGPASSWORD: b25l\n", "", "has no PGPASSWORD: add it"),
+    ],
+)
+def test_what_contradicts_is_refused(rendered: str, before: str, after: str, said: str) -> None:
+    assert before in rendered
+    done = checked(rendered.replace(before, after))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert lines
+    assert all(line.startswith("error: ") for line in lines)
+    assert any(said in line for line in lines), done.stderr
+
+
+def test_nothing_is_refused_too() -> None:
+    done = checked("")
+    assert done.returncode == 2
+    assert "no objects on standard input" in done.stderr
+
+
+def test_an_overlay_without_its_secrets_is_not_rendered(tmp_path: Path) -> None:
+    done = render(copied(tmp_path, secrets=False) / "cpu-trial")
+    assert done.returncode != 0
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert "secrets.env: no such file or directory" in line
