@@ -94,6 +94,12 @@ def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
         time.sleep(0.1)
 
 
+def labeler(site: Site, name: str) -> str:
+    """A new labeler's token."""
+    with site.store.session() as session:
+        return add_labeler(session, name)[1]
+
+
 def is_there(url: str) -> bool:
     try:
         return httpx.get(url, timeout=2, trust_env=False).status_code == 200
@@ -168,15 +174,19 @@ def site(tiny_policy: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> I
         yield running
 
 
-def test_a_session_is_known_to_both(site: Site) -> None:
-    with site.store.session() as session:
-        token = add_labeler(session, "Ada")[1]
+def test_a_session_is_known_to_both_and_stays_at_one(site: Site) -> None:
+    token = labeler(site, "Ada")
     with httpx.Client(base_url=site.url, trust_env=False, timeout=30) as browser:
         assert browser.post("/api/session", json={"token": token}).status_code == 200
         before = len(site.passed_on())
         assert [browser.get("/api/session").status_code for _ in range(10)] == [200] * 10
         wait_for(lambda: len(site.passed_on()) >= before + 10, 5)
-        assert {port for _, port, _ in site.passed_on()[before:]} == set(map(str, site.gateways))
+        assert len({port for _, port, _ in site.passed_on()[before:]}) == 1
+        cookies = "; ".join(f"{one.name}={one.value}" for one in browser.cookies.jar)
+        for port in site.gateways:
+            headers = {"Cookie": cookies, "Host": httpx.URL(site.url).netloc.decode()}
+            reply = httpx.get(f"http://127.0.0.1:{port}/api/session", headers=headers, trust_env=False)
+            assert reply.status_code == 200, f"{reply.text} at {port}"
 
 
 def test_both_follow_an_alias(site: Site) -> None:
@@ -269,6 +279,10 @@ def test_of_a_killed_gateway_only_its_own_requests_fail(site: Site) -> None:
     assert sum(took[name] == str(other) for name in results) > 16
 
     site.gateways[killed].wait()
+    for name in ("Bo", "Cy", "Di", "Ed"):  # some of them were at the gateway that is gone
+        with httpx.Client(base_url=site.url, trust_env=False, timeout=30) as browser:
+            assert browser.post("/api/session", json={"token": labeler(site, name)}).status_code == 200
+            assert browser.get("/api/session").status_code == 200
     site.start_gateway(killed)
     wait_for(lambda: site.answers(f"http://127.0.0.1:{killed}") == "a")
     before = len(site.passed_on())
