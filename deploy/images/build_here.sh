@@ -39,6 +39,7 @@ mount --bind "$root" "$root"
 for folder in tmp data logs; do mount -t tmpfs -o uid=10001,gid=10001,mode=700 tmpfs "$root/$folder"; done
 mount -t proc proc "$root/proc"
 mount --bind /dev "$root/dev"
+mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
 mount -o remount,bind,ro "$root"
 as_in_a_pod() {
   chroot --userspec 10001:10001 "$root" /usr/bin/env -i PATH=/opt/alignloop/.venv/bin:/usr/bin:/bin HOME=/tmp \
