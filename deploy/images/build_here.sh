@@ -20,7 +20,7 @@ trap finish EXIT
 
 if ! buildah inspect --type image $base >/dev/null 2>&1; then
   began=$SECONDS
-  debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv bookworm "$work/root" >"$work/log" 2>&1 ||
+  debootstrap --variant=minbase --include=ca-certificates,python3,python3-dev,python3-venv bookworm "$work/root" >"$work/log" 2>&1 ||
     { tail -3 "$work/log" >&2; exit 2; }
   made=$(buildah from scratch)
   buildah copy --quiet "$made" "$work/root" / >/dev/null
@@ -38,7 +38,9 @@ root=$(buildah mount "$container") unshare --mount --pid --fork --mount-proc bas
 mount --bind "$root" "$root"
 for folder in tmp data logs; do mount -t tmpfs -o uid=10001,gid=10001,mode=700 tmpfs "$root/$folder"; done
 mount -t proc proc "$root/proc"
+mount --rbind /sys "$root/sys"
 mount --bind /dev "$root/dev"
+mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
 mount -o remount,bind,ro "$root"
 as_in_a_pod() {
   chroot --userspec 10001:10001 "$root" /usr/bin/env -i PATH=/opt/alignloop/.venv/bin:/usr/bin:/bin HOME=/tmp \

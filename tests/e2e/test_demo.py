@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.live_service import ROOT, free_port
 from tests.support.prometheus import PANELS, scraping
+from tests.support.signals import take_ctrl_c
 
 pytestmark = pytest.mark.slow  # seven engines start: too long for every run of the tests
 PRESET = """
@@ -72,11 +73,6 @@ earlier = "{home}/comparisons/{world_name}"
 """
 
 
-def _take_ctrl_c() -> None:
-    """Also where the tests themselves run in the background, with Ctrl-C ignored."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def descendants(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
@@ -94,7 +90,7 @@ def start_demo(arguments: list[str], port: int, log: Path) -> subprocess.Popen[s
     with log.open("w") as stream:
         return subprocess.Popen(
             [sys.executable, "-m", "training", "demo", *arguments, "--port", str(port)],
-            cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, text=True, preexec_fn=_take_ctrl_c,
+            cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, text=True, preexec_fn=take_ctrl_c,
         )  # fmt: skip
 
 

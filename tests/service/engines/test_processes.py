@@ -198,12 +198,13 @@ def test_an_engine_takes_only_its_kind(tmp_path: Path) -> None:
 
 
 def test_engines_listen_where_gateways_of_other_machines_reach_them(tiny_policy: Checkpoint) -> None:
-    own = socket.gethostname()
-    command = process.command_line(tiny_policy, 1234, Settings(engine_address=own), EnginePlan(tiny_policy.id, 64))
+    own, shared = socket.gethostname(), "postgresql://one@db.example/store"  # SQLite is a file of one machine
+    settings = Settings(engine_address=own, database=shared)
+    command = process.command_line(tiny_policy, 1234, settings, EnginePlan(tiny_policy.id, 64))
     assert command[command.index("--host") + 1] == own
     for wrong in ("0.0.0.0", "::", "http://gpu1", "gpu1:8000", "", "a b"):
         with pytest.raises(ValidationError, match="write one name or IPv4 address"):
             Settings(engine_address=wrong)
-    elsewhere = Settings(engine_address="192.0.2.1")  # an address of documentation: no machine has it
+    elsewhere = Settings(engine_address="192.0.2.1", database=shared)  # an address of documentation: no machine has it
     with pytest.raises(UserError, match=r"engines cannot listen on 192\.0\.2\.1"):
         process.start(tiny_policy.path, "policy", elsewhere, EnginePlan(tiny_policy.id, 64))

@@ -18,6 +18,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from tests.support.object_stores import files_of, publish
+from tests.support.signals import take_ctrl_c
 from training.artifacts.checkpoints import MANIFEST, checkpoints
 from training.artifacts.errors import UserError
 from training.registry import contents, places, pull, push
@@ -299,7 +300,7 @@ def test_ctrl_c_leaves_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "place/sft-1/model.safetensors").unlink()
     os.mkfifo(tmp_path / "place/sft-1/model.safetensors")  # a read that does not end
     command = [sys.executable, "-m", "training", "pull", url, "sft-1", "--home", str(tmp_path / "b")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=take_ctrl_c)
     waiting = tmp_path / "b/checkpoints/.pulling-sft-1/files/model.safetensors"
     for _ in range(300):
         if waiting.exists():
