@@ -24,6 +24,7 @@ from typing import Any
 
 from training.artifacts.checkpoints import MANIFEST, Manifest
 from training.artifacts.errors import run_command
+from training.artifacts.files import write_atomically
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alignloop-tests"
 PACKAGES = ("s3fs==2026.9.0", "moto[server]==5.2.5")
@@ -35,11 +36,13 @@ def interpreter() -> Path | str:
     """A Python with s3fs and a server of S3 beside the packages of this one, made once in the user's cache; where that
     cannot be made, why."""
     folder = CACHE / "-".join(PACKAGES).replace("[", "-").replace("]", "")
-    python = folder / "bin/python"
-    if not (folder / "complete").is_file():
+    python, is_complete = folder / "bin/python", (folder / "complete").is_file()
+    if not is_complete:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        own = folder / f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
-        (own / "beside.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    own = folder / f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+    # Each time: the checkout that made the environment may be gone.
+    write_atomically(own / "beside.pth", sysconfig.get_path("purelib") + "\n")
+    if not is_complete:
         done = subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES], capture_output=True, text=True)
         if done.returncode != 0:
             return f"{PACKAGES[0]} cannot be installed: {(done.stderr.strip().splitlines() or ['?'])[-1]}"
