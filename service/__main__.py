@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from service.capacity import ABOUT, Load, Machines
+from service.capacity import Load, Machines
 from service.ending import exit_on_sigterm
 from service.settings import SCOPES, Settings, check_names, variable_of
 from training.artifacts.errors import UserError, run_command
@@ -191,7 +191,8 @@ def parser() -> argparse.ArgumentParser:
     reckoned = command("capacity", "capacity_commands.capacity", "reckon gateways, engines and bytes for a load")
     for field in fields(Load) + fields(Machines):
         flag = f"--{field.name.replace('_', '-')}"
-        reckoned.add_argument(flag, type=float, default=field.default, help=f"{ABOUT[field.name]} ({field.default:g})")
+        about = f"{field.metadata['about']} ({field.default:g})"
+        reckoned.add_argument(flag, type=float, default=field.default, help=about)
     saved = command("backup", "backup_commands.backup", "copy the store and the checkpoints, while they are in use")
     saved.add_argument("folder", type=Path, help="where backups are kept; checkpoints are copied into it once")
     brought_back = command("restore", "backup_commands.restore", "bring a backup back into an empty store")

@@ -7,7 +7,7 @@ at engines by Little's law (both in Kleinrock, Queueing Systems, volume 1, 1975,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil, isfinite
 
 from training.artifacts.errors import UserError
@@ -16,21 +16,11 @@ YEAR_SECONDS = 365 * 24 * 3600.0
 IDLE_TRANSACTIONS = 4.1  # of each gateway per second: it looks for changes of tables and tasks
 POOL = 15  # most connections of one gateway to PostgreSQL: SQLAlchemy's pool of 5 and 10 more
 
-# Fields of Load and Machines, for --help.
-ABOUT = {
-    "requests": "streamed answers per second at the busiest time",
-    "tokens": "of an answer",
-    "labelers": "who rank at the same time",
-    "task_seconds": "from one task of a labeler to the next",
-    "responses": "that a task compares",
-    "labeling_hours": "in a year, in which all these labelers are at work",
-    "letters": "bytes of one response",
-    "ahead": "ALIGNLOOP_COLLECT_AHEAD: tasks sampled ahead for each labeler",
-    "engine_tokens": "tokens per second of one engine with full batches, of your model on your device",
-    "answer_seconds": "that one answer takes in such a batch",
-    "engine_requests": "ALIGNLOOP_MAX_CONCURRENT: requests of one engine at the same time",
-    "utilisation": "greatest share of a gateway's core, and of an engine, at the busiest time",
-}
+
+def number(default: float, about: str) -> float:
+    """A field, with what it is for --help."""
+    value: float = field(default=default, metadata={"about": about})
+    return value
 
 
 @dataclass(frozen=True)
@@ -62,27 +52,16 @@ class Costs:
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked of a service.
+    """What is asked of a service."""
 
-    Attributes:
-        requests: of generation, per second at the busiest time; each streamed.
-        tokens: of an answer.
-        labelers: who rank at the same time.
-        task_seconds: from one task of a labeler to the next.
-        responses: that a task compares.
-        labeling_hours: in a year, in which all these labelers are at work.
-        letters: bytes of one response.
-        ahead: tasks sampled ahead for each labeler.
-    """
-
-    requests: float = 100.0
-    tokens: float = 128.0
-    labelers: float = 100.0
-    task_seconds: float = 60.0
-    responses: float = 2.0
-    labeling_hours: float = 1500.0
-    letters: float = 600.0
-    ahead: float = 2.0
+    requests: float = number(100.0, "streamed answers per second at the busiest time")
+    tokens: float = number(128.0, "of an answer")
+    labelers: float = number(100.0, "who rank at the same time")
+    task_seconds: float = number(60.0, "from one task of a labeler to the next")
+    responses: float = number(2.0, "that a task compares")
+    labeling_hours: float = number(1500.0, "in a year, in which all these labelers are at work")
+    letters: float = number(600.0, "bytes of one response")
+    ahead: float = number(2.0, "ALIGNLOOP_COLLECT_AHEAD: tasks sampled ahead for each labeler")
 
     @property
     def votes(self) -> float:
@@ -101,19 +80,14 @@ class Load:
 
 @dataclass(frozen=True)
 class Machines:
-    """What is bought, and how full it may be.
+    """What is bought, and how full it may be."""
 
-    Attributes:
-        engine_tokens: tokens per second of one engine with full batches: an input, of model and device.
-        answer_seconds: of an answer of `Load.tokens` in such a batch.
-        engine_requests: requests that one engine takes at a time (`ALIGNLOOP_MAX_CONCURRENT`).
-        utilisation: greatest share of a gateway's core, and of an engine's tokens, at the busiest time.
-    """
-
-    engine_tokens: float = 2500.0
-    answer_seconds: float = 4.0
-    engine_requests: float = 256.0
-    utilisation: float = 0.6
+    engine_tokens: float = number(
+        2500.0, "tokens per second of one engine with full batches, of your model on your device"
+    )
+    answer_seconds: float = number(4.0, "that one answer takes in such a batch")
+    engine_requests: float = number(256.0, "ALIGNLOOP_MAX_CONCURRENT: requests of one engine at the same time")
+    utilisation: float = number(0.6, "greatest share of a gateway's core, and of an engine, at the busiest time")
 
 
 @dataclass(frozen=True)

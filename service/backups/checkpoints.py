@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from training.artifacts import checkpoints, progress
 from training.artifacts.checkpoints import MANIFEST, Checkpoint
 from training.artifacts.errors import UserError
-from training.artifacts.files import sha256_file
+from training.artifacts.files import sha256_file, to_disk
 
 BLOCK = 2**20
 
@@ -91,7 +90,6 @@ def _copy_file(source: Path, target: Path) -> str:
         while block := reading.read(BLOCK):
             digest.update(block)
             writing.write(block)
-        writing.flush()
-        os.fsync(writing.fileno())
+        to_disk(writing)
     shutil.copystat(source, target)
     return digest.hexdigest()

@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from tests.support.deployment import DEPLOY, tool
+from tests.support.deployment import DEPLOY
+from tests.support.programs import tool
 
 
 @pytest.mark.slow

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from service.settings import check_names
-from tests.support.deployment import DEPLOY, ROOT, bases, entry_point, read_command, tool
+from tests.support.deployment import DEPLOY, ROOT, bases, entry_point, read_command
+from tests.support.programs import tool
 
 pytestmark = pytest.mark.unit
 SECRETS = {"POSTGRES_PASSWORD": "one", "GRAFANA_PASSWORD": "two"}

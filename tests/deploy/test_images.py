@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from deploy.images import health
-from tests.support.deployment import DEPLOY, ROOT, bases, tool
+from tests.support.deployment import DEPLOY, MAKE_TOOLS, ROOT, bases
+from tests.support.programs import tool
 from tests.test_requirements import imported, listed, modules_of, normal
 
 IMAGES = DEPLOY / "images"
@@ -21,7 +22,7 @@ IMAGES = DEPLOY / "images"
 
 @pytest.mark.unit
 def test_the_linter_finds_nothing(tmp_path: Path) -> None:
-    hadolint = tool("hadolint")
+    hadolint = tool("hadolint", MAKE_TOOLS)
     done = subprocess.run([hadolint, "Dockerfile"], cwd=IMAGES, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
     (tmp_path / "Dockerfile").write_text("FROM debian\nRUN cd /tmp && sudo ls\n")

@@ -17,7 +17,8 @@ from service import metrics
 from service.app import create_app
 from service.engines.planning import EngineNeeds, plan
 from service.settings import Settings, check_names
-from tests.support.deployment import OVERLAYS, bases, copied, entry_point, parsed, read_command, render, tool
+from tests.support.deployment import MAKE_TOOLS, OVERLAYS, bases, copied, entry_point, parsed, read_command, render
+from tests.support.programs import tool
 
 pytestmark = pytest.mark.unit
 UNVALIDATED = {"gpu-production": ["ServiceMonitor"]}  # custom resources, whose schemas are their operators'
@@ -53,7 +54,10 @@ def test_fits_the_schemas(overlay: tuple[str, str], tmp_path: Path) -> None:
     rendered = tmp_path / "rendered.yaml"
     rendered.write_text(overlay[1])
     done = subprocess.run(
-        [tool("kubernetes-validate"), "--strict", str(rendered)], capture_output=True, text=True, timeout=120
+        [tool("kubernetes-validate", MAKE_TOOLS), "--strict", str(rendered)],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
@@ -65,7 +69,9 @@ def test_fits_the_schemas(overlay: tuple[str, str], tmp_path: Path) -> None:
 def test_an_unknown_field_does_not_fit(overlay: tuple[str, str], tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(overlay[1].replace("readOnlyRootFilesystem:", "readOnlyRootFileSystem:"))
-    done = subprocess.run([tool("kubernetes-validate"), "--strict", str(wrong)], capture_output=True, text=True)
+    done = subprocess.run(
+        [tool("kubernetes-validate", MAKE_TOOLS), "--strict", str(wrong)], capture_output=True, text=True
+    )
     assert done.returncode != 0
 
 

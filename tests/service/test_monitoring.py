@@ -12,7 +12,8 @@ from starlette.routing import Route
 
 from service import metrics
 from service.app import ROUTERS
-from tests.support.prometheus import DASHBOARD, FOLDER, PANELS, RULES, tool
+from tests.support.programs import tool
+from tests.support.prometheus import DASHBOARD, FOLDER, PACKAGE, PANELS, RULES
 
 OWN = re.compile(r"alignloop_\w+")
 
@@ -85,7 +86,7 @@ def test_panels_do_not_overlap() -> None:
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    return tool("promtool")
+    return tool("promtool", PACKAGE)
 
 
 @pytest.mark.integration

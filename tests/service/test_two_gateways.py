@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -23,11 +23,14 @@ from service.labelers import add_labeler
 from service.store.database import Store
 from service.store.models import Alias
 from tests.service.conftest import empty_postgresql
-from tests.support import namespaces
+from tests.support import namespaces, waiting
 from tests.support.live_service import ROOT, free_port
 from tests.support.namespaces import Namespace
+from tests.support.programs import tool
 from tests.support.stub_engines import copies
 from training.artifacts.checkpoints import Checkpoint
+
+wait_until = partial(waiting.wait_until, seconds=120)
 
 pytestmark = pytest.mark.integration
 ALIAS = "policy/production"
@@ -87,13 +90,6 @@ class Site:
         return [(row[-1], row[-5].rpartition(":")[2], row[1]) for row in rows]
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "too slow"
-        time.sleep(0.1)
-
-
 def labeler(site: Site, name: str) -> str:
     """A new labeler's token."""
     with site.store.session() as session:
@@ -130,9 +126,7 @@ def nginx_configuration(folder: Path, port: int, gateways: list[int]) -> Path:
 
 @pytest.fixture(scope="module")
 def site(tiny_policy: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    if shutil.which("nginx") is None:
-        missing = "nginx is not installed (Debian: nginx-light)"
-        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
+    nginx = tool("nginx", "install the package `nginx-light`")
     if reason := namespaces.why_not():
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("site")
@@ -163,14 +157,16 @@ def site(tiny_policy: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> I
             processes.append(machine.start(command, cwd=ROOT))
             urls += ["--engine", f"{checkpoint.id}=http://{machine.address}:8000/0"]
         for machine in running.machines.values():
-            wait_for(lambda url=f"http://{machine.address}:8000/0/health": is_there(url))
+            wait_until(lambda url=f"http://{machine.address}:8000/0/health": is_there(url))
         processes.append(running.start("engines", *urls, name="engines"))
         for one in ports:
             running.start_gateway(one)
-        command = ["nginx", "-c", str(nginx_configuration(folder, port, ports))]
+        command = [nginx, "-c", str(nginx_configuration(folder, port, ports))]
+        checked = subprocess.run([*command, "-t"], capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stderr
         processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
-        wait_for(lambda: all(running.answers(f"http://127.0.0.1:{one}") == "a" for one in ports))
-        wait_for(lambda: running.answers(running.url) == "a")
+        wait_until(lambda: all(running.answers(f"http://127.0.0.1:{one}") == "a" for one in ports))
+        wait_until(lambda: running.answers(running.url) == "a")
         yield running
 
 
@@ -180,7 +176,7 @@ def test_a_session_is_known_to_both_and_stays_at_one(site: Site) -> None:
         assert browser.post("/api/session", json={"token": token}).status_code == 200
         before = len(site.passed_on())
         assert [browser.get("/api/session").status_code for _ in range(10)] == [200] * 10
-        wait_for(lambda: len(site.passed_on()) >= before + 10, 5)
+        wait_until(lambda: len(site.passed_on()) >= before + 10, seconds=5)
         assert len({port for _, port, _ in site.passed_on()[before:]}) == 1
         cookies = "; ".join(f"{one.name}={one.value}" for one in browser.cookies.jar)
         for port in site.gateways:
@@ -267,7 +263,7 @@ def test_of_a_killed_gateway_only_its_own_requests_fail(site: Site) -> None:
 
     before = len(site.passed_on())
     results = asyncio.run(load())
-    wait_for(lambda: len(site.passed_on()) >= before + len(results), 5)
+    wait_until(lambda: len(site.passed_on()) >= before + len(results), seconds=5)
     took = {name: port for name, port, _ in site.passed_on()[before:]}
     failed = {name for name, one in results.items() if not one.whole}
     under_way = {
@@ -284,14 +280,14 @@ def test_of_a_killed_gateway_only_its_own_requests_fail(site: Site) -> None:
             assert browser.post("/api/session", json={"token": labeler(site, name)}).status_code == 200
             assert browser.get("/api/session").status_code == 200
     site.start_gateway(killed)
-    wait_for(lambda: site.answers(f"http://127.0.0.1:{killed}") == "a")
+    wait_until(lambda: site.answers(f"http://127.0.0.1:{killed}") == "a")
     before = len(site.passed_on())
 
     def both() -> bool:
         assert site.answers(site.url) == "a"
         return {port for _, port, _ in site.passed_on()[before:]} == {str(killed), str(other)}
 
-    wait_for(both, 30)
+    wait_until(both, seconds=30)
 
 
 def test_an_engine_that_cannot_be_reached_is_said_by_both_until_it_is_back(site: Site) -> None:
@@ -304,11 +300,11 @@ def test_an_engine_that_cannot_be_reached_is_said_by_both_until_it_is_back(site:
 
     machine.unplug()
     try:
-        wait_for(lambda: problems() == [503, 503], 60)
+        wait_until(lambda: problems() == [503, 503], seconds=60)
         began = time.monotonic()
         assert [site.answers(url) for url in urls] == [None, None]
         assert time.monotonic() - began < 20, "what is known to be away is refused at once"
     finally:
         machine.plug()
-    wait_for(lambda: [site.answers(url) for url in urls] == ["a", "a"], 90)
+    wait_until(lambda: [site.answers(url) for url in urls] == ["a", "a"], seconds=90)
     assert problems() == [200, 200]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -11,17 +10,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 import service.__main__ as service_commands
 import training.__main__ as training_commands
 from deploy.check import Object
 from evals import options
+from tests.support.programs import tool
 from training.runtime.configuration import parse
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
+MAKE_TOOLS = "run `make tools`"
 OVERLAYS = ("cpu-trial", "cpu-trial/jobs", "gpu-production", "gpu-production/jobs")
 SECRETS = {
     "cpu-trial/secrets.env": "ALIGNLOOP_DATABASE=postgresql://alignloop@postgres/alignloop\nPGPASSWORD=one\n",
@@ -29,16 +29,6 @@ SECRETS = {
     "cpu-trial/jobs/keys.env": "ALIGNLOOP_KEY=two\n",
     "gpu-production/jobs/keys.env": "ALIGNLOOP_KEY=two\n",
 }
-
-
-def tool(name: str, install: str = "make tools") -> str:
-    """A command's path: of .tools, else of the system. Skips the test without it, and fails where CI is set."""
-    path = shutil.which(name, path=f"{ROOT / '.tools/bin'}{os.pathsep}{os.environ['PATH']}")
-    if path is None and os.environ.get("CI"):
-        pytest.fail(f"{name} is not installed: {install}")
-    if path is None:
-        pytest.skip(f"{name} is not installed: {install}")
-    return path
 
 
 def copied(folder: Path, *, secrets: bool = True) -> Path:
@@ -51,7 +41,7 @@ def copied(folder: Path, *, secrets: bool = True) -> Path:
 
 
 def render(overlay: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([tool("kubectl"), "kustomize", str(overlay)], capture_output=True, text=True)
+    return subprocess.run([tool("kubectl", MAKE_TOOLS), "kustomize", str(overlay)], capture_output=True, text=True)
 
 
 def parsed(text: str) -> list[Object]:

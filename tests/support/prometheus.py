@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import subprocess
 import time
@@ -16,11 +15,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import pytest
 import yaml
 
 from tests.support.live_service import ROOT, free_port
+from tests.support.programs import tool
 
+PACKAGE = "install the package `prometheus`"
 FOLDER = ROOT / "deploy/monitoring"
 DASHBOARD: dict[str, Any] = json.loads((FOLDER / "grafana/alignloop.json").read_text())
 RULES: list[dict[str, Any]] = [
@@ -58,17 +58,6 @@ class Prometheus:
         return missing
 
 
-def tool(name: str) -> str:
-    """Path of a program of the package `prometheus`. Without it the test is skipped, in CI it fails."""
-    path = shutil.which(name)
-    if path is None:
-        message = f"no {name} on this machine: install the package `prometheus`"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    return path
-
-
 @contextmanager
 def scraping(service: str, home: Path) -> Iterator[Prometheus]:
     """Run it with the files of `deploy/monitoring` until the block ends; the address and the pace alone are changed.
@@ -77,7 +66,7 @@ def scraping(service: str, home: Path) -> Iterator[Prometheus]:
         service: URL of the service.
         home: empty folder for its data.
     """
-    program = tool("prometheus")
+    program = tool("prometheus", PACKAGE)
     config = (FOLDER / "prometheus.yml").read_text()
     for old, new in (("gateway:8000", urlsplit(service).netloc), ("_interval: 15s", "_interval: 1s")):
         assert old in config

@@ -265,9 +265,9 @@ def resolve(reference: str | Path, store: Path) -> Checkpoint:
         if exists(folder / MANIFEST):
             return load(folder)
     every = list(checkpoints(store)) if store.is_dir() else []
-    of_stage = [c for c in every if c.manifest.stage == name.removeprefix("latest:")]
-    if of_stage:
-        return of_stage[-1]
+    newest = _newest(every, name)
+    if newest is not None:
+        return newest
     if exists(local):
         return load(local)
     known = ", ".join(c.id for c in every[-5:]) or "none yet"
@@ -277,14 +277,24 @@ def resolve(reference: str | Path, store: Path) -> Checkpoint:
 def id_of(name: str, store: Path) -> str | None:
     """The id of a checkpoint of the store by its id or its stage, as in `resolve`; None where there is none. Nothing
     outside the store is looked at, so that names may come from strangers."""
-    inside = "/" not in name and not name.startswith(".")
-    if inside and exists(store / name / MANIFEST):
+    if is_inside(name) and exists(store / name / MANIFEST):
         try:
             return load(store / name).id
         except UserError:
             return None
+    newest = _newest(list(checkpoints(store)), name)
+    return newest.id if newest is not None else None
+
+
+def is_inside(name: str) -> bool:
+    """Whether a name is of a folder in a store, and leads nowhere else."""
+    return "/" not in name and not name.startswith(".")
+
+
+def _newest(every: list[Checkpoint], name: str) -> Checkpoint | None:
+    """The newest checkpoint of a stage, `STAGE` or `latest:STAGE`, of all from oldest to newest."""
     stage = name.removeprefix("latest:")
-    return next((one.id for one in reversed(list(checkpoints(store))) if one.manifest.stage == stage), None)
+    return next((one for one in reversed(every) if one.manifest.stage == stage), None)
 
 
 def tokenizer_hash(folder: Path) -> str:

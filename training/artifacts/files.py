@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from training.artifacts.errors import UserError
 
@@ -54,6 +54,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def to_disk(file: IO[Any]) -> None:
+    """Make what was written to a file outlive a power cut."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A temporary file beside `path`, to be written in the block; then flushed to the disk and renamed over `path`.
@@ -71,8 +77,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            to_disk(file)
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except BaseException:

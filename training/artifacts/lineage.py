@@ -111,7 +111,7 @@ def _parents(checkpoint: Checkpoint | None) -> tuple[str, ...]:
 
 
 def _load(store: Path, id: str) -> Checkpoint | None:
-    if "/" in id or id.startswith("."):  # of a manifest that was written by hand: nothing outside the store is read
+    if not checkpoints.is_inside(id):  # of a manifest that was written by hand: nothing outside the store is read
         return None
     try:
         return checkpoints.load(store / id)

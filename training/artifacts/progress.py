@@ -192,6 +192,11 @@ def track(items: Sequence[Item], title: str) -> Iterator[Item]:
             shown.advance()
 
 
+def say(text: str) -> None:
+    """A message on standard error, as it is."""
+    CONSOLE.print(text, highlight=False, markup=False)
+
+
 def clock(seconds: float) -> str:
     """A time as 0:07, 12:30 or 1:02:03."""
     minutes, rest = divmod(round(seconds), 60)

@@ -23,7 +23,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from training.artifacts.files import make_folder
+from training.artifacts.files import make_folder, to_disk
 
 FORMAT = 1  # of the files here; another one never reads the caches of this
 FACTS = "facts.json"
@@ -62,10 +62,10 @@ class Writer:
         arrays = {}
         for name, file in self._files.items():
             arrays[name] = {"dtype": self._types[name].str, "bytes": file.tell()}
-            _flush(file)
+            to_disk(file)
         with (self._folder / FACTS).open("wb") as file:
             file.write(json.dumps({"arrays": arrays, "facts": facts}).encode())
-            _flush(file)
+            to_disk(file)
 
     def close(self) -> None:
         """Close the files, whole or not."""
@@ -158,8 +158,3 @@ def _mapped(file: Path, shape: Mapping[str, Any]) -> np.ndarray:
     if not shape["bytes"]:  # nothing can be mapped
         return np.empty(0, dtype=shape["dtype"])
     return np.memmap(file, dtype=shape["dtype"], mode="r").view(np.ndarray)  # views of a plain array cost less
-
-
-def _flush(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())

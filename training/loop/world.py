@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence, Set
@@ -13,7 +12,7 @@ from typing import Any
 
 from training.artifacts import progress
 from training.artifacts.errors import UserError
-from training.artifacts.files import make_folder, sha256_file
+from training.artifacts.files import make_folder, sha256_file, to_disk
 from training.miniature.items import KINDS
 from training.miniature.prompts import row
 from training.miniature.world import SIZES, World, world_name
@@ -139,5 +138,4 @@ def _write_rows(path: Path, rows: Iterable[dict[str, Any]], advance: Any) -> int
 def _write_text(path: Path, lines: Iterable[str]) -> None:
     with path.open("w", encoding="utf-8") as file:
         file.writelines(lines)
-        file.flush()
-        os.fsync(file.fileno())
+        to_disk(file)

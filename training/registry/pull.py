@@ -9,15 +9,14 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 
 from training.artifacts import checkpoints, progress
 from training.artifacts.checkpoints import MANIFEST, Checkpoint
 from training.artifacts.errors import UserError
-from training.artifacts.files import make_folder, sha256_file
-from training.artifacts.progress import CONSOLE
+from training.artifacts.files import make_folder, sha256_file, to_disk
 from training.registry.contents import CONTENTS, LARGEST, Contents, check, check_id, local
 from training.registry.contents import parse as parse_contents
 from training.registry.places import BLOCK, Place
@@ -69,7 +68,7 @@ def pull(config: Config) -> list[Checkpoint]:
                 left[parent] = "a parent, --parents takes it"
     left = {id: why for id, why in left.items() if id not in done}
     if left:
-        _say("left out: " + "; ".join(f"{id} ({why})" for id, why in left.items()))
+        progress.say("left out: " + "; ".join(f"{id} ({why})" for id, why in left.items()))
     return list(done.values())
 
 
@@ -80,12 +79,12 @@ def show(place: Place) -> list[str]:
         try:
             contents, _ = _described(check_id(id), place)
         except UserError as error:
-            _say(f"left out: {error}")
+            progress.say(f"left out: {error}")
             continue
         ids.append(id)
         print(f"{id}  {len(contents.files)} files  {contents.size / 1e6:,.1f} MB")
     if not ids:
-        _say(f"{place.url} has no checkpoints")
+        progress.say(f"{place.url} has no checkpoints")
     return ids
 
 
@@ -96,7 +95,7 @@ def _pull(id: str, place: Place, store: Path) -> Checkpoint:
         remote = place.read(f"{id}/{MANIFEST}")
         if remote is not None and remote != (final / MANIFEST).read_bytes():
             raise UserError(f"{final} is another checkpoint than {place.url}/{id}: use another --home")
-        _say(f"{id}: is there already")
+        progress.say(f"{id}: is there already")
         return own
     contents, manifest = _described(id, place)
     arriving = store / f"{PREFIX}{id}"
@@ -115,7 +114,7 @@ def _pull(id: str, place: Place, store: Path) -> Checkpoint:
             # Another process, of another machine, was faster: what it brought has the same hashes.
         _flush(store)
         shutil.rmtree(arriving, ignore_errors=True)
-    _say(f"{id}: {len(contents.files)} files, {contents.size / 1e6:,.1f} MB, every hash compared")
+    progress.say(f"{id}: {len(contents.files)} files, {contents.size / 1e6:,.1f} MB, every hash compared")
     return checkpoints.load(final)
 
 
@@ -172,7 +171,7 @@ def _fetch(contents: Contents, manifest: bytes, place: Place, folder: Path) -> N
             raise UserError(f"{place.url}/{contents.id} is damaged: its tokenizer is not the one of its manifest")
         with (folder / MANIFEST).open("wb") as writing:
             writing.write(manifest)
-            _to_disk(writing)
+            to_disk(writing)
         for inner in sorted(path for path in folder.rglob("*") if path.is_dir()):
             _flush(inner)
         _flush(folder)
@@ -212,16 +211,11 @@ def _fetch_file(contents: Contents, name: str, place: Place, folder: Path, advan
             digest.update(block)
             at += len(block)
             advance(len(block))
-        _to_disk(writing)
+        to_disk(writing)
     if at != file.size or digest.hexdigest() != file.sha256:
         path.unlink()
         what = "is cut off or missing" if at < file.size else "has another sha256"
         raise UserError(f"{place.url}/{contents.id} is damaged: {name} {what}; push the checkpoint with --replace")
-
-
-def _to_disk(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _flush(folder: Path) -> None:
@@ -231,10 +225,6 @@ def _flush(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _say(text: str) -> None:
-    CONSOLE.print(text, highlight=False, markup=False)
 
 
 def main(arguments: Sequence[str]) -> int:

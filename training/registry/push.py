@@ -12,7 +12,6 @@ import tyro
 from training.artifacts import checkpoints, lineage, progress
 from training.artifacts.checkpoints import MANIFEST, Checkpoint
 from training.artifacts.errors import UserError
-from training.artifacts.progress import CONSOLE
 from training.registry.contents import CONTENTS, contents_of, local
 from training.registry.places import Place
 from training.runtime.configuration import parse
@@ -51,11 +50,11 @@ def push(config: Config) -> list[str]:
         _push(checkpoint, place, config.replace)
     ids = [one.id for one in whole]
     if config.parents and absent:
-        _say(f"left out: {', '.join(absent)}, no longer in {store}")
+        progress.say(f"left out: {', '.join(absent)}, no longer in {store}")
     elif not config.parents:
         left = sorted({parent for one in whole for parent in one.manifest.parents} - set(ids))
         if left:
-            _say(f"left out: the parents {', '.join(left)} (--parents takes them)")
+            progress.say(f"left out: the parents {', '.join(left)} (--parents takes them)")
     return ids
 
 
@@ -76,7 +75,7 @@ def _push(checkpoint: Checkpoint, place: Place, replace: bool) -> None:
     remote = place.read(f"{id}/{MANIFEST}")
     if remote is not None and not replace:
         _refuse_other(remote, manifest, place, id)
-        _say(f"{id}: is there already")
+        progress.say(f"{id}: is there already")
         return
     place.remove(f"{id}/{MANIFEST}")  # first: while files change, it is not a checkpoint
     with progress.bar(f"pushing {id}", contents.size) as bar:
@@ -93,16 +92,12 @@ def _push(checkpoint: Checkpoint, place: Place, replace: bool) -> None:
             _refuse_other(other, manifest, place, id)  # another push of the same name was faster
         place.write(f"{id}/{MANIFEST}", manifest)
         bar.advance(len(manifest))
-    _say(f"{id}: {len(contents.files)} files, {contents.size / 1e6:,.1f} MB, in {place.url}")
+    progress.say(f"{id}: {len(contents.files)} files, {contents.size / 1e6:,.1f} MB, in {place.url}")
 
 
 def _refuse_other(remote: bytes, own: bytes, place: Place, id: str) -> None:
     if remote != own:
         raise UserError(f"{place.url}/{id} is another checkpoint than the one of this home: use another place")
-
-
-def _say(text: str) -> None:
-    CONSOLE.print(text, highlight=False, markup=False)
 
 
 def main(arguments: Sequence[str]) -> int:

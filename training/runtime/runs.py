@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import random
 import shutil
 import time
@@ -24,7 +23,7 @@ import torch
 
 from training.artifacts import progress
 from training.artifacts.errors import UserError
-from training.artifacts.files import write_atomically
+from training.artifacts.files import to_disk, write_atomically
 from training.artifacts.machine import boot_id, pid_namespace
 from training.runtime import dtensors, locks, ranks, trackers
 from training.runtime.metrics import Metrics
@@ -178,8 +177,7 @@ class Run:
         try:
             with temporary.open("wb") as file:
                 torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
+                to_disk(file)
             temporary.replace(self.folder / STATE)
         except (OSError, RuntimeError) as error:
             temporary.unlink(missing_ok=True)

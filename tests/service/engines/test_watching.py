@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import psutil
 import pytest
@@ -18,11 +19,13 @@ from service.engines.activity import Activity
 from service.engines.process import GUARD, Engine
 from service.engines.slots import MISSES
 from service.engines.watching import Sign
+from tests.support import waiting
 from tests.support.stub_engines import StubEngine
 from tests.support.supervising import Machine
 from training.artifacts.checkpoints import load
 
 pytestmark = pytest.mark.unit
+wait_until = partial(waiting.wait_until, seconds=30)
 
 
 @pytest.fixture(autouse=True)
@@ -157,13 +160,6 @@ def start(machine_: Machine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     for engine in engines:
         engine.kill()
         engine.stop()
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def tree(engine: Engine) -> list[psutil.Process]:

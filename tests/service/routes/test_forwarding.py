@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -22,8 +22,10 @@ from service.routes import health
 from service.store.database import Store
 from service.store.models import Alias, Engine
 from tests.service.conftest import engine_row
-from tests.support import stub_engine
+from tests.support import stub_engine, waiting
 from tests.support.stub_engine import StubEngine, chat_answer, send_pieces, stream_of
+
+wait_until = partial(waiting.wait_until, seconds=5)
 
 pytestmark = pytest.mark.unit
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
@@ -67,13 +69,6 @@ def tokens() -> float:
 
 def requests(status: int) -> float:
     return metric("alignloop_requests_total", route="/v1/chat/completions", model="sft-1", status=str(status))
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_streams_usage_is_counted_and_shown_only_to_who_asked(client: openai.OpenAI, engine: StubEngine) -> None:

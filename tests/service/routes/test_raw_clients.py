@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,8 +16,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from service.routes import forwarding
-from tests.support import stub_engine
+from tests.support import stub_engine, waiting
 from tests.support.stub_engine import StubEngine, send_pieces, stream_of
+
+wait_until = partial(waiting.wait_until, seconds=15)
 
 pytestmark = pytest.mark.unit
 BODY = json.dumps({"model": "sft-1", "messages": [{"role": "user", "content": "hello"}]}).encode()
@@ -130,13 +133,6 @@ def test_bytes_that_are_no_request(url: str, engine: StubEngine) -> None:
 
 def quiet(app: FastAPI, engine: StubEngine) -> bool:
     return engine.open == 0 and app.state.endpoints.running.total() == 0
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_clients_that_send_slowly_hold_up_nobody(url: str, app: FastAPI, engine: StubEngine) -> None:
