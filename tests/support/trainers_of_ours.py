@@ -62,9 +62,10 @@ def main(settings: dict[str, Any]) -> None:
     def timed(run: runs.Run, total: int, title: str) -> Iterator[int]:
         assert total == len(rows) // batch
         for step in steps(run, total, title):
-            moments.append(time.perf_counter())
+            if not moments:
+                moments.append(time.perf_counter())
             yield step
-        moments.append(time.perf_counter())
+            moments.append(time.perf_counter())  # before the save after the last step, which TRL leaves out
         raise Enough
 
     def timed_reference(model: Any, answers: Any, of: Any, budget: Any, file: Path) -> Any:

@@ -62,7 +62,8 @@ def plan(config: MemoryOptions, trained: Sequence[Trained], longest: int, most: 
                 raise UserError(f"--checkpoint-activations: {type(one.model).__name__} cannot do it: leave it out")
             memory.checkpoint_activations(one.model)
     states = _own_states(config, trained)
-    tokens = max(longest, min(most, config.tokens_per_pass or memory.usual_tokens()))
+    usual = min(memory.usual_tokens(one.model) for one in trained)
+    tokens = max(longest, min(most, config.tokens_per_pass or usual))
     heads = max(memory.of_head(one.model, tokens) for one in trained)
     activations = max((memory.activations_of(one.model) for one in trained), key=lambda one: one.of(longest))
     budget, sentence = memory.plan(
@@ -76,6 +77,7 @@ def plan(config: MemoryOptions, trained: Sequence[Trained], longest: int, most: 
         longest=longest,
         most=most,
         tokens=config.tokens_per_pass,
+        usual=usual,
     )
     if ranks.count() > 1:
         sentence += f", in each of {ranks.count()} processes{', which share each model' if shards(config) else ''}"

@@ -107,7 +107,7 @@ ACTIVATIONS = memory.Activations(GB // 2, 10**6)  # a megabyte per token
 def test_a_plan_takes_as_many_tokens_as_fit() -> None:
     def tokens(available: int, longest: int = 500, given: int | None = None) -> int:
         budget, sentence = memory.plan(
-            NEEDS, ACTIVATIONS, longest=longest, most=10**6, tokens=given, available=available
+            NEEDS, ACTIVATIONS, longest=longest, most=10**6, tokens=given, usual=1024, available=available
         )
         assert f"of {memory.gigabytes(available)} free (2.00 GB gradients and moments, " in sentence
         assert "logits" not in sentence
@@ -130,7 +130,7 @@ def test_a_plan_takes_as_many_tokens_as_fit() -> None:
 )
 def test_what_cannot_fit_is_refused_with_what_would(available: int, longest: int, given: int | None, fix: str) -> None:
     with pytest.raises(UserError, match="does not fit into memory: ") as refused:
-        memory.plan(NEEDS, ACTIVATIONS, longest=longest, most=10**6, tokens=given, available=available)
+        memory.plan(NEEDS, ACTIVATIONS, longest=longest, most=10**6, tokens=given, usual=1024, available=available)
     assert fix in str(refused.value)
 
 
