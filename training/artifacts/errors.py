@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -39,15 +41,19 @@ def run_command(main: Callable[[], int | None]) -> int:
     Returns:
         main's own status (None counts as 0); 2 after a `UserError`, or where a disk is full or a place cannot be used,
         printed as one line; 130 after Ctrl-C, 128 + number after another signal that stopped it in order, as shells
-        count. Any other exception is a bug and keeps its traceback.
+        count; 141 in silence where the reader of the output has left, as `head` does. Any other exception is a bug and
+        keeps its traceback.
     """
     try:
-        return main() or 0
+        return _flushed(main)
     except UserError as error:
         message = re.sub(STEERING, "\ufffd", " ".join(str(error).split()))
         print(f"error: {message}", file=sys.stderr)
         return 2
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_left():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in the buffer
+            return 128 + signal.SIGPIPE
         if error.errno not in OF_PLACE:
             raise
         place = "" if error.filename is None else f"{error.filename}: "
@@ -56,3 +62,21 @@ def run_command(main: Callable[[], int | None]) -> int:
     except KeyboardInterrupt as error:
         print("stopped, no partial files left: run the same command to resume", file=sys.stderr)
         return 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
+
+
+def _flushed(main: Callable[[], int | None]) -> int:
+    """`main`'s status, with its output written: at the interpreter's end nobody can catch what that raises."""
+    try:
+        status = main() or 0
+    except SystemExit:  # of argparse, after --help
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+    return status
+
+
+def _reader_has_left() -> bool:
+    """Whether nobody reads the standard output any more."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.live_service import ROOT
 from training.artifacts.errors import UserError, run_command
 from training.artifacts.files import check_writable, write_atomically
 
@@ -56,3 +62,28 @@ def test_other_faults_of_the_system_keep_their_traceback() -> None:
 
     with pytest.raises(OSError, match="Bad file descriptor"):
         run_command(fail)
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+@pytest.mark.parametrize("end", ["return 0", "raise SystemExit(0)"])
+def test_a_reader_that_leaves_is_no_fault(lines: int, end: str) -> None:
+    script = (
+        "import sys; from training.artifacts.errors import run_command\n"
+        f"def main():\n    sys.stdin.readline(); print('line\\n' * {lines}); {end}\nsys.exit(run_command(main))"
+    )
+    reading, writing = os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.PIPE, stdout=writing, stderr=subprocess.PIPE
+    ) as process:
+        os.close(writing)
+        os.close(reading)
+        assert process.communicate(b"go\n", timeout=60)[1] == b""
+    assert process.returncode == 128 + signal.SIGPIPE
+
+
+def test_another_pipe_that_breaks_is_a_bug() -> None:
+    def write() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with Path(os.devnull).open("w") as file, contextlib.redirect_stdout(file), pytest.raises(BrokenPipeError):
+        run_command(write)
