@@ -37,6 +37,8 @@ def problems(objects: Sequence[Object]) -> Iterator[str]:
         for key, value in secrets_of(secret).items():
             if not value:
                 yield f"the secret {key} is empty: fill the overlay's .env file in"
+            elif "BUCKET" in value.split("/"):
+                yield f"the secret {key} still holds BUCKET: fill the overlay's .env file in"
     for item in objects:
         for container in containers(item):
             yield from _of_container(objects, item, container)
@@ -96,7 +98,10 @@ def environment(objects: Sequence[Object], container: Object) -> dict[str, str]:
     """The variables of a container. What the cluster fills in is an address. Raises `UserError` for a missing key."""
     variables: dict[str, str] = {}
     for source in container.get("envFrom", ()):
-        variables |= _find(objects, "ConfigMap", source["configMapRef"]["name"]).get("data", {})
+        if "secretRef" in source:
+            variables |= secrets_of(_find(objects, "Secret", source["secretRef"]["name"]))
+        else:
+            variables |= _find(objects, "ConfigMap", source["configMapRef"]["name"]).get("data", {})
     for one in container.get("env", ()):
         source = one.get("valueFrom", {})
         if "secretKeyRef" in source:

@@ -62,6 +62,7 @@ class Load:
     labeling_hours: float = number(1500.0, "in a year, in which all these labelers are at work")
     letters: float = number(600.0, "bytes of one response")
     ahead: float = number(2.0, "ALIGNLOOP_COLLECT_AHEAD: tasks sampled ahead for each labeler")
+    at_once: float = number(8.0, "ALIGNLOOP_COLLECT_AT_ONCE: tasks that one gateway samples ahead at the same time")
 
     @property
     def votes(self) -> float:
@@ -139,12 +140,12 @@ def refuse_nonsense(load: Load, machines: Machines) -> None:
 def plan(load: Load, machines: Machines, costs: Costs) -> Plan:
     """The smallest numbers that keep every part below the limit of utilisation."""
     # Imported here: --help must not load a web server.
-    from service.preferences.ahead import MOST_AT_ONCE, MOST_KEPT
+    from service.preferences.ahead import MOST_KEPT
 
     work = load.work(costs)
     for_cpu = ceil(work / machines.utilisation)
     sampled = load.votes if load.ahead else 0.0  # tasks per second
-    for_sampling = ceil(sampled * machines.answer_seconds / (MOST_AT_ONCE * machines.utilisation))
+    for_sampling = ceil(sampled * machines.answer_seconds / (load.at_once * machines.utilisation))
     for_keeping = ceil(load.labelers * load.ahead / MOST_KEPT)
     gateways = max(2, for_cpu, for_sampling, for_keeping)
     in_flight = (load.requests + load.votes * load.responses) * machines.answer_seconds

@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     collect_ahead: int = Field(
         2, ge=0, le=50, description="tasks whose responses are sampled ahead for each active labeler; 0: none"
     )
+    collect_at_once: int = Field(
+        8, ge=1, le=1000, description="tasks whose responses one gateway samples ahead at the same time"
+    )
     task_minutes: float = Field(120, gt=0, description="life of a task that nobody answers")
 
     max_body_bytes: int = Field(4_000_000, gt=0, description="largest accepted request body")

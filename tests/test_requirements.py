@@ -22,6 +22,7 @@ NOT_IMPORTED = {
     "pytest-timeout": "`timeout` in pyproject.toml",
     "python-multipart": "FastAPI reads forms with it",
     "ruff": "make lint",
+    "s3fs": "fsspec of s3://",
     "tenacity": "lm-eval's models of an OpenAI server",
     "tensorboard": "torch.utils.tensorboard writes with it",
     "types-pyyaml": "mypy",

@@ -16,12 +16,11 @@ log = logging.getLogger(__name__)
 ACTIVE_SECONDS = 600.0  # after the last request of a labeler; reading four long responses takes minutes
 LOOK_SECONDS = 1.0  # between two looks at who is active and which policies are compared
 PAUSE_SECONDS = 5.0  # after a failure
-MOST_AT_ONCE = 8  # tasks that are being sampled ahead at the same time
-MOST_KEPT = 400  # tasks kept ready for all labelers together
+MOST_KEPT = 2000  # tasks kept ready for all labelers together; bounds memory
 
 
 class Ahead:
-    """Keeps `collect_ahead` tasks ready for each active labeler of this gateway.
+    """Keeps `collect_ahead` tasks ready for each active labeler of this gateway, sampling `collect_at_once` at a time.
 
     They are dropped when the labeler has been away for `ACTIVE_SECONDS`, and when other policies are compared.
     """
@@ -109,7 +108,8 @@ class Ahead:
     def _start(self) -> None:
         """Begin one more task for each labeler who has too few, those seen last first."""
         for wish in sorted(self._seen, key=self._seen.__getitem__, reverse=True):
-            if len(self._running) >= MOST_AT_ONCE or sum(map(len, self._ready.values())) >= MOST_KEPT:
+            enough = len(self._running) >= self._desk.settings.collect_at_once
+            if enough or sum(map(len, self._ready.values())) >= MOST_KEPT:
                 return
             paused = time.monotonic() < self._pause_until.get(wish, 0.0)
             few = len(self._ready.get(wish, ())) < self._desk.settings.collect_ahead

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -80,3 +81,18 @@ def test_an_overlay_without_its_secrets_is_not_rendered(tmp_path: Path) -> None:
     assert done.stdout == ""
     [line] = done.stderr.splitlines()
     assert "secrets.env: no such file or directory" in line
+
+
+def test_the_example_of_an_object_store_is_to_be_filled_in(tmp_path: Path) -> None:
+    folder = copied(tmp_path) / "cpu-trial/pull"
+    shutil.copy(folder / "object-store.env.example", folder / "object-store.env")
+    done = render(folder)
+    assert done.returncode == 0, done.stderr
+    refused = checked(done.stdout)
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines() == [
+        "error: the secret AWS_ACCESS_KEY_ID is empty: fill the overlay's .env file in",
+        "error: the secret AWS_SECRET_ACCESS_KEY is empty: fill the overlay's .env file in",
+        "error: the secret CHECKPOINT is empty: fill the overlay's .env file in",
+        "error: the secret CHECKPOINTS_URL still holds BUCKET: fill the overlay's .env file in",
+    ]

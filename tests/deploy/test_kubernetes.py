@@ -113,7 +113,7 @@ def test_every_command_is_one_of_ours(objects: list[Object]) -> None:
                 words = [*container.get("command", entry_point(container["image"])), *container.get("args", ())]
                 read_command([word.replace("$(NODE_RANK)", "1") for word in words])
                 ours += 1
-    assert ours >= 2
+    assert ours >= 1
 
 
 def test_probes_ask_what_there_is(objects: list[Object], tmp_path: Path) -> None:
@@ -153,7 +153,8 @@ def test_every_variable_is_read_by_something(objects: list[Object]) -> None:
             variables = environment(objects, container)
             check_names(variables)
             for variable in variables:
-                assert variable.startswith(("ALIGNLOOP_", "PG", "POSTGRES_")) or variable in {"POD_IP", "NODE_RANK"}
+                known = variable.startswith(("ALIGNLOOP_", "PG", "POSTGRES_", "AWS_", "CHECKPOINT"))
+                assert known or variable in {"POD_IP", "NODE_RANK"}
     assert list(check.problems(objects)) == []
 
 

@@ -23,7 +23,15 @@ COSTS = Costs(
 @pytest.mark.unit
 def test_a_plan_by_hand() -> None:
     load = Load(
-        requests=100, tokens=40, labelers=600, task_seconds=60, responses=2, labeling_hours=1000, letters=500, ahead=2
+        requests=100,
+        tokens=40,
+        labelers=600,
+        task_seconds=60,
+        responses=2,
+        labeling_hours=1000,
+        letters=500,
+        ahead=2,
+        at_once=8,
     )
     machines = Machines(engine_tokens=1000, answer_seconds=2, engine_requests=256, utilisation=0.5)
     need = plan(load, machines, COSTS)
@@ -31,7 +39,7 @@ def test_a_plan_by_hand() -> None:
     assert need.for_cpu == 2
     # 10 tasks/s of 2 s are 20 at a time; a gateway samples 8, half of that on average: 20 / 4.
     assert need.for_sampling == 5
-    assert need.for_keeping == 3  # 1,200 tasks, 400 in each
+    assert need.for_keeping == 1  # 1,200 tasks, 2,000 in each
     assert need.gateways == 5
     assert need.busy == pytest.approx(0.12)  # 0.6 cores over five
     assert plan(dataclasses.replace(load, ahead=0), machines, COSTS).gateways == 2

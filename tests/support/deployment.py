@@ -22,18 +22,29 @@ from training.runtime.configuration import parse
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 MAKE_TOOLS = "run `make tools`"
-OVERLAYS = ("cpu-trial", "cpu-trial/jobs", "gpu-production", "gpu-production/jobs")
+OVERLAYS = tuple(f"{name}{part}" for name in ("cpu-trial", "gpu-production") for part in ("", "/jobs", "/pull"))
+OBJECT_STORE = """\
+CHECKPOINTS_URL=s3://models/alignloop
+CHECKPOINT=sft-1
+AWS_ACCESS_KEY_ID=three
+AWS_SECRET_ACCESS_KEY=four
+AWS_DEFAULT_REGION=us-east-1
+"""
 SECRETS = {
     "cpu-trial/secrets.env": "ALIGNLOOP_DATABASE=postgresql://alignloop@postgres/alignloop\nPGPASSWORD=one\n",
     "gpu-production/secrets.env": "ALIGNLOOP_DATABASE=postgresql://a@db.example:5432/b\nPGPASSWORD=one\n",
     "cpu-trial/jobs/keys.env": "ALIGNLOOP_KEY=two\n",
     "gpu-production/jobs/keys.env": "ALIGNLOOP_KEY=two\n",
+    "cpu-trial/pull/object-store.env": OBJECT_STORE,
+    "gpu-production/pull/object-store.env": OBJECT_STORE,
 }
 
 
 def copied(folder: Path, *, secrets: bool = True) -> Path:
     """The folder of overlays in a copy of deploy/, with secrets filled in."""
-    shutil.copytree(DEPLOY, folder / "deploy", ignore=shutil.ignore_patterns("*secrets.env", "keys.env", ".env"))
+    shutil.copytree(
+        DEPLOY, folder / "deploy", ignore=shutil.ignore_patterns("*secrets.env", "keys.env", "object-store.env", ".env")
+    )
     overlays = folder / "deploy/kubernetes/overlays"
     for name, text in SECRETS.items() if secrets else ():
         (overlays / name).write_text(text)

@@ -240,6 +240,23 @@ def test_tasks_are_sampled_ahead_for_active_labelers_and_taken_at_once(store: St
     run(play())
 
 
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_as_many_tasks_are_sampled_at_a_time_as_is_set(store: Store, people: list[Labeler], at_once: int) -> None:
+    stock(store, {f"p{i}": f"question {i}" for i in range(12)})
+    policies = [Policy("a", seconds=30), Policy("b", seconds=30)]
+    assert len(people) > at_once
+
+    async def play() -> None:
+        async with desk_over(store, policies, collect_at_once=at_once) as desk, running(Ahead(desk)) as ahead:
+            for labeler in people:
+                ahead.keep_for(Wish(labeler.id, "compare", 2))
+            await until(lambda: all(policy.running == at_once for policy in policies))
+            await asyncio.sleep(0.3)
+            assert [policy.running for policy in policies] == [at_once, at_once]
+
+    run(play())
+
+
 def test_what_was_sampled_ahead_is_dropped_when_an_alias_moves(store: Store, people: list[Labeler]) -> None:
     stock(store, {f"p{i}": f"question {i}" for i in range(12)})
 

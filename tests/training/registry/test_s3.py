@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import threading
 import time
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from deploy import check
+from deploy.check import containers, environment
+from tests.support.deployment import copied, parsed, render
 from tests.support.object_stores import files_of, interpreter, publish, s3_server
 from tests.support.programs import missing
 from training.artifacts.checkpoints import checkpoints
@@ -149,4 +153,25 @@ def test_a_server_that_goes_in_the_middle_is_one_line_and_the_push_goes_on(pytho
         bucket = Bucket(python, environment)
         assert bucket.run("push", bucket.url, "sft-1", "--home", tmp_path / "a").returncode == 0
         assert bucket.run("pull", bucket.url, "sft-1", "--home", tmp_path / "b").returncode == 0
+    assert files_of(tmp_path / "b/checkpoints/sft-1") == files_of(folder)
+
+
+def test_the_clusters_job_pulls_a_checkpoint(bucket: Bucket, tmp_path: Path) -> None:
+    """Its words and variables as Kubernetes would give them; only the volume's folder is another."""
+    folder = publish(tmp_path / "a", "sft-1")
+    assert bucket.run("push", bucket.url, "sft-1", "--home", tmp_path / "a").returncode == 0
+    overlay = copied(tmp_path) / "cpu-trial/pull"
+    own = bucket.environment | {"CHECKPOINTS_URL": bucket.url, "CHECKPOINT": "sft-1"}
+    (overlay / "object-store.env").write_text("".join(f"{name}={value}\n" for name, value in own.items()))
+    done = render(overlay)
+    assert done.returncode == 0, done.stderr
+    objects = parsed(done.stdout)
+    assert list(check.problems(objects)) == []
+    [container] = containers(next(item for item in objects if item["kind"] == "Job"))
+    variables = environment(objects, container)
+    words = [re.sub(r"\$\((\w+)\)", lambda one: variables[one[1]], word) for word in container["args"]]
+    assert container["command"] == ["python", "-m", "training"]
+    assert words[-2:] == ["--home", "/data"]
+    pulled = bucket.run(*words[:-1], tmp_path / "b", **variables)
+    assert pulled.returncode == 0, pulled.stderr
     assert files_of(tmp_path / "b/checkpoints/sft-1") == files_of(folder)
