@@ -320,9 +320,7 @@ def test_of_a_killed_gateway_only_its_own_requests_fail(site: Site) -> None:
     took = {name: port for name, port, _ in site.passed_on()[before:]}
     failed = {name for name, one in results.items() if not one.whole}
     under_way = {
-        name
-        for name, one in results.items()
-        if one.begun <= ended and began <= one.ended and took[name] == str(killed)
+        name for name, one in results.items() if one.begun <= ended and began <= one.ended and took[name] == str(killed)
     }
     print(f"{len(results)} answers, {len(failed)} of them cut off with their gateway")
     assert failed
