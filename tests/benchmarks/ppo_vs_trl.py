@@ -1,10 +1,10 @@
 """PPO against TRL 1.12.0's, the last with PPO: `python -m tests.benchmarks.ppo_vs_trl --trl PYTHON`.
 
-Random Llamas in float32 on the CPU, each side alone in a process of its own, one after the other in every round. Both
-sample as many tokens from the same prompts (nothing ends early), make one optimizer step per iteration, and keep no
-samples. TRL runs at the best of its micro-batches; ours as shipped. An iteration is from the end of the one before to
-its own; the first warms up and does not count. Memory is the peak of the process above what it had with its models
-loaded, of the same runs: TRL's is that of its fastest micro-batch.
+Random Llamas, or SmolLM2 under a random scalar head, in float32 on the CPU, each side alone in a process of its own,
+one after the other in every round. Both sample as many tokens from the same prompts (nothing ends early), make one
+optimizer step per iteration, and keep no samples. TRL runs at the best of its micro-batches; ours as shipped. An
+iteration is from the end of the one before to its own; the first warms up and does not count. Memory is the peak of
+the process above what it had with its models loaded, of the same runs: TRL's is that of its fastest micro-batch.
 
 `--trl` is the interpreter of an environment with `trl==1.12.0` and the torch of this one.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import beside_trl, tiny_models
+from tests.support.speed_models import publish
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,20 @@ class Size:
         return int(policy.num_parameters())
 
 
+class SmolLM2(Size):
+    """The real model, from the file that the tests keep in the user's cache."""
+
+    def save(self, folder: Path) -> int:
+        policy = publish("smollm2", folder / "home")
+        (folder / "policy").symlink_to(policy.path)
+        (folder / "reward").symlink_to(publish("smollm2", folder / "home", reward=True).path)
+        return int(policy.manifest.metrics["parameters"])
+
+
 SIZES = {
     "1M": Size(vocabulary=2048, width=128, layers=4, batch=128, tokens=32, iterations=6),
     "25M": Size(vocabulary=32_000, width=512, layers=3, batch=64, tokens=256, iterations=3),
+    "SmolLM2": SmolLM2(vocabulary=49_152, width=576, layers=30, batch=16, tokens=48, iterations=3),
 }
 PROMPT = 24  # tokens
 
@@ -91,6 +103,7 @@ def main() -> None:
                     f"TRL {micro}",
                 )
                 for micro in options.micro
+                if size.batch % micro == 0
             }
             steps = {ours["optimizer_steps"], *(one["optimizer_steps"] for one in trl.values())}
             if steps != {size.iterations}:

@@ -51,8 +51,8 @@ def run_command(main: Callable[[], int | None]) -> int:
         print(f"error: {message}", file=sys.stderr)
         return 2
     except OSError as error:
+        _drop_unwritten()
         if isinstance(error, BrokenPipeError) and _reader_has_left():
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in the buffer
             return 128 + signal.SIGPIPE
         if error.errno not in OF_PLACE:
             raise
@@ -69,14 +69,24 @@ def _flushed(main: Callable[[], int | None]) -> int:
     try:
         status = main() or 0
     except SystemExit:  # of argparse, after --help
-        sys.stdout.flush()
+        print(end="", flush=True)
         raise
-    sys.stdout.flush()
+    print(end="", flush=True)  # `sys.stdout` is None where a shell closed it
     return status
+
+
+def _drop_unwritten() -> None:
+    """Throw away output that cannot be written: at its end the interpreter would try again, and fail."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _reader_has_left() -> bool:
     """Whether nobody reads the standard output any more."""
+    if sys.__stdout__ is None:  # closed from the start
+        return False
     poll = select.poll()
-    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    poll.register(sys.__stdout__.fileno(), select.POLLOUT)
     return any(event & select.POLLERR for _, event in poll.poll(0))

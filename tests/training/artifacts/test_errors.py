@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import signal
@@ -64,16 +63,21 @@ def test_other_faults_of_the_system_keep_their_traceback() -> None:
         run_command(fail)
 
 
-@pytest.mark.parametrize("lines", [1, 100_000])
-@pytest.mark.parametrize("end", ["return 0", "raise SystemExit(0)"])
-def test_a_reader_that_leaves_is_no_fault(lines: int, end: str) -> None:
+def printing(lines: int, end: str) -> list[str]:
+    """A command that waits for a line, prints some, and ends."""
     script = (
         "import sys; from training.artifacts.errors import run_command\n"
         f"def main():\n    sys.stdin.readline(); print('line\\n' * {lines}); {end}\nsys.exit(run_command(main))"
     )
+    return [sys.executable, "-c", script]
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+@pytest.mark.parametrize("end", ["return 0", "raise SystemExit(0)"])
+def test_a_reader_that_leaves_is_no_fault(lines: int, end: str) -> None:
     reading, writing = os.pipe()
     with subprocess.Popen(
-        [sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.PIPE, stdout=writing, stderr=subprocess.PIPE
+        printing(lines, end), cwd=ROOT, stdin=subprocess.PIPE, stdout=writing, stderr=subprocess.PIPE
     ) as process:
         os.close(writing)
         os.close(reading)
@@ -85,5 +89,22 @@ def test_another_pipe_that_breaks_is_a_bug() -> None:
     def write() -> None:
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
-    with Path(os.devnull).open("w") as file, contextlib.redirect_stdout(file), pytest.raises(BrokenPipeError):
+    with pytest.raises(BrokenPipeError):
         run_command(write)
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+@pytest.mark.parametrize("end", ["return 0", "raise SystemExit(0)"])
+def test_output_that_finds_no_room_is_one_line(lines: int, end: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            printing(lines, end), cwd=ROOT, input=b"go\n", stdout=full, stderr=subprocess.PIPE, timeout=60
+        )
+    assert done.returncode == 2
+    assert done.stderr == b"error: No space left on device: make room, or name another place\n"
+
+
+def test_output_that_nobody_wants_is_no_fault() -> None:
+    words = ["sh", "-c", 'exec "$@" >&-', "sh", *printing(10, "return 0")]
+    done = subprocess.run(words, cwd=ROOT, input=b"go\n", stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
