@@ -23,7 +23,7 @@ import yaml
 import service.__main__ as service_commands
 from service.settings import Settings, check_names
 from service.store.database import parse_url
-from training.artifacts.errors import UserError
+from training.artifacts.errors import UserError, run_command
 
 Object = Mapping[str, Any]
 ADDRESS = "10.0.0.1"  # stands for what the cluster fills in, such as a pod's own
@@ -35,10 +35,10 @@ def problems(objects: Sequence[Object]) -> Iterator[str]:
     """A sentence with the fix for each thing that is missing or contradicts another."""
     for secret in of_kind(objects, "Secret"):
         for key, value in secrets_of(secret).items():
-            if not value:
+            if not value.strip():
                 yield f"the secret {key} is empty: fill the overlay's .env file in"
-            elif "BUCKET" in value.split("/"):
-                yield f"the secret {key} still holds BUCKET: fill the overlay's .env file in"
+            elif {"BUCKET", "FOLDER"} & set(value.split("/")):
+                yield f"the secret {key} still holds BUCKET or FOLDER: fill the overlay's .env file in"
     for item in objects:
         for container in containers(item):
             yield from _of_container(objects, item, container)
@@ -68,20 +68,34 @@ def _of_container(objects: Sequence[Object], item: Object, container: Object) ->
     try:
         variables = environment(objects, container)
         check_names(variables)
+        arguments = [_expanded(word, variables) for word in container.get("args", ())]
         if not OF_THE_SERVICE.search(container["image"]):
             return
-        settings = settings_of(container["args"], variables)
+        settings = settings_of(arguments, variables)
         url = parse_url(settings.database)
         if url.get_backend_name() == "sqlite":
             yield f"{where}: ALIGNLOOP_DATABASE is SQLite, a file of one machine: name a PostgreSQL database"
         elif {url.username, url.host, url.database} & PLACEHOLDERS:
             yield f"{where}: ALIGNLOOP_DATABASE still holds USER, HOST or NAME: fill secrets.env in"
-        if container["args"][0] == "serve" and settings.on_loopback:
+        if arguments[0] == "serve" and settings.on_loopback:
             yield f"{where}: ALIGNLOOP_HOST={settings.host} is reached from its own pod only: set it to 0.0.0.0"
-        if container["args"][0] == "engines" and settings.engine_address in ("127.0.0.1", "localhost"):
+        if arguments[0] == "serve":
+            settings.check(has_keys=True)
+        if arguments[0] == "engines" and settings.engine_address in ("127.0.0.1", "localhost"):
             yield f"{where}: no gateway reaches engines on loopback: set ALIGNLOOP_ENGINE_ADDRESS to the pod's address"
     except UserError as error:
         yield f"{where}: {error}"
+
+
+def _expanded(word: str, variables: Mapping[str, str]) -> str:
+    """An argument with its $(NAME) filled in. Raises `UserError` for one that the container has not."""
+
+    def value(name: re.Match[str]) -> str:
+        if name[1] not in variables:
+            raise UserError(f"nothing gives the variable of {name[0]}: add it to the overlay's .env file")
+        return variables[name[1]]
+
+    return re.sub(r"\$\((\w+)\)", value, word)
 
 
 def settings_of(arguments: Sequence[str], variables: Mapping[str, str]) -> Settings:
@@ -98,34 +112,47 @@ def environment(objects: Sequence[Object], container: Object) -> dict[str, str]:
     """The variables of a container. What the cluster fills in is an address. Raises `UserError` for a missing key."""
     variables: dict[str, str] = {}
     for source in container.get("envFrom", ()):
-        if "secretRef" in source:
-            variables |= secrets_of(_find(objects, "Secret", source["secretRef"]["name"]))
-        else:
-            variables |= _find(objects, "ConfigMap", source["configMapRef"]["name"]).get("data", {})
+        kind = "Secret" if "secretRef" in source else "ConfigMap"
+        named = source["secretRef" if kind == "Secret" else "configMapRef"]["name"]
+        values = _values(_find(objects, kind, named))
+        variables |= {source.get("prefix", "") + key: value for key, value in values.items()}
     for one in container.get("env", ()):
         source = one.get("valueFrom", {})
-        if "secretKeyRef" in source:
-            reference = source["secretKeyRef"]
-            values = secrets_of(_find(objects, "Secret", reference["name"]))
+        reference = source.get("secretKeyRef") or source.get("configMapKeyRef")
+        if reference:
+            kind = "Secret" if "secretKeyRef" in source else "ConfigMap"
+            values = _values(_find(objects, kind, reference["name"]))
             if reference["key"] not in values:
                 raise UserError(
-                    f"the secret {reference['name']} has no {reference['key']}: add it to the overlay's .env file"
+                    f"the {kind} {reference['name']} has no {reference['key']}: add it to the overlay's .env file"
                 )
             variables[one["name"]] = values[reference["key"]]
         else:
             variables[one["name"]] = ADDRESS if source else one.get("value", "")
+    for key, value in variables.items():
+        if not isinstance(value, str):
+            raise UserError(f"the value of {key} is no text: write it in quotes")
     return {key: value.replace("$(POD_IP)", ADDRESS) for key, value in variables.items()}
 
 
 def containers(item: Object) -> list[Object]:
     """Containers of a workload, those that run first included; none of any other object."""
-    pod = item.get("spec", {}).get("template", {}).get("spec", {})
+    spec = item.get("spec", {})
+    if item["kind"] == "CronJob":
+        spec = spec["jobTemplate"]["spec"]
+    pod = spec if item["kind"] == "Pod" else spec.get("template", {}).get("spec", {})
     return [*pod.get("initContainers", ()), *pod.get("containers", ())]
 
 
 def secrets_of(secret: Object) -> dict[str, str]:
     data = secret.get("data") or {}
-    return {key: base64.b64decode(value).decode() for key, value in data.items()}
+    texts = {key: base64.b64decode(value, validate=True).decode() for key, value in data.items()}
+    return texts | (secret.get("stringData") or {})
+
+
+def _values(item: Object) -> dict[str, str]:
+    """What a Secret or a ConfigMap holds."""
+    return secrets_of(item) if item["kind"] == "Secret" else dict(item.get("data") or {})
 
 
 def of_kind(objects: Sequence[Object], kind: str) -> list[Object]:
@@ -144,17 +171,25 @@ def _find(objects: Sequence[Object], kind: str, its_name: str) -> Object:
 
 
 def main() -> int:
-    text = sys.stdin.read()
+    text = sys.stdin.read() if sys.stdin else ""
     try:
-        objects = [item for item in yaml.safe_load_all(text) if item]
-    except yaml.YAMLError:
+        objects = [
+            one
+            for item in yaml.safe_load_all(text)
+            for one in (item["items"] if isinstance(item, dict) and item.get("kind") == "List" else [item])
+            if one
+        ]
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError):
         objects = []
-    if not objects or not all(isinstance(item, dict) and "kind" in item for item in objects):
-        print(
-            "error: no objects on standard input: kubectl kustomize OVERLAY | python -m deploy.check", file=sys.stderr
-        )
-        return 2
-    sentences = list(dict.fromkeys(problems(objects)))
+    if not objects or not all(isinstance(item, dict) and isinstance(item.get("kind"), str) for item in objects):
+        raise UserError("no objects on standard input: kubectl kustomize OVERLAY | python -m deploy.check")
+    try:
+        sentences = list(dict.fromkeys(problems(objects)))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"an object has another form than Kubernetes asks for ({type(error).__name__}: {error}): "
+            "kubernetes-validate --strict says where"
+        ) from None
     for sentence in sentences:
         print(f"error: {sentence}", file=sys.stderr)
     if sentences:
@@ -164,4 +199,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -8,12 +8,13 @@ at engines by Little's law (both in Kleinrock, Queueing Systems, volume 1, 1975,
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import ceil, isfinite
+from math import ceil
 
 from training.artifacts.errors import UserError
 
 YEAR_SECONDS = 365 * 24 * 3600.0
 IDLE_TRANSACTIONS = 4.1  # of each gateway per second: it looks for changes of tables and tasks
+LIMIT = 1e9  # of every number, and one by it for what is divided by
 POOL = 15  # most connections of one gateway to PostgreSQL: SQLAlchemy's pool of 5 and 10 more
 
 
@@ -96,7 +97,7 @@ class Plan:
     """What a load needs.
 
     Attributes:
-        gateways: processes, one core each: the greatest of the next three, and two where there is any load.
+        gateways: processes, one core each: the greatest of the next three, and at least two.
         for_cpu: gateways for their CPU time.
         for_sampling: for sampling ahead as many tasks per second as are answered.
         for_keeping: for keeping each labeler's tasks ready.
@@ -128,11 +129,15 @@ class Plan:
 
 def refuse_nonsense(load: Load, machines: Machines) -> None:
     """Raise `UserError` for a number that no service can have."""
+    settings = {"at_once": (1, 1000), "ahead": (0, 50), "engine_requests": (1, LIMIT)}  # whole, as service/settings.py
     for name, value in {**vars(load), **vars(machines)}.items():
         may_be_zero = name in ("requests", "labelers", "ahead", "letters", "labeling_hours")
-        if not isfinite(value) or value < 0 or (value == 0 and not may_be_zero):
-            sign = "zero or more" if may_be_zero else "more than zero"
-            raise UserError(f"--{name.replace('_', '-')} must be {sign}, not {value:g}")
+        option = f"--{name.replace('_', '-')}"
+        least, most = settings.get(name, (0 if may_be_zero else 1 / LIMIT, LIMIT))
+        if not least <= value <= most or (0 < value < 1 / LIMIT):
+            raise UserError(f"{option} must be from {least:g} to {most:g}, not {value:g}")
+        if name in settings and value != int(value):
+            raise UserError(f"{option} is a whole number, not {value:g}")
     if machines.utilisation >= 1:
         raise UserError(f"--utilisation is a share below 1, such as 0.6, not {machines.utilisation:g}")
 

@@ -56,7 +56,7 @@ class Settings(BaseSettings):
         default_factory=lambda: ["127.0.0.1", "::1"],
         description="addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed",
     )
-    session_hours: float = Field(24 * 14, gt=0, description="life of a labeler's sign-in")
+    session_hours: float = Field(24 * 14, gt=0, le=24 * 366, description="life of a labeler's sign-in")
     guideline: str = Field("1", description="version of the labelers' guidelines, kept with every answer")
 
     collect_policies: list[str] = Field(
@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     collect_at_once: int = Field(
         8, ge=1, le=1000, description="tasks whose responses one gateway samples ahead at the same time"
     )
-    task_minutes: float = Field(120, gt=0, description="life of a task that nobody answers")
+    task_minutes: float = Field(120, gt=0, le=60 * 24 * 366, description="life of a task that nobody answers")
 
     max_body_bytes: int = Field(4_000_000, gt=0, description="largest accepted request body")
     max_responses: int = Field(
@@ -187,7 +187,7 @@ def check_names(variables: Iterable[str]) -> None:
         UserError: it names the first of them, and the setting that was probably meant.
     """
     known = {variable_of(name) for name in Settings.model_fields} | OTHER_VARIABLES
-    for name in sorted(name for name in variables if name.startswith(PREFIX) and name not in known):
-        near = difflib.get_close_matches(name, known, 1)
+    for name in sorted(name for name in variables if name.upper().startswith(PREFIX) and name not in known):
+        near = difflib.get_close_matches(name.upper(), known, 1)
         meant = f"did you mean {near[0]}?" if near else "docs/reference/settings.md lists them"
         raise UserError(f"nothing reads the variable {name}: {meant} Correct it, or unset it")

@@ -56,6 +56,13 @@ def test_a_whole_overlay_is_handed_on_as_it_is(rendered: str) -> None:
             "still holds USER, HOST or NAME",
         ),
         ("  PGPASSWORD: b25l\n", "", "has no PGPASSWORD: add it"),
+        ("  PGPASSWORD: b25l\n", "  PGPASSWORD: '%%%'\n", "an object has another form than Kubernetes asks for"),
+        ("value: reward", "value: 512", "the value of ALIGNLOOP_ENGINE_KIND is no text: write it in quotes"),
+        ("- serve\n", "- serve\n        - $(NOWHERE)\n", "nothing gives the variable of $(NOWHERE)"),
+        ("- serve\n", "- serve\n        - --open\n", "open mode works on a loopback address only"),
+        ("name: ALIGNLOOP_ENGINE_KIND", "name: alignloop_engine_kind", "did you mean ALIGNLOOP_ENGINE_KIND?"),
+        ("minReplicas: 2", "minReplicas: two", "an object has another form than Kubernetes asks for"),
+        ("        image: alignloop-gateway:gpu\n", "", "an object has another form than Kubernetes asks for"),
     ],
 )
 def test_what_contradicts_is_refused(rendered: str, before: str, after: str, said: str) -> None:
@@ -94,5 +101,30 @@ def test_the_example_of_an_object_store_is_to_be_filled_in(tmp_path: Path) -> No
         "error: the secret AWS_ACCESS_KEY_ID is empty: fill the overlay's .env file in",
         "error: the secret AWS_SECRET_ACCESS_KEY is empty: fill the overlay's .env file in",
         "error: the secret CHECKPOINT is empty: fill the overlay's .env file in",
-        "error: the secret CHECKPOINTS_URL still holds BUCKET: fill the overlay's .env file in",
+        "error: the secret CHECKPOINTS_URL still holds BUCKET or FOLDER: fill the overlay's .env file in",
     ]
+
+
+POD = "{containers: [{name: a, image: busybox, env: [{name: ALIGNLOOP_HSOT, value: x}]}]}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{{kind: Pod, metadata: {{name: one}}, spec: {POD}}}",
+        f"{{kind: List, items: [{{kind: Pod, metadata: {{name: one}}, spec: {POD}}}]}}",
+        f"{{kind: CronJob, metadata: {{name: one}}, spec: {{jobTemplate: {{spec: {{template: {{spec: {POD}}}}}}}}}}}",
+    ],
+)
+def test_pods_of_every_kind_are_read(text: str) -> None:
+    done = checked(text)
+    assert done.returncode == 2, done.stdout
+    assert "did you mean ALIGNLOOP_HOST?" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["a: 2020-13-45", "a: !!int abc", "[" * 5000, "kind:\n", "kind: List\n", "- 1\n"])
+def test_what_is_no_object_is_one_line(text: str) -> None:
+    done = checked(text)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert "no objects on standard input" in done.stderr

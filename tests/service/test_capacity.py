@@ -93,9 +93,14 @@ def test_the_document_shows_what_the_command_prints() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--requests", "-1"], "--requests must be zero or more, not -1"),
-        (["--task-seconds", "0"], "--task-seconds must be more than zero, not 0"),
-        (["--tokens", "nan"], "--tokens must be more than zero, not nan"),
+        (["--requests", "-1"], "--requests must be from 0 to 1e+09, not -1"),
+        (["--task-seconds", "0"], "--task-seconds must be from 1e-09 to 1e+09, not 0"),
+        (["--tokens", "nan"], "--tokens must be from 1e-09 to 1e+09, not nan"),
+        (["--labelers", "inf"], "--labelers must be from 0 to 1e+09, not inf"),
+        (["--requests", "1e308"], "--requests must be from 0 to 1e+09, not 1e+308"),
+        (["--utilisation", "1e-320"], "--utilisation must be from 1e-09 to 1e+09"),
+        (["--at-once", "0.5"], "--at-once must be from 1 to 1000, not 0.5"),
+        (["--ahead", "1.5"], "--ahead is a whole number, not 1.5"),
         (["--utilisation", "1"], "--utilisation is a share below 1, such as 0.6, not 1"),
     ],
 )

@@ -22,6 +22,10 @@ pytestmark = pytest.mark.unit
         ),
         # What Kubernetes sets for a Service named alignloop-web.
         ({PREFIX + "WEB_SERVICE_HOST": "10.0.0.1"}, f"nothing reads the variable {PREFIX}WEB_SERVICE_HOST"),
+        # The settings' own reader takes lower case for the same, others do not.
+        ({"alignloop_database": "sqlite://"}, "did you mean ALIGNLOOP_DATABASE?"),
+        ({"ALIGNLOOP_SESSION_HOURS": "inf"}, "setting `session_hours` ($ALIGNLOOP_SESSION_HOURS)"),
+        ({"ALIGNLOOP_TASK_MINUTES": "1e300"}, "setting `task_minutes` ($ALIGNLOOP_TASK_MINUTES)"),
         ({"ALIGNLOOP_PORT": "tcp://10.0.0.1:8000"}, "setting `port` ($ALIGNLOOP_PORT)"),
         ({"ALIGNLOOP_ENGINE_KIND": "rewards"}, "setting `engine_kind` ($ALIGNLOOP_ENGINE_KIND)"),
         ({"ALIGNLOOP_ENGINE_ADDRESS": "10.0.0.1"}, "ALIGNLOOP_DATABASE is SQLite, a file of one machine"),

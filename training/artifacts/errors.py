@@ -15,7 +15,7 @@ from training.artifacts.text import STEERING
 # What the system says of a place that a command was told to write to or read from; any other OSError is a bug.
 OF_PLACE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
-    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
 }
 
 
@@ -47,8 +47,7 @@ def run_command(main: Callable[[], int | None]) -> int:
     try:
         return _flushed(main)
     except UserError as error:
-        message = re.sub(STEERING, "\ufffd", " ".join(str(error).split()))
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {_line(error)}", file=sys.stderr)
         return 2
     except OSError as error:
         _drop_unwritten()
@@ -56,12 +55,17 @@ def run_command(main: Callable[[], int | None]) -> int:
             return 128 + signal.SIGPIPE
         if error.errno not in OF_PLACE:
             raise
-        place = "" if error.filename is None else f"{error.filename}: "
+        place = "" if error.filename is None else f"{_line(error.filename)}: "
         print(f"error: {place}{error.strerror}: make room, or name another place", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         print("stopped, no partial files left: run the same command to resume", file=sys.stderr)
         return 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
+
+
+def _line(words: object) -> str:
+    """Words as one line that steers no terminal."""
+    return re.sub(STEERING, "\ufffd", " ".join(str(words).split()))
 
 
 def _flushed(main: Callable[[], int | None]) -> int:

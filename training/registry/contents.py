@@ -81,9 +81,10 @@ def check(contents: Contents, weights: object, where: str) -> None:
     for name in sorted(names):
         parts = PurePosixPath(name).parts
         odd = not parts or name != "/".join(parts) or ".." in parts or name.startswith("/") or "\\" in name
+        odd = odd or bool(re.search("[\ud800-\udfff]", name))  # half a character, of which no file can have the name
         if odd or re.search(STEERING, name) or name == CONTENTS or any(len(part.encode()) > 255 for part in parts):
             raise UserError(f"{damaged}: {name!r} is not a name of a checkpoint's file")
-        if PurePosixPath(name).suffix in PICKLED:
+        if PurePosixPath(name).suffix.lower() in PICKLED:
             raise UserError(f"{where} holds pickled weights ({name}): only safetensors are taken")
         above = {"/".join(parts[:depth]) for depth in range(1, len(parts))} & names
         if above:

@@ -3,8 +3,10 @@ is one sentence."""
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import os
+import re
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -24,6 +26,7 @@ NO_BUCKET = "bucket does not exist"  # as S3 says it
 WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before a failed request is tried again
 BLOCK = 2**24  # bytes of one request
 # Packages whose exceptions are a request's, not a bug of ours.
+OF_ANOTHER_PLACE = {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EMLINK, errno.ELOOP}  # no try helps
 OF_CLIENTS = {"aiobotocore", "botocore", "aiohttp", "gcsfs", "google", "requests", "urllib3", "asyncio", "fsspec"}
 Result = TypeVar("Result")
 
@@ -44,7 +47,9 @@ class Place:
         scheme, mark, rest = url.partition("://")
         if not mark:
             scheme, rest = "file", url
-        if scheme not in PACKAGES or not rest.strip("/") or "@" in rest.partition("/")[0]:
+        # `s3:/BUCKET` would be a folder here, `~` is the shell's, and fsspec takes what stands before `::` for the place.
+        misspelt = re.match(r"[A-Za-z][\w+.-]*:(?!//)|~", url) or "::" in url
+        if scheme not in PACKAGES or not rest.strip("/") or "@" in rest.partition("/")[0] or misspelt:
             raise UserError(
                 "a place is a URL such as s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or file:///FOLDER, without "
                 "credentials: correct it"
@@ -164,7 +169,7 @@ class Place:
             hint = "give credentials that may read and write there"
         elif isinstance(error, FileNotFoundError):
             hint = "make the bucket, or correct the URL"
-        elif isinstance(error, NotImplementedError):
+        elif isinstance(error, NotImplementedError) or getattr(error, "errno", None) in OF_ANOTHER_PLACE:
             hint = "name another place"
         return UserError(f"{self.url}: {reason}: {hint}")
 

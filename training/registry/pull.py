@@ -142,7 +142,7 @@ def _described(id: str, place: Place) -> tuple[Contents, bytes]:
 def _fields(manifest: bytes, where: str) -> dict[str, Any]:
     try:
         fields = json.loads(manifest)
-    except ValueError:
+    except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
         raise UserError(f"{where}/{MANIFEST} is not a manifest: push the checkpoint with --replace")

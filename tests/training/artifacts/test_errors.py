@@ -85,6 +85,16 @@ def test_a_reader_that_leaves_is_no_fault(lines: int, end: str) -> None:
     assert process.returncode == 128 + signal.SIGPIPE
 
 
+def test_a_place_with_an_odd_name_is_still_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a\n\x1b[2Jb"
+    file.touch()
+    assert run_command(lambda: write_atomically(file / "it.json", "{}")) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert "\x1b" not in said
+
+
 def test_another_pipe_that_breaks_is_a_bug() -> None:
     def write() -> None:
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")

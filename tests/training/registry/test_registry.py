@@ -108,6 +108,7 @@ DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes] | None, str]] = {
     "escape inside": ("files.json", with_file("more/../../x"), "is not a name of a checkpoint's file"),
     "absolute": ("files.json", with_file("/tmp/escaped"), "is not a name of a checkpoint's file"),
     "control": ("files.json", with_file("a\x1b[2Jb"), "is not a name of a checkpoint's file"),
+    "half a character": ("files.json", with_file("a\ud800"), "is not a name of a checkpoint's file"),
     "long": ("files.json", with_file("x" * 256), "is not a name of a checkpoint's file"),
     "file and folder": ("files.json", with_file("config.json/x"), "'config.json' is a file and a folder"),
     "pickle": ("files.json", with_file("model.bin"), "holds pickled weights"),
@@ -191,7 +192,8 @@ def test_another_checkpoint_of_the_same_id_is_refused_on_both_sides(home: Path, 
 
 
 def test_urls_that_lead_nowhere_are_one_sentence(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for wrong in ("ftp://host/x", "s3://", "s3://key:secret@bucket/x", "simplecache::s3://bucket/x", "file:///"):
+    for wrong in ("ftp://host/x", "s3://", "s3://key:secret@bucket/x", "simplecache::s3://bucket/x", "file:///",
+                  "s3:/bucket/x", "s3:bucket", "file:/srv/x", "~/x", "/srv/a::b", "file:///srv/a::b"):  # fmt: skip
         with pytest.raises(UserError, match="a place is a URL such as") as caught:
             do_push(home, wrong, "sft-1")
         assert "secret" not in str(caught.value)
