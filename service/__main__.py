@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
 
 
 def settings_of(parsed: argparse.Namespace) -> Settings:
-    """Options before environment before the places below --home. Raises `UserError` for a wrong value or an unknown variable."""
+    """Options before environment before the places below --home. Raises `UserError` for what is wrong or unknown."""
     check_names(os.environ)
     home = parsed.home
     values: dict[str, Any] = {

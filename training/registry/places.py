@@ -47,7 +47,7 @@ class Place:
         scheme, mark, rest = url.partition("://")
         if not mark:
             scheme, rest = "file", url
-        # `s3:/BUCKET` would be a folder here, `~` is the shell's, and fsspec takes what stands before `::` for the place.
+        # `s3:/BUCKET` would be a folder here, `~` is the shell's, and fsspec takes what is before `::` for the place.
         misspelt = re.match(r"[A-Za-z][\w+.-]*:(?!//)|~", url) or "::" in url
         if scheme not in PACKAGES or not rest.strip("/") or "@" in rest.partition("/")[0] or misspelt:
             raise UserError(
