@@ -131,7 +131,7 @@ def environment(objects: Sequence[Object], container: Object) -> dict[str, str]:
             variables[one["name"]] = ADDRESS if source else one.get("value", "")
     for key, value in variables.items():
         if not isinstance(value, str):
-            raise UserError(f"the value of {key} is no text: write it in quotes")
+            raise UserError(f"the value of {key} is not a text: write it in quotes")
     return {key: value.replace("$(POD_IP)", ADDRESS) for key, value in variables.items()}
 
 

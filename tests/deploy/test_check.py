@@ -57,7 +57,7 @@ def test_a_whole_overlay_is_handed_on_as_it_is(rendered: str) -> None:
         ),
         ("  PGPASSWORD: b25l\n", "", "has no PGPASSWORD: add it"),
         ("  PGPASSWORD: b25l\n", "  PGPASSWORD: '%%%'\n", "an object has another form than Kubernetes asks for"),
-        ("value: reward", "value: 512", "the value of ALIGNLOOP_ENGINE_KIND is no text: write it in quotes"),
+        ("value: reward", "value: 512", "the value of ALIGNLOOP_ENGINE_KIND is not a text: write it in quotes"),
         ("- serve\n", "- serve\n        - $(NOWHERE)\n", "nothing gives the variable of $(NOWHERE)"),
         ("- serve\n", "- serve\n        - --open\n", "open mode works on a loopback address only"),
         ("name: ALIGNLOOP_ENGINE_KIND", "name: alignloop_engine_kind", "did you mean ALIGNLOOP_ENGINE_KIND?"),
@@ -105,7 +105,7 @@ def test_the_example_of_an_object_store_is_to_be_filled_in(tmp_path: Path) -> No
     ]
 
 
-POD = "{containers: [{name: a, image: busybox, env: [{name: ALIGNLOOP_HSOT, value: x}]}]}"
+POD = f"{{containers: [{{name: a, image: busybox, env: [{{name: {PREFIX}HSOT, value: x}}]}}]}}"
 
 
 @pytest.mark.parametrize(
