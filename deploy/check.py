@@ -68,7 +68,7 @@ def _of_container(objects: Sequence[Object], item: Object, container: Object) ->
     try:
         variables = environment(objects, container)
         check_names(variables)
-        arguments = [_expanded(word, variables) for word in container.get("args", ())]
+        arguments = [expanded(word, variables) for word in container.get("args", ())]
         if not OF_THE_SERVICE.search(container["image"]):
             return
         settings = settings_of(arguments, variables)
@@ -77,9 +77,9 @@ def _of_container(objects: Sequence[Object], item: Object, container: Object) ->
             yield f"{where}: ALIGNLOOP_DATABASE is SQLite, a file of one machine: name a PostgreSQL database"
         elif {url.username, url.host, url.database} & PLACEHOLDERS:
             yield f"{where}: ALIGNLOOP_DATABASE still holds USER, HOST or NAME: fill secrets.env in"
-        if arguments[0] == "serve" and settings.on_loopback:
-            yield f"{where}: ALIGNLOOP_HOST={settings.host} is reached from its own pod only: set it to 0.0.0.0"
         if arguments[0] == "serve":
+            if settings.on_loopback:
+                yield f"{where}: ALIGNLOOP_HOST={settings.host} is reached from its own pod only: set it to 0.0.0.0"
             settings.check(has_keys=True)
         if arguments[0] == "engines" and settings.engine_address in ("127.0.0.1", "localhost"):
             yield f"{where}: no gateway reaches engines on loopback: set ALIGNLOOP_ENGINE_ADDRESS to the pod's address"
@@ -87,7 +87,7 @@ def _of_container(objects: Sequence[Object], item: Object, container: Object) ->
         yield f"{where}: {error}"
 
 
-def _expanded(word: str, variables: Mapping[str, str]) -> str:
+def expanded(word: str, variables: Mapping[str, str]) -> str:
     """An argument with its $(NAME) filled in. Raises `UserError` for one that the container has not."""
 
     def value(name: re.Match[str]) -> str:

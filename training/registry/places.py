@@ -25,8 +25,8 @@ CREDENTIALS = {
 NO_BUCKET = "bucket does not exist"  # as S3 says it
 WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before a failed request is tried again
 BLOCK = 2**24  # bytes of one request
-# Packages whose exceptions are a request's, not a bug of ours.
 OF_ANOTHER_PLACE = {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EMLINK, errno.ELOOP}  # no try helps
+# Packages whose exceptions are a request's, not a bug of ours.
 OF_CLIENTS = {"aiobotocore", "botocore", "aiohttp", "gcsfs", "google", "requests", "urllib3", "asyncio", "fsspec"}
 Result = TypeVar("Result")
 

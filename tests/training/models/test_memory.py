@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaConfig
 
 from tests.training.conftest import Toy
 from training.artifacts.errors import UserError
@@ -101,6 +103,14 @@ def test_a_budget_is_part_of_a_runs_state() -> None:
 
 NEEDS = [memory.Need("gradients and moments", 2 * GB), memory.Need("logits", 0)]
 ACTIVATIONS = memory.Activations(GB // 2, 10**6)  # a megabyte per token
+
+
+@unit
+@pytest.mark.parametrize(("width", "tokens"), [(32, 4096), (128, 4096), (192, 1820), (256, 1024), (4096, 1024)])
+def test_narrow_models_take_more_tokens_at_once(width: int, tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory.hardware, "device", lambda: torch.device("cpu"))
+    config = LlamaConfig(hidden_size=width)
+    assert memory.usual_tokens(SimpleNamespace(config=config)) == tokens
 
 
 @unit

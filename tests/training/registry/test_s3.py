@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import threading
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from deploy import check
-from deploy.check import containers, environment
+from deploy.check import containers, environment, expanded
 from tests.support.deployment import copied, parsed, render
 from tests.support.object_stores import files_of, interpreter, publish, s3_server
 from tests.support.programs import missing
@@ -169,7 +168,7 @@ def test_the_clusters_job_pulls_a_checkpoint(bucket: Bucket, tmp_path: Path) -> 
     assert list(check.problems(objects)) == []
     [container] = containers(next(item for item in objects if item["kind"] == "Job"))
     variables = environment(objects, container)
-    words = [re.sub(r"\$\((\w+)\)", lambda one: variables[one[1]], word) for word in container["args"]]
+    words = [expanded(word, variables) for word in container["args"]]
     assert container["command"] == ["python", "-m", "training"]
     assert words[-2:] == ["--home", "/data"]
     pulled = bucket.run(*words[:-1], tmp_path / "b", **variables)
